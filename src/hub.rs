@@ -1,0 +1,5 @@
+//! Rooms and seats.
+
+/// Rooms and seats.
+#[derive(Debug)]
+pub struct Hub;

@@ -1,0 +1,12 @@
+//! **wigwag** carries offers, answers and ICE candidates between WebRTC peers, over every transport that a network lets
+//! through, behind one room core.
+#![warn(missing_docs)]
+
+pub mod config;
+pub mod context;
+pub mod hub;
+pub mod metrics;
+pub mod origin;
+pub mod problem;
+pub mod protocol;
+pub mod transport;

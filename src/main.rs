@@ -1,0 +1,2 @@
+//! wigwag
+fn main() {}

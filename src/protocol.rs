@@ -1,0 +1,21 @@
+//! The wire contract `wigwag.v1` as types: names, codes, limits and messages.
+//!
+//! Nothing in here does I/O, reads a clock or draws a random number. Bytes that came from a client go through
+//! `Request::parse`, bytes that go to one come from `Body` and `notice`; what lies between are plain values that
+//! `room` and `seat` decide upon. `docs/protocol.md` is the reference that this module follows.
+
+mod code;
+mod ids;
+mod limits;
+mod server;
+
+pub use code::{Code, Refusal};
+pub use ids::{InvalidRoomName, JoinKey, PeerId, RoomName, Ticket};
+pub use limits::Limits;
+pub use server::Frame;
+
+/// The protocol's name and version: WebSocket subprotocol, WebTransport application protocol, discovery.
+pub const PROTOCOL: &str = "wigwag.v1";
+
+/// The path under which every room lives, on every transport.
+pub const ROOMS_PATH: &str = "/v1/rooms/";

@@ -1,0 +1,171 @@
+//! Names and secrets: rooms, peers, tickets and join keys.
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Serialize, Serializer};
+use subtle::ConstantTimeEq as _;
+use uuid::Uuid;
+
+/// A room's name: 1 to 128 of `A-Z a-z 0-9 - . _ ~`, neither `.` nor `..`. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RoomName(Arc<str>);
+
+/// The room's name is not one; says what would be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a room name is 1 to 128 of A-Z a-z 0-9 - . _ ~ (never percent-encoded), and neither \".\" nor \"..\"")]
+pub struct InvalidRoomName;
+
+impl RoomName {
+    /// Checks `name`, taken from the path as it stands there (RFC 3986 unreserved characters only).
+    pub fn parse(name: &str) -> Result<Self, InvalidRoomName> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+        if name.is_empty() || name.len() > 128 || name == "." || name == ".." || !name.bytes().all(allowed) {
+            return Err(InvalidRoomName);
+        }
+        Ok(RoomName(name.into()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for RoomName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for RoomName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A peer's id, minted by the server: a UUIDv7 (RFC 9562). Its order is the order of joining on one server, and decides
+/// which of two peers is polite.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerId(Uuid);
+
+impl PeerId {
+    /// Wraps an id that was drawn elsewhere: time and randomness are the caller's.
+    pub const fn new(id: Uuid) -> Self {
+        PeerId(id)
+    }
+
+    /// Reads the canonical form, as the server writes it.
+    pub fn parse(text: &str) -> Option<Self> {
+        // Uuid::try_parse also takes braces, URNs and no hyphens; an id that we never wrote is nobody's.
+        if text.len() != 36 { None } else { Uuid::try_parse(text).ok().map(PeerId) }
+    }
+}
+
+impl fmt::Debug for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Serialize for PeerId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
+    }
+}
+
+/// Proof of a seat: whom it belongs to and 128 random bits. Compared in constant time, never shown in a log.
+#[derive(Clone, Copy)]
+pub struct Ticket {
+    /// The seat's peer.
+    pub peer: PeerId,
+    secret: [u8; 16],
+}
+
+impl Ticket {
+    /// A ticket to `peer`'s seat; `secret` is drawn by the caller.
+    pub const fn new(peer: PeerId, secret: [u8; 16]) -> Self {
+        Ticket { peer, secret }
+    }
+
+    /// Reads a ticket as a client sent it; `None` for anything that this server cannot have written.
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes: [u8; 32] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
+        let (peer, secret) = bytes.split_at(16);
+        Some(Ticket { peer: PeerId(Uuid::from_slice(peer).ok()?), secret: secret.try_into().ok()? })
+    }
+
+    /// The ticket's text. The only way for it to leave the process.
+    pub fn to_text(self) -> String {
+        let mut bytes = [0; 32];
+        bytes[..16].copy_from_slice(self.peer.0.as_bytes());
+        bytes[16..].copy_from_slice(&self.secret);
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+}
+
+impl PartialEq for Ticket {
+    fn eq(&self, other: &Self) -> bool {
+        self.peer == other.peer && self.secret.ct_eq(&other.secret).into()
+    }
+}
+
+impl Eq for Ticket {}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ticket({}, …)", self.peer)
+    }
+}
+
+/// The client's own 128 random bits in a `join`: a second join with the same key takes the same seat. As secret as a ticket.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct JoinKey(Box<str>);
+
+impl JoinKey {
+    /// Takes the text as the client spells it (hex, base64, UUID): 16 to 128 characters.
+    pub fn parse(text: &str) -> Option<Self> {
+        (16..=128).contains(&text.len()).then(|| JoinKey(text.into()))
+    }
+}
+
+impl fmt::Debug for JoinKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JoinKey(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_names_are_unreserved_characters_only() {
+        for good in ["a", "demo", "A-Z.a_z~9", &"x".repeat(128), "..."] {
+            assert!(RoomName::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a b", "a/b", "a%20b", "ä", "a\n", &"x".repeat(129)] {
+            assert!(RoomName::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_ticket_survives_its_text_and_nothing_else_is_one() {
+        let peer = PeerId::new(Uuid::from_u128(7));
+        let ticket = Ticket::new(peer, [9; 16]);
+        assert_eq!(Ticket::parse(&ticket.to_text()), Some(ticket));
+        assert_ne!(Ticket::new(peer, [8; 16]), ticket);
+        for bad in ["", "x", &ticket.to_text()[1..], &format!("{}A", ticket.to_text())] {
+            assert_eq!(Ticket::parse(bad), None, "{bad}");
+        }
+        assert!(!format!("{ticket:?}").contains("CQkJ"));
+    }
+}

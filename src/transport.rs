@@ -1,0 +1,145 @@
+//! What every transport has in common: the [`Wire`] that it is, the way a session opens on it, and [`drive`], which joins
+//! the two to the [`hub`](crate::hub).
+//!
+//! A transport turns its own framing into whole messages and back and knows nothing of rooms. It checks the request that
+//! opens a session with [`Opening::admit`], answers it in its own way, and hands the wire to [`drive`], which does the rest:
+//! first message, seat, deadlines, heartbeats, rate, draining and the last word.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::protocol::{Code, Frame, Refusal, RoomName};
+
+mod admit;
+mod drive;
+pub mod http1;
+pub mod http2;
+mod poll;
+pub mod quic;
+mod websocket;
+mod webtransport;
+
+pub use admit::Opening;
+pub use drive::drive;
+
+/// The name by which a client knows the transport of its session; `joined.transport` and the metrics say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Transport {
+    /// WebTransport over HTTP/3.
+    WebTransport,
+    /// WebSocket over HTTP/2 (RFC 8441).
+    WebSocketH2,
+    /// WebSocket over HTTP/1.1 (RFC 6455).
+    WebSocketH1,
+}
+
+impl Transport {
+    /// The name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::WebTransport => "webtransport",
+            Transport::WebSocketH2 => "websocket-h2",
+            Transport::WebSocketH1 => "websocket-h1",
+        }
+    }
+}
+
+/// The connection that a request came on. Every transport puts one into the extensions of each ordinary request, so that
+/// the router can tell where it was asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Via {
+    /// The protocol that carried the request.
+    pub version: HttpVersion,
+    /// The other side's address.
+    pub remote: SocketAddr,
+    /// Our own address on that connection.
+    pub local: SocketAddr,
+    /// Whether the connection is encrypted; the plaintext listener's is not.
+    pub encrypted: bool,
+}
+
+/// The HTTP versions that wigwag speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HttpVersion {
+    /// HTTP/1.1, with or without TLS.
+    H1,
+    /// HTTP/2 over TLS.
+    H2,
+    /// HTTP/3 over QUIC.
+    H3,
+}
+
+/// What a wire brings in.
+#[derive(Debug)]
+pub enum Received {
+    /// One whole line or frame.
+    Message(Bytes),
+    /// One datagram: an ephemeral `message` by its nature.
+    Datagram(Bytes),
+    /// Something that is no message at all although the framing is intact (a binary WebSocket frame): costs its sender one
+    /// `error`, and the session goes on.
+    Unusable(Refusal),
+}
+
+/// Why a wire carries nothing more.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// The connection is gone; nothing can be sent any more. The text is for the log.
+    #[error("connection lost: {0}")]
+    Lost(Cow<'static, str>),
+    /// The client broke the framing or a limit of the wire. It can still be told, with `closed` and the close code.
+    #[error("{}", .0.message)]
+    Broken(Refusal),
+}
+
+/// How a session's transport ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Close {
+    /// The reason, or `None` after `leave`: WebSocket then closes with 1000, WebTransport with 0.
+    pub code: Option<Code>,
+    /// For a developer's eyes; a WebSocket cuts it to 123 bytes, WebTransport to 1024.
+    pub reason: Cow<'static, str>,
+}
+
+/// One client's line to the server, whatever it is made of.
+///
+/// All methods are poll-based, so that both directions can be driven from one task and nothing is lost when a wait is given
+/// up: progress lives in the wire, never in a future.
+pub trait Wire: Send + Unpin + 'static {
+    /// Waits for the next message. `Ok(None)` is the client's tidy end; what it still gets to read is undefined.
+    ///
+    /// Must also answer what the transport itself asks (WebSocket ping), and must keep at most one message of
+    /// `limits.frame_bytes` in memory: what exceeds it is [`WireError::Broken`] with `tooLarge`.
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Received>, WireError>>;
+
+    /// Takes one message to be sent. Never waits: [`drive`] feeds no more than a small batch before it flushes.
+    fn feed(&mut self, frame: Frame) -> Result<(), WireError>;
+
+    /// Hands everything that was fed to the transport below, which may exert back-pressure.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WireError>>;
+
+    /// Asks the client's transport for a sign of life that even a throttled page gives (WebSocket ping), to be sent with
+    /// the next flush. Does nothing where the connection below looks after itself (QUIC).
+    fn probe(&mut self) -> Result<(), WireError>;
+
+    /// When the client was last heard of by this wire; `None` where the connection below reports its loss by itself.
+    fn last_heard(&self) -> Option<Instant>;
+
+    /// Says goodbye with the close code, after all that was fed, and waits until the client has had a chance to read it
+    /// (its own Close frame, its FIN). The caller sets the deadline and drops the future when it has passed; dropping a
+    /// wire must always free all that it holds and reset what is unfinished.
+    fn close(self, close: Close) -> impl Future<Output = ()> + Send;
+}
+
+/// Where the path of a request leads.
+pub(crate) fn room_of_path(path: &str) -> Option<Result<RoomName, Refusal>> {
+    let name = path.strip_prefix(crate::protocol::ROOMS_PATH)?;
+    if name.contains('/') {
+        return None;
+    }
+    Some(RoomName::parse(name).map_err(|invalid| Refusal::bad_request(invalid.to_string())))
+}
