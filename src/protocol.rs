@@ -1,18 +1,24 @@
 //! The wire contract `wigwag.v1` as types: names, codes, limits and messages.
 //!
 //! Nothing in here does I/O, reads a clock or draws a random number. Bytes that came from a client go through
-//! `Request::parse`, bytes that go to one come from `Body` and `notice`; what lies between are plain values that
+//! [`Request::parse`], bytes that go to one come from [`Body`] and [`notice`]; what lies between are plain values that
 //! `room` and `seat` decide upon. `docs/protocol.md` is the reference that this module follows.
 
 mod code;
 mod ids;
+mod json;
 mod limits;
+mod request;
 mod server;
 
 pub use code::{Code, Refusal};
 pub use ids::{InvalidRoomName, JoinKey, PeerId, RoomName, Ticket};
 pub use limits::Limits;
-pub use server::Frame;
+pub use request::{Command, Invalid, Join, Moderate, Outbound, PayloadKind, Recipient, Request, Resume};
+pub use server::{
+    Body, Frame, Joined, Kind, LeftReason, Member, Metadata, PeerInfo, PeerState, Picture, Presence, Resumed, RoomInfo,
+    notice,
+};
 
 /// The protocol's name and version: WebSocket subprotocol, WebTransport application protocol, discovery.
 pub const PROTOCOL: &str = "wigwag.v1";

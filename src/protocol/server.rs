@@ -1,6 +1,15 @@
-//! What the server says.
+//! What the server says. A [`Body`] is encoded once, however many hear it; each recipient's `seq` is put in front when it is
+//! written. The functions of [`notice`] make the messages that belong to a transport and have no `seq`.
+
+use std::fmt;
+use std::io::Write as _;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use super::{Limits, Outbound, PeerId, Refusal};
 
 /// One message on its way to a client's wire.
 #[derive(Debug, Clone)]
@@ -9,4 +18,394 @@ pub struct Frame {
     pub text: Bytes,
     /// May be dropped, and rides a datagram where there is one and it fits.
     pub ephemeral: bool,
+}
+
+impl Frame {
+    fn of(message: &impl Serialize) -> Self {
+        Frame { text: encode(message).into(), ephemeral: false }
+    }
+}
+
+/// What a message means to the seat that keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Who is in the room and how; a whole picture makes up for it.
+    Presence,
+    /// A `message`, `description` or `candidate`: lost when it is lost.
+    Payload,
+    /// A `message` that may be dropped and is never replayed.
+    Ephemeral,
+    /// `ok`, `error`, `iceServers` …: told to this client only.
+    Answer,
+}
+
+/// A message without its `seq`, encoded once and shared by all who hear it.
+#[derive(Clone)]
+pub struct Body {
+    text: Bytes,
+    /// What it means to the seat that keeps it.
+    pub kind: Kind,
+}
+
+/// A payload must not show in a log, so a body shows as its size.
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Body({:?}, {} bytes)", self.kind, self.text.len())
+    }
+}
+
+impl Body {
+    /// Someone's payload for someone else: as sent, with `to` replaced by `from`.
+    pub fn relay(from: PeerId, outbound: &Outbound<'_>) -> Self {
+        let (name, field, payload) = (outbound.kind.name(), outbound.kind.field(), &*outbound.payload);
+        let mut text = Vec::with_capacity(payload.len() + 96);
+        write!(text, r#"{{"type":"{name}","from":"{from}","{field}":{payload}}}"#).expect("a Vec takes all");
+        Body { text: text.into(), kind: if outbound.ephemeral { Kind::Ephemeral } else { Kind::Payload } }
+    }
+
+    /// `peerJoined` or `peerUpdated`.
+    pub fn peer(presence: Presence, member: &Member, polite: bool, revision: u64) -> Self {
+        #[derive(Serialize)]
+        struct Peer<'a> {
+            r#type: &'static str,
+            #[serde(flatten)]
+            member: &'a Member,
+            polite: bool,
+            revision: u64,
+        }
+        Body::of(Kind::Presence, &Peer { r#type: presence.name(), member, polite, revision })
+    }
+
+    /// `peerAway` or `peerBack`.
+    pub fn peer_state(presence: Presence, peer: PeerId, revision: u64) -> Self {
+        #[derive(Serialize)]
+        struct State {
+            r#type: &'static str,
+            peer: PeerId,
+            revision: u64,
+        }
+        Body::of(Kind::Presence, &State { r#type: presence.name(), peer, revision })
+    }
+
+    /// `peerLeft`.
+    pub fn peer_left(peer: PeerId, reason: LeftReason, revision: u64) -> Self {
+        #[derive(Serialize)]
+        struct Left {
+            r#type: &'static str,
+            peer: PeerId,
+            reason: LeftReason,
+            revision: u64,
+        }
+        Body::of(Kind::Presence, &Left { r#type: "peerLeft", peer, reason, revision })
+    }
+
+    /// `ok`. Only `leave` is answered without an id when it had none.
+    pub fn ok(id: Option<u64>) -> Self {
+        #[derive(Serialize)]
+        struct Ok {
+            r#type: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            id: Option<u64>,
+        }
+        Body::of(Kind::Answer, &Ok { r#type: "ok", id })
+    }
+
+    /// `error`.
+    pub fn error(id: Option<u64>, refusal: &Refusal) -> Self {
+        Body::of(Kind::Answer, &Refused::new("error", id, refusal))
+    }
+
+    /// `iceServers`; `expire_ms` counts from now.
+    pub fn ice_servers(ice_servers: &[serde_json::Value], expire_ms: Option<u64>) -> Self {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct IceServers<'a> {
+            r#type: &'static str,
+            ice_servers: &'a [serde_json::Value],
+            #[serde(skip_serializing_if = "Option::is_none")]
+            expire_ms: Option<u64>,
+        }
+        Body::of(Kind::Answer, &IceServers { r#type: "iceServers", ice_servers, expire_ms })
+    }
+
+    fn of(kind: Kind, message: &impl Serialize) -> Self {
+        Body { text: encode(message).into(), kind }
+    }
+
+    /// Bytes that the message takes in a queue.
+    pub fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Whether it is empty; no message is.
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    /// The message as one recipient gets it: numbered, unless it is ephemeral.
+    pub fn frame(&self, seq: Option<u64>) -> Frame {
+        let text = match seq {
+            None => self.text.clone(),
+            Some(seq) => {
+                let mut text = Vec::with_capacity(self.text.len() + 28);
+                write!(text, r#"{{"seq":{seq},"#).expect("a Vec takes all");
+                text.extend_from_slice(&self.text[1..]);
+                text.into()
+            }
+        };
+        Frame { text, ephemeral: self.kind == Kind::Ephemeral }
+    }
+}
+
+/// What happened to a peer's presence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// It took a seat.
+    Joined,
+    /// It changed its metadata.
+    Updated,
+    /// Its transport is lost, its seat is kept.
+    Away,
+    /// It took its seat up again.
+    Back,
+}
+
+impl Presence {
+    fn name(self) -> &'static str {
+        match self {
+            Presence::Joined => "peerJoined",
+            Presence::Updated => "peerUpdated",
+            Presence::Away => "peerAway",
+            Presence::Back => "peerBack",
+        }
+    }
+}
+
+/// Why a peer is no longer in the room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LeftReason {
+    /// It said so.
+    Left,
+    /// It did not come back within the resume window.
+    Timeout,
+    /// A moderator removed it.
+    Kicked,
+    /// Its server is gone.
+    NodeLost,
+}
+
+/// A member of a room as others see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Member {
+    /// Its id.
+    pub peer: PeerId,
+    /// The user's name or id, from the token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<Arc<str>>,
+    /// What it says of itself.
+    pub metadata: Metadata,
+}
+
+/// The JSON text of an object, as its owner sent it.
+#[derive(Clone)]
+pub struct Metadata(Arc<RawValue>);
+
+impl Metadata {
+    /// Takes a JSON text; anything else than JSON becomes `{}`, which requests were checked against before.
+    pub fn new(json: &str) -> Self {
+        let raw = RawValue::from_string(json.to_owned()).or_else(|_| RawValue::from_string("{}".to_owned()));
+        Metadata(raw.expect("an empty object is JSON").into())
+    }
+}
+
+impl PartialEq for Metadata {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
+}
+
+impl Eq for Metadata {}
+
+impl fmt::Debug for Metadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Metadata({} bytes)", self.0.get().len())
+    }
+}
+
+impl Serialize for Metadata {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        RawValue::serialize(&self.0, serializer)
+    }
+}
+
+/// Another member in the picture that `joined` gives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PeerInfo {
+    /// Who it is.
+    #[serde(flatten)]
+    pub member: Member,
+    /// The recipient's role toward that peer.
+    pub polite: bool,
+    /// Whether it has a transport.
+    pub state: PeerState,
+}
+
+/// Whether a member has a transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PeerState {
+    /// It has.
+    Here,
+    /// It lost it, and its seat is kept.
+    Away,
+}
+
+/// The room in the picture that `joined` gives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RoomInfo {
+    /// Its name.
+    pub name: String,
+    /// Whether newcomers are refused.
+    pub locked: bool,
+    /// Grows with each change that members are told of.
+    pub revision: u64,
+}
+
+/// The whole picture of a room for one member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Picture {
+    /// The member itself.
+    #[serde(rename = "self")]
+    pub own: Member,
+    /// The room.
+    pub room: RoomInfo,
+    /// The others, in the order of their ids.
+    pub peers: Vec<PeerInfo>,
+}
+
+/// `joined`: the first answer, and the answer to a `resume` when a gap cannot be filled.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Joined<'a> {
+    /// The `seq` that comes next.
+    pub replay_from: u64,
+    /// The last id handled, when the session is not new.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_id: Option<u64>,
+    /// How many payloads could not be kept, when the session is not new.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost: Option<u64>,
+    /// The member, the room, the others.
+    #[serde(flatten)]
+    pub picture: Picture,
+    /// The ticket to use next.
+    pub ticket: String,
+    /// How long the seat is kept without a transport.
+    pub resume_window_ms: u64,
+    /// Silence after which the server pings.
+    pub heartbeat_ms: u64,
+    /// STUN and TURN servers as RTCIceServer dictionaries.
+    pub ice_servers: &'a [serde_json::Value],
+    /// Milliseconds from now until their credentials expire.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ice_servers_expire_ms: Option<u64>,
+    /// What the session may ask for.
+    pub limits: &'a Limits,
+    /// What it runs over.
+    pub transport: &'static str,
+}
+
+/// `resumed`: the answer to a `resume` that every message since can be replayed to.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resumed {
+    /// The last id handled; 0 when there was none yet.
+    pub last_id: u64,
+    /// The ticket to use next.
+    pub ticket: String,
+    /// The `seq` that comes next.
+    pub replay_from: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Refused<'a> {
+    r#type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<u64>,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    close_code: Option<u16>,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+}
+
+impl<'a> Refused<'a> {
+    fn new(r#type: &'static str, id: Option<u64>, refusal: &'a Refusal) -> Self {
+        let retry_after_ms = refusal.retry_after.map(|wait| wait.as_millis() as u64);
+        Refused { r#type, id, code: refusal.code.name(), close_code: None, message: &refusal.message, retry_after_ms }
+    }
+}
+
+fn encode(message: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(message).expect("messages have string keys and no failing parts")
+}
+
+/// Messages that belong to a transport, not to the session: they have no `seq` and are never replayed.
+pub mod notice {
+    use std::time::Duration;
+
+    use super::{Frame, Joined, Refused, Resumed, Serialize};
+    use crate::protocol::Refusal;
+
+    #[derive(Serialize)]
+    struct Tagged<'a, T> {
+        r#type: &'static str,
+        #[serde(flatten)]
+        message: &'a T,
+    }
+
+    /// `joined`.
+    pub fn joined(joined: &Joined<'_>) -> Frame {
+        Frame::of(&Tagged { r#type: "joined", message: joined })
+    }
+
+    /// `resumed`.
+    pub fn resumed(resumed: &Resumed) -> Frame {
+        Frame::of(&Tagged { r#type: "resumed", message: resumed })
+    }
+
+    /// `ping`: the server has been silent for a heartbeat.
+    pub fn ping() -> Frame {
+        Frame { text: bytes::Bytes::from_static(br#"{"type":"ping"}"#), ephemeral: false }
+    }
+
+    /// `pong`, with the `id` of the client's `ping`.
+    pub fn pong(id: Option<u64>) -> Frame {
+        #[derive(Serialize)]
+        struct Pong {
+            r#type: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            id: Option<u64>,
+        }
+        Frame::of(&Pong { r#type: "pong", id })
+    }
+
+    /// `goAway`: resume elsewhere within `after`.
+    pub fn go_away(after: Duration) -> Frame {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct GoAway {
+            r#type: &'static str,
+            after_ms: u64,
+        }
+        Frame::of(&GoAway { r#type: "goAway", after_ms: after.as_millis() as u64 })
+    }
+
+    /// `closed`: the last message of a transport.
+    pub fn closed(refusal: &Refusal) -> Frame {
+        Frame::of(&Refused { close_code: Some(refusal.code.close_code()), ..Refused::new("closed", None, refusal) })
+    }
 }
