@@ -1,11 +1,306 @@
-//! The life of one session on one transport.
+//! The life of one session on one transport: first message, seat, then both directions until one of them ends.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::{Opening, Wire};
+use tokio::time::{sleep_until, timeout};
+use tracing::{Instrument as _, debug, info, info_span};
+
+use super::{Close, Opening, Received, Transport, Wire, WireError};
 use crate::context::Context;
+use crate::hub::Session;
+use crate::outbox::Output;
+use crate::protocol::{Code, Command, Frame, Refusal, Request, notice};
+use crate::seat::Ending;
 
-/// Runs a session on `wire` from its first message to its last.
+/// Fed to a wire before it is flushed; coalesces what waits without keeping more than this beside the queue.
+const BATCH_BYTES: usize = 64 * 1024;
+
+/// Runs a session on `wire` from its first message to its last. Returns when the transport is closed; the seat may live on.
 pub async fn drive<W: Wire>(wire: W, opening: Opening, context: Arc<Context>) {
-    let _ = (wire, opening, context);
+    let span =
+        info_span!("session", room = %opening.room, transport = opening.transport.name(), peer = tracing::field::Empty);
+    Driver { wire, transport: opening.transport, context }.run(opening).instrument(span).await;
+}
+
+/// How a transport comes to its end, seen from the server.
+enum End {
+    /// There is nobody left to tell.
+    Lost(String),
+    /// The client closed it tidily.
+    ByClient,
+    /// The client said `leave`.
+    Left,
+    /// The server closes it, and says why.
+    Closed(Refusal),
+}
+
+impl From<WireError> for End {
+    fn from(error: WireError) -> Self {
+        match error {
+            WireError::Lost(why) => End::Lost(why.into_owned()),
+            WireError::Broken(refusal) => End::Closed(refusal),
+        }
+    }
+}
+
+struct Driver<W> {
+    wire: W,
+    transport: Transport,
+    context: Arc<Context>,
+}
+
+impl<W: Wire> Driver<W> {
+    async fn run(mut self, opening: Opening) {
+        let begun = Instant::now();
+        let end = match self.first_message(&opening).await {
+            Ok((session, greeting)) => {
+                tracing::Span::current().record("peer", tracing::field::display(session.peer()));
+                info!(remote = %opening.via.remote, "session begins");
+                let _open = self.context.metrics.session(self.transport);
+                // The session is dropped, and others told, before the goodbye, which a dead client could drag out.
+                Pump::new(&mut self, session, greeting).run().await
+            }
+            Err(end) => end,
+        };
+        self.say_goodbye(end, begun.elapsed()).await;
+    }
+
+    /// Waits for `join` or `resume` and takes the seat.
+    async fn first_message(&mut self, opening: &Opening) -> Result<(Session, Frame), End> {
+        let limits = &self.context.config.limits;
+        let wait = Duration::from_millis(limits.first_message_ms);
+        let received = tokio::select! {
+            received = timeout(wait, poll_fn(|cx| self.wire.poll_recv(cx))) => received,
+            () = self.context.stop.cancelled() => return Err(End::Closed(going_away())),
+        };
+        let line = match received {
+            Err(_) => return Err(End::Closed(Refusal::new(Code::Timeout, "no first message in time"))),
+            Ok(received) => match received? {
+                Some(Received::Message(line)) => line,
+                Some(Received::Unusable(refusal)) => return Err(End::Closed(refusal)),
+                Some(Received::Datagram(_)) => {
+                    return Err(End::Closed(Refusal::bad_request(
+                        "the first message must be join or resume, not a datagram",
+                    )));
+                }
+                None => return Err(End::ByClient),
+            },
+        };
+        let request = Request::parse(&line, limits).map_err(|invalid| End::Closed(invalid.refusal))?;
+        self.context.metrics.message(self.transport, request.command.name());
+        let hub = &self.context.hub;
+        match request.command {
+            Command::Join(join) => hub.join(&opening.room, &join, self.transport.name()),
+            Command::Resume(resume) => hub.resume(&opening.room, &resume, self.transport.name()),
+            _ => Err(Refusal::bad_request("the first message must be join or resume")),
+        }
+        .map_err(End::Closed)
+    }
+
+    /// The last word, and time for the client to read it.
+    async fn say_goodbye(mut self, end: End, lasted: Duration) {
+        let lasted_ms = lasted.as_millis() as u64;
+        let close = match end {
+            End::Lost(why) => {
+                info!(lasted_ms, why, "transport lost");
+                return;
+            }
+            End::ByClient => {
+                info!(lasted_ms, "transport closed by the client");
+                Close { code: None, reason: "".into() }
+            }
+            End::Left => {
+                self.context.metrics.closed(self.transport, None);
+                info!(lasted_ms, "peer left");
+                Close { code: None, reason: "left".into() }
+            }
+            End::Closed(refusal) => {
+                self.context.metrics.closed(self.transport, Some(refusal.code));
+                info!(lasted_ms, code = refusal.code.name(), reason = %refusal.message, "transport closed");
+                if let Err(error) = self.wire.feed(notice::closed(&refusal)) {
+                    debug!(%error, "the last message could not be sent");
+                }
+                Close { code: Some(refusal.code), reason: refusal.message }
+            }
+        };
+        if timeout(self.context.config.connections.close, self.wire.close(close)).await.is_err() {
+            debug!("the client did not take its leave in time");
+        }
+    }
+}
+
+/// Both directions of a session that has a seat.
+struct Pump<'a, W> {
+    wire: &'a mut W,
+    transport: Transport,
+    context: Arc<Context>,
+    session: Session,
+    /// Bytes fed to the wire since it was last flushed to the end.
+    unflushed: usize,
+    last_sent: Instant,
+    /// When the wire was asked for a sign of life that has not come yet.
+    probed: Option<Instant>,
+    drain_told: bool,
+}
+
+/// What the wire did.
+enum Io {
+    Flushed,
+    Received(Option<Received>),
+}
+
+impl<'a, W: Wire> Pump<'a, W> {
+    fn new(driver: &'a mut Driver<W>, session: Session, greeting: Frame) -> Self {
+        let context = Arc::clone(&driver.context);
+        let mut pump = Pump {
+            wire: &mut driver.wire,
+            transport: driver.transport,
+            context,
+            session,
+            unflushed: 0,
+            last_sent: Instant::now(),
+            probed: None,
+            drain_told: false,
+        };
+        // A wire that cannot take it says so again at the first flush.
+        let _ = pump.feed(greeting);
+        pump
+    }
+
+    /// Runs until one side ends. Reading goes on while writing waits, or two that both wait to write would wait for ever.
+    async fn run(mut self) -> End {
+        let (stop, drain) = (self.context.stop.clone(), self.context.drain.clone());
+        loop {
+            let idle = self.unflushed == 0;
+            let timer = sleep_until(self.next_look().into());
+            let step = tokio::select! {
+                io = poll_fn(|cx| Self::poll_io(self.wire, self.unflushed, cx)) => match io {
+                    Ok(Io::Flushed) => { self.unflushed = 0; Ok(()) }
+                    Ok(Io::Received(received)) => self.received(received),
+                    Err(error) => Err(error.into()),
+                },
+                output = self.session.next(idle) => self.send(output),
+                () = timer => self.look(Instant::now()),
+                () = drain.cancelled(), if !self.drain_told => self.tell_drain(),
+                () = stop.cancelled() => Err(End::Closed(going_away())),
+            };
+            if let Err(end) = step {
+                return end;
+            }
+        }
+    }
+
+    fn poll_io(
+        wire: &mut W,
+        unflushed: usize,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<Io, WireError>> {
+        if unflushed > 0 && wire.poll_flush(cx)?.is_ready() {
+            return std::task::Poll::Ready(Ok(Io::Flushed));
+        }
+        // Whoever asks for answers without reading them (pings) is not read from either.
+        if unflushed > BATCH_BYTES {
+            return std::task::Poll::Pending;
+        }
+        wire.poll_recv(cx).map_ok(Io::Received)
+    }
+
+    fn received(&mut self, received: Option<Received>) -> Result<(), End> {
+        let limits = &self.context.config.limits;
+        match received {
+            Some(Received::Message(line)) => match Request::parse(&line, limits) {
+                Ok(request) => {
+                    self.context.metrics.message(self.transport, request.command.name());
+                    if let Some(answer) = self.session.handle(request) {
+                        self.feed(answer)?;
+                    }
+                }
+                Err(invalid) => {
+                    self.context.metrics.message(self.transport, "invalid");
+                    self.session.refuse(invalid.id, &invalid.refusal);
+                }
+            },
+            Some(Received::Datagram(line)) => match Request::parse_datagram(&line, limits) {
+                Ok(outbound) => {
+                    self.context.metrics.message(self.transport, "datagram");
+                    self.session.handle_datagram(&outbound);
+                }
+                Err(refusal) => self.session.refuse(None, &refusal),
+            },
+            Some(Received::Unusable(refusal)) => self.session.refuse(None, &refusal),
+            None => return Err(End::ByClient),
+        }
+        Ok(())
+    }
+
+    /// Feeds a frame and what waits behind it, up to a batch.
+    fn send(&mut self, output: Output) -> Result<(), End> {
+        let mut next = Some(output);
+        while let Some(output) = next {
+            match output {
+                Output::Frame(frame) => self.feed(frame)?,
+                Output::End(Ending::Left) => return Err(End::Left),
+                Output::End(Ending::Closed(refusal)) => return Err(End::Closed(refusal)),
+            }
+            next = if self.unflushed < BATCH_BYTES { self.session.try_next() } else { None };
+        }
+        Ok(())
+    }
+
+    fn feed(&mut self, frame: Frame) -> Result<(), End> {
+        self.unflushed += frame.text.len();
+        self.last_sent = Instant::now();
+        self.wire.feed(frame)?;
+        Ok(())
+    }
+
+    /// When silence has to be looked at again: ours, to send a ping, or the client's.
+    fn next_look(&self) -> Instant {
+        let heartbeat = self.context.config.heartbeat;
+        let ours = self.last_sent + heartbeat;
+        match (self.wire.last_heard(), self.probed) {
+            (None, _) => ours,
+            (Some(heard), Some(probed)) if heard <= probed => ours.min(heard + 2 * heartbeat),
+            (Some(heard), _) => ours.min(heard + heartbeat),
+        }
+    }
+
+    /// Pings after a heartbeat without a word of ours, asks for a sign of life after one without the client's, and gives the
+    /// client up after two.
+    fn look(&mut self, now: Instant) -> Result<(), End> {
+        let heartbeat = self.context.config.heartbeat;
+        if let Some(heard) = self.wire.last_heard() {
+            if now >= heard + 2 * heartbeat {
+                return Err(End::Closed(Refusal::new(Code::Timeout, "no sign of life for two heartbeats")));
+            }
+            if now >= heard + heartbeat && self.probed.is_none_or(|probed| heard > probed) {
+                self.wire.probe()?;
+                self.probed = Some(now);
+                self.unflushed = self.unflushed.max(1);
+            }
+        }
+        if now >= self.last_sent + heartbeat {
+            self.feed(notice::ping())?;
+        }
+        Ok(())
+    }
+
+    fn tell_drain(&mut self) -> Result<(), End> {
+        self.drain_told = true;
+        // Spread over the first half of the drain time, so that whoever resumes elsewhere has the second half for it.
+        let spread = self.context.config.drain / 2;
+        self.feed(notice::go_away(spread.mul_f64(fraction())))
+    }
+}
+
+fn going_away() -> Refusal {
+    Refusal::new(Code::GoingAway, "the server is shutting down")
+}
+
+/// A random number from 0 to 1, for jitter.
+fn fraction() -> f64 {
+    let random = getrandom::u32().unwrap_or(u32::MAX / 2);
+    f64::from(random) / f64::from(u32::MAX)
 }

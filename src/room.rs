@@ -1,0 +1,195 @@
+//! The room: who is in it, who hears what, in which role. A state machine without I/O, clock or randomness: each method is an
+//! event, and what follows from it is appended to a list of [`Delivery`]s that the [`hub`](crate::hub) carries out in order.
+//!
+//! The invariant: every member has been told of every other member exactly as often as it changed, in the one order in which
+//! [`revision`](Room::revision) counts, either by the [`Picture`] it was given when it came or by the deliveries since.
+
+use std::collections::BTreeMap;
+
+use crate::protocol::{
+    Body, Code, LeftReason, Limits, Member, Metadata, Outbound, PeerId, PeerInfo, PeerState, Picture, Presence,
+    Recipient, Refusal, RoomInfo, RoomName,
+};
+
+/// One message for one member.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// Who gets it; a member of the room.
+    pub to: PeerId,
+    /// What.
+    pub body: Body,
+    /// Who wants to know whether the recipient's queue took it.
+    pub receipt: Option<Receipt>,
+}
+
+/// A sender to be answered once the recipient's queue has, or has not, taken a message. The recipient may live on another
+/// node, so the answer may come after the call that caused it has returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// The sender.
+    pub from: PeerId,
+    /// The id to answer; without one only a failure is told.
+    pub id: Option<u64>,
+}
+
+impl Receipt {
+    /// `ok`, if anybody waits for it.
+    pub fn accepted(self) -> Option<Delivery> {
+        self.id.map(|_| self.answer(Body::ok(self.id)))
+    }
+
+    /// `error`.
+    pub fn refused(self, refusal: &Refusal) -> Delivery {
+        self.answer(Body::error(self.id, refusal))
+    }
+
+    fn answer(self, body: Body) -> Delivery {
+        Delivery { to: self.from, body, receipt: None }
+    }
+}
+
+/// One room's members, ordered by id, and how often they changed.
+#[derive(Debug)]
+pub struct Room {
+    name: RoomName,
+    members: BTreeMap<PeerId, Seated>,
+    locked: bool,
+    revision: u64,
+}
+
+#[derive(Debug)]
+struct Seated {
+    member: Member,
+    state: PeerState,
+}
+
+impl Room {
+    /// An empty room.
+    pub fn new(name: RoomName) -> Self {
+        Room { name, members: BTreeMap::new(), locked: false, revision: 0 }
+    }
+
+    /// Takes a newcomer in and tells the others.
+    ///
+    /// # Errors
+    /// `roomFull` or `roomLocked`; nothing has changed then.
+    pub fn join(&mut self, member: Member, limits: &Limits, out: &mut Vec<Delivery>) -> Result<(), Refusal> {
+        if self.locked {
+            return Err(Refusal::new(Code::RoomLocked, "the room is locked"));
+        }
+        if self.members.len() >= limits.peers {
+            return Err(Refusal::new(Code::RoomFull, format!("the room has {} peers already", self.members.len())));
+        }
+        let peer = member.peer;
+        self.members.insert(peer, Seated { member, state: PeerState::Here });
+        self.tell_of(Presence::Joined, peer, out);
+        Ok(())
+    }
+
+    /// Frees a member's place and tells the others.
+    pub fn leave(&mut self, peer: PeerId, reason: LeftReason, out: &mut Vec<Delivery>) {
+        if self.members.remove(&peer).is_some() {
+            self.revision += 1;
+            self.tell_others(peer, &Body::peer_left(peer, reason, self.revision), out);
+        }
+    }
+
+    /// A member lost its transport; its place is kept.
+    pub fn away(&mut self, peer: PeerId, out: &mut Vec<Delivery>) {
+        self.change_state(peer, PeerState::Away, Presence::Away, out);
+    }
+
+    /// A member has a transport again.
+    pub fn back(&mut self, peer: PeerId, out: &mut Vec<Delivery>) {
+        self.change_state(peer, PeerState::Here, Presence::Back, out);
+    }
+
+    /// A member replaces its metadata.
+    pub fn update(&mut self, peer: PeerId, metadata: Metadata, out: &mut Vec<Delivery>) {
+        if let Some(seated) = self.members.get_mut(&peer) {
+            seated.member.metadata = metadata;
+            self.tell_of(Presence::Updated, peer, out);
+        }
+    }
+
+    /// Carries a member's payload to one other or to all others. The sender is answered by `ok` or `error`: here, or, for a
+    /// directed one, as the delivery's receipt says.
+    pub fn relay(&self, from: PeerId, id: Option<u64>, outbound: &Outbound<'_>, out: &mut Vec<Delivery>) {
+        let receipt = Receipt { from, id };
+        match outbound.to {
+            Some(Recipient::Peer(to)) if to == from => {
+                out.push(receipt.refused(&Refusal::bad_request("\"to\" is the sender itself")));
+            }
+            Some(Recipient::Peer(to)) if self.members.contains_key(&to) => {
+                out.push(Delivery { to, body: Body::relay(from, outbound), receipt: Some(receipt) });
+            }
+            Some(_) => out.push(receipt.refused(&Refusal::new(Code::PeerGone, "no such peer in the room"))),
+            None => {
+                self.tell_others(from, &Body::relay(from, outbound), out);
+                out.extend(receipt.accepted());
+            }
+        }
+    }
+
+    /// The whole room as `peer` sees it; `None` for a stranger.
+    pub fn picture(&self, peer: PeerId) -> Option<Picture> {
+        let own = self.members.get(&peer)?.member.clone();
+        let others = self.members.values().filter(|seated| seated.member.peer != peer);
+        let peers = others.map(|seated| PeerInfo {
+            member: seated.member.clone(),
+            polite: is_polite(peer, seated.member.peer),
+            state: seated.state,
+        });
+        let room = RoomInfo { name: self.name.as_str().to_owned(), locked: self.locked, revision: self.revision };
+        Some(Picture { own, room, peers: peers.collect() })
+    }
+
+    /// How many members there are, away ones included.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether nobody is left.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Counts the changes that members are told of.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    fn change_state(&mut self, peer: PeerId, state: PeerState, presence: Presence, out: &mut Vec<Delivery>) {
+        let Some(seated) = self.members.get_mut(&peer) else { return };
+        if seated.state != state {
+            seated.state = state;
+            self.revision += 1;
+            self.tell_others(peer, &Body::peer_state(presence, peer, self.revision), out);
+        }
+    }
+
+    /// Tells all others of a member. `polite` depends on the recipient, so there are up to two bodies, each encoded once.
+    fn tell_of(&mut self, presence: Presence, peer: PeerId, out: &mut Vec<Delivery>) {
+        self.revision += 1;
+        let Some(seated) = self.members.get(&peer) else { return };
+        let body = |polite| Body::peer(presence, &seated.member, polite, self.revision);
+        let (mut impolite, mut polite) = (None, None);
+        for &to in self.members.keys().filter(|&&to| to != peer) {
+            let role = is_polite(to, peer);
+            let slot = if role { &mut polite } else { &mut impolite };
+            let body = slot.get_or_insert_with(|| body(role)).clone();
+            out.push(Delivery { to, body, receipt: None });
+        }
+    }
+
+    fn tell_others(&self, peer: PeerId, body: &Body, out: &mut Vec<Delivery>) {
+        let others = self.members.keys().filter(|&&to| to != peer);
+        out.extend(others.map(|&to| Delivery { to, body: body.clone(), receipt: None }));
+    }
+}
+
+/// Whether `own` is the polite one of the pair ("perfect negotiation", W3C WebRTC 10.7): the greater id is, which is the
+/// newcomer on one node and needs no agreement between several.
+pub fn is_polite(own: PeerId, other: PeerId) -> bool {
+    own > other
+}

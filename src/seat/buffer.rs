@@ -1,0 +1,324 @@
+//! The one buffer of a seat: what waits to be written, and what was written but not yet acknowledged.
+
+use std::collections::VecDeque;
+
+use crate::protocol::{Body, Frame, Kind};
+
+/// Messages in the order in which the client gets them, bounded in bytes and in number.
+///
+/// Only waiting messages count as queue: written ones are kept for a replay as long as there is room, and the oldest of them
+/// are pushed out first. Worst-case memory is the byte limit, plus answers, plus 56 bytes a message.
+#[derive(Debug)]
+pub(super) struct Buffer {
+    max_bytes: usize,
+    max_messages: usize,
+    /// Written to the present transport, or to one before, and not acknowledged. Numbered, without a gap.
+    written: VecDeque<Entry>,
+    /// Not yet written to the present transport.
+    waiting: VecDeque<Entry>,
+    written_bytes: usize,
+    waiting_bytes: usize,
+    /// The number that the next message gets.
+    next_seq: u64,
+    /// The greatest number that was ever written.
+    sent: u64,
+    /// Everything up to here is gone: acknowledged, or pushed out.
+    gone: u64,
+    /// Numbers of the payloads that were pushed out and not acknowledged, the latest `max_messages` of them.
+    pushed_out: VecDeque<u64>,
+    /// How many there were before those.
+    pushed_out_before: u64,
+    /// What never got a number since the client was last told of losses, and what it was told of last.
+    missed: Missed,
+    told: Missed,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// `None` for what is never replayed.
+    seq: Option<u64>,
+    body: Body,
+}
+
+/// What did not fit: payloads, and whether presence was among it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Missed {
+    payloads: u64,
+    presence: bool,
+}
+
+/// The client cannot be told everything.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Gap {
+    /// How many payloads are lost.
+    pub(super) lost: u64,
+}
+
+impl Buffer {
+    pub(super) fn new(max_bytes: usize, max_messages: usize) -> Self {
+        Buffer {
+            max_bytes,
+            max_messages,
+            written: VecDeque::new(),
+            waiting: VecDeque::new(),
+            written_bytes: 0,
+            waiting_bytes: 0,
+            next_seq: 1,
+            sent: 0,
+            gone: 0,
+            pushed_out: VecDeque::new(),
+            pushed_out_before: 0,
+            missed: Missed::default(),
+            told: Missed::default(),
+        }
+    }
+
+    /// Takes a message in, or says that it does not fit. Answers always fit; what is ephemeral makes way for the rest.
+    pub(super) fn push(&mut self, body: Body) -> bool {
+        let size = body.len();
+        if !self.fits(size) && body.kind != Kind::Ephemeral {
+            self.drop_ephemeral();
+        }
+        if !self.fits(size) && body.kind != Kind::Answer {
+            return false;
+        }
+        while self.written_bytes + self.waiting_bytes + size > self.max_bytes
+            || self.written.len() + self.waiting.len() >= self.max_messages
+        {
+            if !self.push_out() {
+                break;
+            }
+        }
+        let seq = (body.kind != Kind::Ephemeral).then(|| {
+            self.next_seq += 1;
+            self.next_seq - 1
+        });
+        self.waiting_bytes += size;
+        self.waiting.push_back(Entry { seq, body });
+        true
+    }
+
+    fn fits(&self, size: usize) -> bool {
+        self.waiting_bytes + size <= self.max_bytes && self.waiting.len() < self.max_messages
+    }
+
+    /// Whether answers have made the queue longer than it may be.
+    pub(super) fn is_over(&self) -> bool {
+        self.waiting_bytes > self.max_bytes || self.waiting.len() > self.max_messages
+    }
+
+    /// Notes that a message did not fit and that its sender will not be told. Ephemeral ones may get lost.
+    pub(super) fn miss(&mut self, kind: Kind) {
+        match kind {
+            Kind::Payload => self.missed.payloads += 1,
+            Kind::Presence => self.missed.presence = true,
+            Kind::Ephemeral | Kind::Answer => {}
+        }
+    }
+
+    /// The next message to write; counts as written from now on.
+    pub(super) fn next(&mut self) -> Option<Frame> {
+        let entry = self.waiting.pop_front()?;
+        let size = entry.body.len();
+        self.waiting_bytes -= size;
+        let frame = entry.body.frame(entry.seq);
+        if let Some(seq) = entry.seq {
+            self.sent = self.sent.max(seq);
+            self.written_bytes += size;
+            self.written.push_back(entry);
+        }
+        Some(frame)
+    }
+
+    /// The greatest number that was ever written.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// The number of the next message to be written, which a client that has just been attached sees first.
+    pub(super) fn replay_from(&self) -> u64 {
+        self.waiting.iter().find_map(|entry| entry.seq).unwrap_or(self.next_seq)
+    }
+
+    /// Forgets everything up to `seq`.
+    pub(super) fn ack(&mut self, seq: u64) {
+        while self.written.front().is_some_and(|entry| entry.seq <= Some(seq)) {
+            self.pop_written();
+        }
+        // What was written to an earlier transport may be acknowledged before it was written to this one.
+        while let Some(entry) = self.waiting.pop_front_if(|entry| entry.seq.is_some_and(|own| own <= seq)) {
+            self.waiting_bytes -= entry.body.len();
+        }
+        self.gone = self.gone.max(seq);
+        if seq >= self.pushed_out.front().copied().unwrap_or(u64::MAX) {
+            self.pushed_out_before = 0;
+        }
+        while self.pushed_out.front().is_some_and(|&lost| lost <= seq) {
+            self.pushed_out.pop_front();
+        }
+    }
+
+    /// Prepares everything after `seq` to be written again. A gap before what is left is returned: then the client needs a
+    /// whole new picture.
+    pub(super) fn rewind(&mut self, seq: u64) -> Option<Gap> {
+        let gap = seq < self.gone;
+        let lost_before = if gap { self.lost_after(seq) } else { 0 };
+        self.ack(seq);
+        while let Some(entry) = self.written.pop_back() {
+            self.waiting.push_front(entry);
+        }
+        self.waiting_bytes += std::mem::take(&mut self.written_bytes);
+        self.told.payloads += self.missed.payloads;
+        self.told.presence |= self.missed.presence;
+        self.missed = Missed::default();
+        (gap || self.told != Missed::default()).then_some(Gap { lost: lost_before + self.told.payloads })
+    }
+
+    /// The client has read the last answer, and with it what was lost.
+    pub(super) fn losses_told(&mut self) {
+        self.told = Missed::default();
+    }
+
+    /// Drops what is never replayed.
+    pub(super) fn drop_ephemeral(&mut self) {
+        self.waiting.retain(|entry| entry.seq.is_some());
+        self.waiting_bytes = self.waiting.iter().map(|entry| entry.body.len()).sum();
+    }
+
+    fn lost_after(&self, seq: u64) -> u64 {
+        let kept_track_of = self.pushed_out.iter().filter(|&&lost| lost > seq).count() as u64;
+        let all_after = self.pushed_out.front().is_some_and(|&first| first > seq);
+        kept_track_of + if all_after { self.pushed_out_before } else { 0 }
+    }
+
+    fn push_out(&mut self) -> bool {
+        let Some(entry) = self.pop_written() else { return false };
+        let seq = entry.seq.unwrap_or(0);
+        self.gone = self.gone.max(seq);
+        if entry.body.kind == Kind::Payload {
+            if self.pushed_out.len() >= self.max_messages {
+                self.pushed_out.pop_front();
+                self.pushed_out_before += 1;
+            }
+            self.pushed_out.push_back(seq);
+        }
+        true
+    }
+
+    fn pop_written(&mut self) -> Option<Entry> {
+        let entry = self.written.pop_front()?;
+        self.written_bytes -= entry.body.len();
+        Some(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Metadata, Outbound, PayloadKind, PeerId, Presence};
+    use uuid::Uuid;
+
+    fn payload(length: usize) -> Body {
+        let outbound = |payload: String| Outbound {
+            kind: PayloadKind::Message,
+            to: None,
+            payload: payload.into(),
+            ephemeral: false,
+        };
+        let from = PeerId::new(Uuid::from_u128(1));
+        let frame = Body::relay(from, &outbound(String::new())).len();
+        Body::relay(from, &outbound("x".repeat(length - frame)))
+    }
+
+    fn ephemeral() -> Body {
+        let outbound = Outbound { kind: PayloadKind::Message, to: None, payload: "1".into(), ephemeral: true };
+        Body::relay(PeerId::new(Uuid::from_u128(1)), &outbound)
+    }
+
+    fn written(buffer: &mut Buffer) -> Vec<u64> {
+        std::iter::from_fn(|| buffer.next())
+            .filter_map(|frame| {
+                let value: serde_json::Value = serde_json::from_slice(&frame.text.to_vec()).ok()?;
+                value["seq"].as_u64()
+            })
+            .collect()
+    }
+
+    /// Payloads must be JSON for `written` to read them back.
+    fn small() -> Body {
+        let outbound = Outbound { kind: PayloadKind::Message, to: None, payload: "0".into(), ephemeral: false };
+        Body::relay(PeerId::new(Uuid::from_u128(1)), &outbound)
+    }
+
+    #[test]
+    fn numbers_have_no_gap_and_ephemeral_ones_have_none() {
+        let mut buffer = Buffer::new(10_000, 10);
+        for body in [small(), ephemeral(), small()] {
+            assert!(buffer.push(body));
+        }
+        assert_eq!(written(&mut buffer), [1, 2]);
+        assert_eq!(buffer.rewind(0), None);
+        assert_eq!(written(&mut buffer), [1, 2]);
+        buffer.ack(1);
+        assert_eq!(buffer.rewind(1), None);
+        assert_eq!((buffer.replay_from(), written(&mut buffer)), (2, vec![2]));
+    }
+
+    #[test]
+    fn only_what_waits_counts_as_queue_and_written_ones_are_pushed_out() {
+        let mut buffer = Buffer::new(1000, 100);
+        assert!(buffer.push(payload(600)));
+        assert!(!buffer.push(payload(600)));
+        assert!(buffer.next().is_some());
+        assert!(buffer.push(payload(600)));
+        assert_eq!(buffer.rewind(0), Some(Gap { lost: 1 }));
+        assert_eq!(buffer.replay_from(), 2);
+    }
+
+    #[test]
+    fn a_missed_broadcast_is_told_until_the_client_has_heard_of_it() {
+        let mut buffer = Buffer::new(1000, 100);
+        buffer.miss(Kind::Payload);
+        assert_eq!(buffer.rewind(0), Some(Gap { lost: 1 }));
+        assert_eq!(buffer.rewind(0), Some(Gap { lost: 1 }), "the answer may have been lost");
+        buffer.miss(Kind::Presence);
+        buffer.losses_told();
+        assert_eq!(buffer.rewind(0), Some(Gap { lost: 0 }), "presence alone asks for a picture");
+        buffer.losses_told();
+        assert_eq!(buffer.rewind(0), None);
+    }
+
+    #[test]
+    fn presence_is_not_counted_as_lost_payload() {
+        let mut buffer = Buffer::new(10_000, 2);
+        let member = crate::protocol::Member {
+            peer: PeerId::new(Uuid::from_u128(2)),
+            user: None,
+            metadata: Metadata::new("{}"),
+        };
+        assert!(buffer.push(Body::peer(Presence::Joined, &member, true, 1)) && buffer.push(small()));
+        assert_eq!(written(&mut buffer), [1, 2]);
+        assert!(buffer.push(small()) && buffer.push(small()));
+        assert_eq!(buffer.rewind(0), Some(Gap { lost: 1 }));
+    }
+
+    #[test]
+    fn answers_always_fit_and_what_is_ephemeral_makes_way() {
+        let mut buffer = Buffer::new(10_000, 1);
+        assert!(buffer.push(ephemeral()));
+        assert!(buffer.push(small()));
+        assert!(!buffer.push(small()));
+        assert!(buffer.push(Body::ok(Some(1))) && buffer.is_over());
+        assert_eq!(written(&mut buffer), [1, 2]);
+    }
+
+    #[test]
+    fn an_acknowledgement_from_an_earlier_transport_spares_the_replay() {
+        let mut buffer = Buffer::new(10_000, 10);
+        assert!((0..3).all(|_| buffer.push(small())));
+        assert_eq!(written(&mut buffer), [1, 2, 3]);
+        buffer.rewind(0);
+        buffer.ack(2);
+        assert_eq!(written(&mut buffer), [3]);
+    }
+}
