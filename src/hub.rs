@@ -85,7 +85,7 @@ impl Hub {
         join: &Join<'_>,
         transport: &'static str,
     ) -> Result<(Session, Frame), Refusal> {
-        let now = Instant::now();
+        let now = now();
         let mut shard = self.shard(name).lock();
         if let Some(again) = self.rejoin(&mut shard, name, join, transport, now) {
             return again;
@@ -127,7 +127,7 @@ impl Hub {
     ) -> Result<(Session, Frame), Refusal> {
         let expired = || Refusal::new(Code::ResumeExpired, "there is no seat for this ticket any more; join anew");
         let ticket = resume.ticket.ok_or_else(expired)?;
-        let now = Instant::now();
+        let now = now();
         let mut shard = self.shard(name).lock();
         let hall = shard.get_mut(name).ok_or_else(expired)?;
         let seat = Arc::clone(hall.seats.get(&ticket.peer).ok_or_else(expired)?);
@@ -151,7 +151,7 @@ impl Hub {
         loop {
             let next = self.leases.lock().peek().map(|Reverse((at, ..))| *at);
             match next {
-                Some(at) if at <= Instant::now() => self.expire_one(),
+                Some(at) if at <= now() => self.expire_one(),
                 Some(at) => {
                     tokio::select! {
                         () = tokio::time::sleep_until(at.into()) => {}
@@ -213,7 +213,7 @@ impl Hub {
     }
 
     fn detach(&self, session: &Session) {
-        let until = Instant::now() + self.policy.resume_window;
+        let until = now() + self.policy.resume_window;
         let mut shard = self.shard(&session.room).lock();
         if !session.outbox.detach(until) {
             return;
@@ -234,7 +234,7 @@ impl Hub {
         let Some(Reverse((_, name, peer))) = self.leases.lock().pop() else { return };
         let mut shard = self.shard(&name).lock();
         let Some(hall) = shard.get_mut(&name) else { return };
-        let now = Instant::now();
+        let now = now();
         if hall.seats.get(&peer).is_some_and(|seat| seat.quietly(|seat| seat.is_expired(now))) {
             hall.remove(peer, LeftReason::Timeout, None);
             self.drop_if_empty(&mut shard, &name);
@@ -330,13 +330,13 @@ impl Session {
         self.peer
     }
 
-    /// Waits for something to write, or the end. See [`Outbox::next`].
-    pub(crate) async fn next(&self, wants_frames: bool) -> Output {
+    /// Waits for something to write, or the end; with `wants_frames` false for the end alone. Cancel safe.
+    pub async fn next(&self, wants_frames: bool) -> Output {
         self.outbox.next(wants_frames).await
     }
 
     /// The same without waiting.
-    pub(crate) fn try_next(&self) -> Option<Output> {
+    pub fn try_next(&self) -> Option<Output> {
         self.outbox.try_next(true)
     }
 
@@ -432,7 +432,7 @@ impl Session {
         let generation = self.outbox.generation();
         // Quietly: the task that would be woken is the one that runs this, and it looks again before it sleeps.
         self.outbox.seat().quietly(|seat| {
-            let answer = match seat.admit(generation, id, Instant::now()) {
+            let answer = match seat.admit(generation, id, now()) {
                 Admission::Execute => return true,
                 Admission::Repeat => Body::ok(id),
                 Admission::Refused(refusal) => Body::error(id, &refusal),
@@ -448,6 +448,11 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.hub.detach(self);
     }
+}
+
+/// The runtime's clock, which a simulation may hold still and move.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 fn fresh_ticket(peer: PeerId) -> Ticket {

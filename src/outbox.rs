@@ -64,7 +64,7 @@ pub(crate) struct Outbox {
 
 /// What a transport's task is woken for.
 #[derive(Debug)]
-pub(crate) enum Output {
+pub enum Output {
     /// Write this.
     Frame(Frame),
     /// Say the last word and close.
