@@ -193,3 +193,108 @@ impl Room {
 pub fn is_polite(own: PeerId, other: PeerId) -> bool {
     own > other
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::protocol::PayloadKind;
+
+    fn peer(number: u128) -> PeerId {
+        PeerId::new(Uuid::from_u128(number))
+    }
+
+    fn member(number: u128) -> Member {
+        Member { peer: peer(number), user: None, metadata: Metadata::new("{}") }
+    }
+
+    fn room_of(numbers: &[u128]) -> Room {
+        let mut room = Room::new(RoomName::parse("r").expect("a name"));
+        for &number in numbers {
+            room.join(member(number), &Limits::default(), &mut vec![]).expect("there is room");
+        }
+        room
+    }
+
+    fn told(out: &[Delivery]) -> Vec<(PeerId, Value)> {
+        let read = |body: &Body| serde_json::from_slice(&body.frame(None).text).expect("JSON");
+        out.iter().map(|delivery| (delivery.to, read(&delivery.body))).collect()
+    }
+
+    fn message(to: Option<Recipient>) -> Outbound<'static> {
+        Outbound { kind: PayloadKind::Message, to, payload: "1".into(), ephemeral: false }
+    }
+
+    #[test]
+    fn of_two_peers_the_one_with_the_greater_id_is_polite_whoever_came_first() {
+        let mut room = room_of(&[5, 9]);
+        let mut out = vec![];
+        room.join(member(7), &Limits::default(), &mut out).expect("there is room");
+        let roles: Vec<_> = told(&out).into_iter().map(|(to, message)| (to, message["polite"].clone())).collect();
+        assert_eq!(roles, [(peer(5), json!(false)), (peer(9), json!(true))]);
+        let picture = room.picture(peer(7)).expect("a member");
+        let roles: Vec<_> = picture.peers.iter().map(|other| (other.member.peer, other.polite)).collect();
+        assert_eq!(roles, [(peer(5), true), (peer(9), false)]);
+    }
+
+    #[test]
+    fn every_change_has_a_revision_and_none_is_told_to_its_cause() {
+        let mut room = room_of(&[1, 2]);
+        let mut out = vec![];
+        room.away(peer(2), &mut out);
+        room.away(peer(2), &mut out);
+        room.back(peer(2), &mut out);
+        room.update(peer(2), Metadata::new(r#"{"a":1}"#), &mut out);
+        room.leave(peer(2), LeftReason::Timeout, &mut out);
+        room.leave(peer(2), LeftReason::Timeout, &mut out);
+        let changes: Vec<_> =
+            told(&out).into_iter().map(|(to, told)| (to, told["type"].clone(), told["revision"].clone())).collect();
+        let expected = ["peerAway", "peerBack", "peerUpdated", "peerLeft"].into_iter().zip(3..);
+        assert_eq!(
+            changes,
+            expected.map(|(name, revision)| (peer(1), json!(name), json!(revision))).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn a_full_room_refuses_and_stays_as_it_was() {
+        let mut room = room_of(&[1, 2]);
+        let mut out = vec![];
+        let limits = Limits { peers: 2, ..Limits::default() };
+        assert_eq!(room.join(member(3), &limits, &mut out).map_err(|refusal| refusal.code), Err(Code::RoomFull));
+        assert!(out.is_empty() && room.len() == 2 && room.revision() == 2);
+        room.leave(peer(1), LeftReason::Left, &mut out);
+        assert!(room.join(member(3), &limits, &mut out).is_ok());
+    }
+
+    #[test]
+    fn a_directed_message_carries_its_receipt_and_a_broadcast_is_answered_at_once() {
+        let room = room_of(&[1, 2, 3]);
+        let mut out = vec![];
+        room.relay(peer(1), Some(4), &message(Some(Recipient::Peer(peer(3)))), &mut out);
+        assert_eq!(
+            out.iter().map(|d| (d.to, d.receipt)).collect::<Vec<_>>(),
+            [(peer(3), Some(Receipt { from: peer(1), id: Some(4) }))]
+        );
+        out.clear();
+        room.relay(peer(1), Some(5), &message(None), &mut out);
+        assert_eq!(told(&out).last(), Some(&(peer(1), json!({"type": "ok", "id": 5}))));
+        assert_eq!(out.iter().map(|d| d.to).collect::<Vec<_>>(), [peer(2), peer(3), peer(1)]);
+    }
+
+    #[test]
+    fn strangers_and_oneself_are_no_recipients() {
+        let room = room_of(&[1]);
+        for (to, code) in [
+            (Recipient::Peer(peer(1)), "badRequest"),
+            (Recipient::Peer(peer(9)), "peerGone"),
+            (Recipient::Nobody, "peerGone"),
+        ] {
+            let mut out = vec![];
+            room.relay(peer(1), None, &message(Some(to)), &mut out);
+            assert_eq!(told(&out).first().map(|(to, told)| (*to, told["code"].clone())), Some((peer(1), json!(code))));
+        }
+    }
+}

@@ -20,7 +20,7 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 use wigwag::hub::{Hub, Policy, Session};
 use wigwag::outbox::Output;
-use wigwag::protocol::{Command, Limits, Request, RoomName};
+use wigwag::protocol::{Code, Command, Limits, Request, RoomName};
 
 const WINDOW: Duration = Duration::from_secs(30);
 
@@ -52,9 +52,11 @@ struct Client {
     next_id: u64,
     /// Requests without an answer, in order.
     pending: BTreeMap<u64, Value>,
-    roster: BTreeMap<String, i64>,
+    /// The others: the version of their metadata, and whether they are here.
+    roster: BTreeMap<String, (i64, bool)>,
     revision: u64,
     version: i64,
+    resumes: u64,
     lost: u64,
     /// What the application got: sender and number, in order.
     got: Vec<(String, u64)>,
@@ -109,7 +111,9 @@ impl World {
             66..84 => self.read(who),
             84..90 => self.break_link(who),
             90..97 => self.connect(who),
-            97 => self.update(who),
+            97 if self.rng.bool() => self.update(who),
+            97 if self.rng.bool() => self.double_join(who),
+            97 => self.drain_queue(who),
             98 => {
                 let seconds = self.rng.u64(..20);
                 tokio::time::advance(Duration::from_secs(seconds)).await;
@@ -257,6 +261,39 @@ impl World {
         }
     }
 
+    /// A `join` that was on the way for long arrives: it must not take the seat from whoever has resumed since.
+    fn double_join(&mut self, who: usize) {
+        let client = &mut self.clients[who];
+        if client.gone || client.resumes == 0 {
+            return;
+        }
+        let first = json!({"type": "join", "key": client.key, "metadata": {"version": 0}}).to_string();
+        let request = Request::parse(first.as_bytes(), &self.limits).expect("well-formed");
+        let Command::Join(join) = request.command else { unreachable!("it is one") };
+        match self.hub.join(&self.room, &join, "simulated") {
+            Err(refusal) => assert!(matches!(refusal.code, Code::Replaced | Code::ResumeExpired), "{refusal:?}"),
+            // Its seat was given up long ago: a new one, which is left again.
+            Ok((session, _)) => {
+                assert_ne!(session.peer().to_string(), client.peer, "a used join key has taken the seat");
+                session.handle(Request { id: None, command: Command::Leave });
+            }
+        }
+    }
+
+    /// The server writes all that waits: no more than a queue may hold, answers aside.
+    fn drain_queue(&mut self, who: usize) {
+        let Some(at) = self.pick_link(who, |link| link.session.is_some()) else { return };
+        let link = &mut self.clients[who].links[at];
+        let session = link.session.as_ref().expect("picked for it");
+        let mut waiting = Vec::new();
+        while let Some(Output::Frame(frame)) = session.try_next() {
+            waiting.push(serde_json::from_slice::<Value>(&frame.text).expect("messages are JSON"));
+        }
+        let queued = waiting.iter().filter(|message| message["type"] != "ok" && message["type"] != "error").count();
+        assert!(queued <= self.limits.queue_messages, "{queued} messages in a queue of {}", self.limits.queue_messages);
+        link.down.extend(waiting);
+    }
+
     fn pick_link(&mut self, who: usize, fits: impl Fn(&Link) -> bool) -> Option<usize> {
         let links = &self.clients[who].links;
         let fitting: Vec<usize> = (0..links.len()).filter(|&at| fits(&links[at])).collect();
@@ -317,10 +354,10 @@ impl World {
         let present: Vec<&Client> =
             self.clients.iter().filter(|client| !client.gone && !client.peer.is_empty()).collect();
         for client in &present {
-            let others: BTreeMap<String, i64> = present
+            let others: BTreeMap<_, _> = present
                 .iter()
                 .filter(|other| other.peer != client.peer)
-                .map(|other| (other.peer.clone(), other.version))
+                .map(|other| (other.peer.clone(), (other.version, true)))
                 .collect();
             assert_eq!(client.roster, others, "client {} has another picture of the room", client.name);
             assert!(client.pending.is_empty(), "client {} was never answered: {:?}", client.name, client.pending);
@@ -370,7 +407,10 @@ impl Client {
             }
             return;
         }
-        let seq = message["seq"].as_u64().expect("numbered");
+        let Some(seq) = message["seq"].as_u64() else {
+            assert_eq!((kind, &message["data"]["direct"]), ("message", &json!(false)), "without a number: {message}");
+            return;
+        };
         if seq <= self.handled {
             return;
         }
@@ -401,6 +441,7 @@ impl Client {
             let peers = message["peers"].as_array().expect("a list");
             self.roster = peers.iter().map(entry).collect();
         } else {
+            self.resumes += 1;
             let replay_from = message["replayFrom"].as_u64().expect("a number");
             assert!(replay_from <= self.handled + 1, "client {}: a hole at {message}", self.name);
         }
@@ -438,21 +479,28 @@ impl Client {
                 }
                 self.revision = revision;
                 let peer = message["peer"].as_str().expect("an id").to_owned();
-                match kind {
-                    "peerJoined" => assert!(self.roster.insert(peer, entry(message).1).is_none(), "joined twice"),
-                    "peerUpdated" => assert!(self.roster.insert(peer, entry(message).1).is_some(), "an unknown peer"),
-                    "peerLeft" => assert!(self.roster.remove(&peer).is_some(), "an unknown peer left"),
-                    "peerAway" | "peerBack" => assert!(self.roster.contains_key(&peer), "an unknown peer"),
-                    other => panic!("unexpected {other}"),
+                if kind == "peerJoined" {
+                    assert!(self.roster.insert(peer, entry(message).1).is_none(), "joined twice");
+                } else if kind == "peerLeft" {
+                    assert!(self.roster.remove(&peer).is_some(), "an unknown peer left");
+                } else {
+                    let (version, here) = self.roster.get_mut(&peer).expect("a known peer");
+                    match kind {
+                        "peerUpdated" => *version = entry(message).1.0,
+                        "peerAway" => *here = false,
+                        "peerBack" => *here = true,
+                        other => panic!("unexpected {other}"),
+                    }
                 }
             }
         }
     }
 }
 
-fn entry(member: &Value) -> (String, i64) {
+fn entry(member: &Value) -> (String, (i64, bool)) {
     let peer = member["peer"].as_str().expect("an id").to_owned();
-    (peer, member["metadata"]["version"].as_i64().expect("its version"))
+    let version = member["metadata"]["version"].as_i64().expect("its version");
+    (peer, (version, member["state"] != "away"))
 }
 
 fn run(seed: u64) {

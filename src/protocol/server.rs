@@ -35,8 +35,17 @@ pub enum Kind {
     Payload,
     /// A `message` that may be dropped and is never replayed.
     Ephemeral,
-    /// `ok`, `error`, `iceServers` …: told to this client only.
+    /// `ok`, `iceServers` …: told to this client only.
     Answer,
+    /// `error`: an answer that must not get lost, because a repeated id is answered `ok`.
+    Error,
+}
+
+impl Kind {
+    /// Whether it answers a request of the client's own.
+    pub fn is_answer(self) -> bool {
+        matches!(self, Kind::Answer | Kind::Error)
+    }
 }
 
 /// A message without its `seq`, encoded once and shared by all who hear it.
@@ -112,7 +121,7 @@ impl Body {
 
     /// `error`.
     pub fn error(id: Option<u64>, refusal: &Refusal) -> Self {
-        Body::of(Kind::Answer, &Refused::new("error", id, refusal))
+        Body::of(Kind::Error, &Refused::new("error", id, refusal))
     }
 
     /// `iceServers`; `expire_ms` counts from now.

@@ -28,6 +28,8 @@ pub(super) struct Buffer {
     pushed_out: VecDeque<u64>,
     /// How many there were before those.
     pushed_out_before: u64,
+    /// Errors that were pushed out and not acknowledged, the latest `max_messages` of them; said again after a gap.
+    errors: VecDeque<Entry>,
     /// What never got a number since the client was last told of losses, and what it was told of last.
     missed: Missed,
     told: Missed,
@@ -68,6 +70,7 @@ impl Buffer {
             gone: 0,
             pushed_out: VecDeque::new(),
             pushed_out_before: 0,
+            errors: VecDeque::new(),
             missed: Missed::default(),
             told: Missed::default(),
         }
@@ -79,7 +82,7 @@ impl Buffer {
         if !self.fits(size) && body.kind != Kind::Ephemeral {
             self.drop_ephemeral();
         }
-        if !self.fits(size) && body.kind != Kind::Answer {
+        if !self.fits(size) && !body.kind.is_answer() {
             return false;
         }
         while self.written_bytes + self.waiting_bytes + size > self.max_bytes
@@ -112,7 +115,7 @@ impl Buffer {
         match kind {
             Kind::Payload => self.missed.payloads += 1,
             Kind::Presence => self.missed.presence = true,
-            Kind::Ephemeral | Kind::Answer => {}
+            Kind::Ephemeral | Kind::Answer | Kind::Error => {}
         }
     }
 
@@ -156,6 +159,9 @@ impl Buffer {
         while self.pushed_out.front().is_some_and(|&lost| lost <= seq) {
             self.pushed_out.pop_front();
         }
+        while self.errors.front().is_some_and(|entry| entry.seq <= Some(seq)) {
+            self.errors.pop_front();
+        }
     }
 
     /// Prepares everything after `seq` to be written again. A gap before what is left is returned: then the client needs a
@@ -168,6 +174,10 @@ impl Buffer {
             self.waiting.push_front(entry);
         }
         self.waiting_bytes += std::mem::take(&mut self.written_bytes);
+        // A repeated id is answered `ok`: without its error, what was refused would look accepted.
+        for Entry { body, .. } in std::mem::take(&mut self.errors) {
+            self.push(body);
+        }
         self.told.payloads += self.missed.payloads;
         self.told.presence |= self.missed.presence;
         self.missed = Missed::default();
@@ -195,7 +205,12 @@ impl Buffer {
         let Some(entry) = self.pop_written() else { return false };
         let seq = entry.seq.unwrap_or(0);
         self.gone = self.gone.max(seq);
-        if entry.body.kind == Kind::Payload {
+        if entry.body.kind == Kind::Error {
+            if self.errors.len() >= self.max_messages {
+                self.errors.pop_front();
+            }
+            self.errors.push_back(entry);
+        } else if entry.body.kind == Kind::Payload {
             if self.pushed_out.len() >= self.max_messages {
                 self.pushed_out.pop_front();
                 self.pushed_out_before += 1;
