@@ -407,10 +407,9 @@ impl Client {
             }
             return;
         }
-        let Some(seq) = message["seq"].as_u64() else {
-            assert_eq!((kind, &message["data"]["direct"]), ("message", &json!(false)), "without a number: {message}");
-            return;
-        };
+        let ephemeral = message["data"]["ephemeral"] == true;
+        assert_eq!(message["seq"].is_null(), ephemeral, "only what is ephemeral has no number: {message}");
+        let Some(seq) = message["seq"].as_u64() else { return };
         if seq <= self.handled {
             return;
         }
