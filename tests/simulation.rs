@@ -136,8 +136,9 @@ impl World {
         }
         client.next_number += 1;
         let number = client.next_number;
-        let mut message =
-            json!({"type": "message", "data": {"from": client.peer, "number": number, "direct": to.is_some()}});
+        let ephemeral = to.is_none() && number % 3 == 0;
+        let data = json!({"from": client.peer, "number": number, "ephemeral": ephemeral});
+        let mut message = json!({"type": "message", "data": data, "ephemeral": ephemeral});
         if let Some(to) = &to {
             message["to"] = json!(to);
         }
