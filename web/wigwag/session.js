@@ -17,7 +17,7 @@ import { timing as defaultTiming } from './timing.js';
 import { Watchdog } from './watchdog.js';
 
 /**
- * @import { TransportType } from './discovery.js'
+ * @import { Offer, TransportType } from './discovery.js'
  * @import { Environment } from './environment.js'
  * @import { Closing } from './errors.js'
  * @import { Rung } from './ladder.js'
@@ -94,6 +94,9 @@ export class Session extends Emitter {
   /** @type {Record<string, number>|null} */
   #limits = null;
   #heartbeatMs;
+
+  /** What the server offered last. @type {Offer[]} */
+  #offers = [];
 
   // The link in use and what belongs to it.
   /** @type {Link|null} */
@@ -290,7 +293,7 @@ export class Session extends Emitter {
    * @param {string} [reason]
    */
   async leave(reason) {
-    if (this.#state !== 'open') return this.close(reason);
+    if (this.#state === 'closed' || this.#state === 'connecting') return this.close(reason);
     const left = this.#request({ type: 'leave', reason }).catch(() => {});
     /** @type {ReturnType<typeof setTimeout>|undefined} */
     let timer;
@@ -304,8 +307,27 @@ export class Session extends Emitter {
 
   /** Leaves without waiting: for `pagehide`. @param {string} [reason] */
   close(reason) {
-    this.#link?.send(JSON.stringify({ type: 'leave', id: this.#seat.takeId(), reason }));
+    const line = JSON.stringify({ type: 'leave', id: this.#seat.takeId(), reason });
+    this.#link?.send(line);
+    if (this.#link?.outlivesPage !== true) this.#postLeave(line);
     this.#finish(new WigwagError('left', 'left the room', { closeCode: 1000 }));
+  }
+
+  /**
+   * What a page writes as it goes may go with it; a request with `keepalive` does not. Said twice under one id, it is
+   * done once.
+   * @param {string} line
+   */
+  #postLeave(line) {
+    const { ticket } = this.#seat;
+    const offer = this.#offers.find(({ type }) => type === 'event-stream' || type === 'long-poll');
+    if (ticket === null || offer === undefined || this.#isClosed()) return;
+    this.#environment.fetch(`${offer.url}/messages`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/x-ndjson', 'wigwag-ticket': ticket },
+      body: `${line}\n`,
+      keepalive: true,
+    }).catch(() => {}); // Then the seat is freed when its resume window ends.
   }
 
   /**
@@ -381,8 +403,8 @@ export class Session extends Emitter {
    */
   async #discoverRungs({ forMove = false } = {}) {
     const { fetch, supports, secure } = this.#environment;
-    const offers = await discover(fetch, this.#origin, this.#room, this.#timing.discoveryMs);
-    const rungs = ladder(offers, {
+    this.#offers = await discover(fetch, this.#origin, this.#room, this.#timing.discoveryMs);
+    const rungs = ladder(this.#offers, {
       order: this.#order,
       supported: supports,
       secure,
@@ -391,7 +413,7 @@ export class Session extends Emitter {
       headStartMs: this.#timing.headStartMs,
     });
     if (rungs.length > 0) return rungs;
-    const offered = offers.map(({ type }) => type).join(', ') || 'nothing';
+    const offered = this.#offers.map(({ type }) => type).join(', ') || 'nothing';
     throw new WigwagError('unsupported', `no transport is left to try: the server offers ${offered}`);
   }
 

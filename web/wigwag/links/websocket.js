@@ -19,6 +19,7 @@ export class WebSocketLink extends Link {
    */
   constructor(url, { fetch = globalThis.fetch } = {}) {
     super('websocket');
+    this.outlivesPage = true;
     this.#url = url;
     this.#fetch = fetch;
   }
