@@ -58,6 +58,11 @@ export class Race {
     this.#startNext();
   }
 
+  /** How long it has been running, in milliseconds. */
+  get ageMs() {
+    return this.#runners.length === 0 ? 0 : performance.now() - this.#runners[0].startedAt;
+  }
+
   /** Ends the race without a result: nobody is told. */
   abort() {
     this.#stop('the attempt was given up');

@@ -79,7 +79,7 @@ export class Session extends Emitter {
   /** @type {Metadata} */
   #metadata;
   #token;
-  /** The next `resume` must carry a token, as the session's is running out or has. */
+  /** The next `resume` must carry a token, as the session's has run out. */
   #renewOnResume = false;
 
   // The session.
@@ -125,6 +125,8 @@ export class Session extends Emitter {
   // Timers.
   /** Ends the wait before the next try. @type {() => void} */
   #wake = () => {};
+  /** The next wait is left out: somebody has asked to connect now. */
+  #hurry = false;
   /** @type {ReturnType<typeof setTimeout>|undefined} */
   #ackTimer;
   /** @type {ReturnType<typeof setTimeout>|undefined} */
@@ -266,7 +268,6 @@ export class Session extends Emitter {
   /** @param {string} token */
   async renewToken(token) {
     await this.#request({ type: 'token', token });
-    this.#renewOnResume = false;
     if (typeof this.#token !== 'function') this.#token = token;
   }
 
@@ -284,8 +285,15 @@ export class Session extends Emitter {
 
   /** Tries to connect now; where there is a connection, checks that it lives. */
   reconnect() {
-    if (this.#link) this.#probe();
-    else this.#wake();
+    if (this.#link) return this.#probe();
+    this.#hurry = true;
+    this.#wake();
+    // What began to open on the network before may hang there.
+    if (this.#race && this.#race.ageMs > this.#timing.staleRaceMs) {
+      this.#race.abort();
+      this.#race = null;
+      this.#fallBack({ local: true, error: new Error('the network has changed') });
+    }
   }
 
   /**
@@ -373,6 +381,7 @@ export class Session extends Emitter {
    */
   async #connect() {
     this.#linkedAt = Infinity;
+    this.#hurry = false;
     try {
       const token = await this.#tokenForGreeting();
       const rungs = await this.#discoverRungs();
@@ -532,8 +541,9 @@ export class Session extends Emitter {
   /** @param {number} attempt @param {number} [retryAfterMs] */
   #pause(attempt, retryAfterMs) {
     const { backoffBaseMs: baseMs, backoffCapMs: capMs } = this.#timing;
+    const asked = retryAfterMs !== undefined;
+    if (this.#hurry && !asked) return Promise.resolve();
     return new Promise((resolve) => {
-      const asked = retryAfterMs !== undefined;
       const timer = setTimeout(resolve, asked ? politeDelay(retryAfterMs) : backoff(attempt, { baseMs, capMs }));
       const wake = () => {
         clearTimeout(timer);
@@ -711,7 +721,6 @@ export class Session extends Emitter {
 
   /** @param {any} message */
   #onTokenExpiring(message) {
-    this.#renewOnResume = true;
     this.#emitMessage(message);
     if (typeof this.#token === 'function') this.#renewByItself(this.#token);
   }

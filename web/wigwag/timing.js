@@ -11,6 +11,8 @@ export const timing = Object.freeze({
   patienceMs: 3_000,
   /** … and when none does. */
   answerMs: 10_000,
+  /** A race younger than this is on the present network, whatever has just changed. */
+  staleRaceMs: 1_000,
   /** Of full-jitter backoff: first span and longest. The longest is half the default resume window. */
   backoffBaseMs: 500,
   backoffCapMs: 15_000,

@@ -8,6 +8,11 @@ import { Uplink, closingOfResponse } from './uplink.js';
 /** @import { LinkContext } from '../environment.js' */
 
 const waitSeconds = 25;
+/**
+ * A `resume` on the seat's own transport is answered only when a message waits; the first one must be answered at once,
+ * to show that the transport works.
+ */
+const firstResumeWaitSeconds = 0;
 /** An empty answer that comes at once must not make a tight loop. */
 const minPollMs = 500;
 
@@ -47,9 +52,11 @@ export class LongPollLink extends Link {
 
   /** @param {string} greeting */
   async #pollOn(greeting) {
+    let wait = JSON.parse(greeting).type === 'resume' ? firstResumeWaitSeconds : waitSeconds;
     while (!this.isOver) {
       const startedAt = Date.now();
-      const count = await this.#poll(greeting);
+      const count = await this.#poll(greeting, wait);
+      wait = waitSeconds;
       if (count === 0) await new Promise((resolve) => setTimeout(resolve, startedAt + minPollMs - Date.now()));
       greeting = this.#context.greeting();
     }
@@ -57,12 +64,13 @@ export class LongPollLink extends Link {
 
   /**
    * @param {string} greeting
+   * @param {number} wait in seconds
    * @returns {Promise<number>} how many messages came
    */
-  async #poll(greeting) {
+  async #poll(greeting, wait) {
     const response = await this.#fetch(this.#url, {
       method: 'POST',
-      headers: { 'content-type': 'application/x-ndjson', accept: 'application/x-ndjson', prefer: `wait=${waitSeconds}` },
+      headers: { 'content-type': 'application/x-ndjson', accept: 'application/x-ndjson', prefer: `wait=${wait}` },
       body: `${greeting}\n`,
       cache: 'no-store',
       signal: this.#stop.signal,
