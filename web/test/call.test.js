@@ -129,10 +129,18 @@ describe('a call', options, () => {
     const server = new FakeServer({ transports: ['websocket'] });
     const [alice, bob] = [await enter(t, server), await enter(t, server)];
     await Promise.all([settled(alice, 1), settled(bob, 1)]);
+    // Long enough for the restart to be tried in vain while the peer cannot be reached.
+    let refusals = 10;
+    server.intercept = (link, { type }) => {
+      if (type !== 'resume' || refusals === 0) return false;
+      refusals -= 1;
+      link.break();
+      return true;
+    };
     const reconnecting = next(bob.session, 'statechange');
     server.seatOf(bob.session.self.peer).link.break();
     await reconnecting;
-    only(bob).pc.setIce('disconnected');
+    only(bob).pc.setIce('failed');
     await settled(bob, 1);
     assert.equal(only(bob).pc.offers, 2);
   });
@@ -273,6 +281,32 @@ describe('negotiation', options, () => {
     assert.deepEqual(pc.candidates.map(({ usernameFragment }) => usernameFragment), ['c']);
     assert.deepEqual(sent.filter((signal) => signal?.type).map(({ type }) => type), ['answer', 'offer']);
     assert.deepEqual(errors, []);
+    negotiation.close();
+  });
+
+  test('ignores what belongs to an offer that came before any other and was ignored', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    const { pc, negotiation, errors } = negotiate({ polite: false });
+    pc.addTrack(new FakeTrack('audio'));
+    await turns();
+    t.mock.timers.tick(3_000);
+    await turns();
+    negotiation.receiveDescription(offer('a'));
+    negotiation.receiveCandidate(candidate('a'));
+    negotiation.receiveCandidate(null);
+    negotiation.receiveDescription({ ...offer('b'), type: 'answer' });
+    await turns();
+    assert.deepEqual([pc.signalingState, pc.candidates, pc.ended], ['stable', [], 0]);
+    assert.deepEqual(errors, []);
+    negotiation.close();
+  });
+
+  test('does not offer what an answer has settled meanwhile', async () => {
+    const { pc, negotiation, sent } = negotiate({ polite: true });
+    pc.addTrack(new FakeTrack('audio'));
+    negotiation.receiveDescription(offer('a'));
+    await turns();
+    assert.deepEqual(sent.filter((signal) => signal?.type).map(({ type }) => type), ['answer']);
     negotiation.close();
   });
 

@@ -75,7 +75,7 @@ export class FakeServer {
       fetch: async (url) => {
         this.discoveries += 1;
         if (!String(url).endsWith('/v1/discovery')) return new Response(null, { status: 404 });
-        const transports = this.transports.map((type) => ({ type, url: `https://fake.test/v1/rooms/{room}?${type}` }));
+        const transports = this.transports.map((type) => ({ type, url: 'https://fake.test/v1/rooms/{room}' }));
         return Response.json({ protocol: 'wigwag.v1', transports });
       },
       secure: true,

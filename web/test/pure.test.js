@@ -7,6 +7,7 @@ import { comeBack, errorOf, isDecision } from '../wigwag/errors.js';
 import { ladder, rungsAbove } from '../wigwag/ladder.js';
 import { TransportMemory } from '../wigwag/memory.js';
 import { LineDecoder } from '../wigwag/ndjson.js';
+import { Roster } from '../wigwag/roster.js';
 import { EventStreamDecoder } from '../wigwag/sse.js';
 import { Seat } from '../wigwag/seat.js';
 
@@ -73,11 +74,11 @@ describe('NDJSON', () => {
 
 describe('server-sent events', () => {
   test('are the same however the chunks are cut', () => {
-    const text = '\ufeff: comment\n\nid: 1\ndata: {"a":"ä😀"}\n\nevent: x\rdata:two\rdata: lines\r\rid: 3\r\ndata: {"b":2}\r\n\r\ndata: unfinished\n';
+    const text = '\ufeff: comment\n\nid: 1\ndata: {"a":"ä😀"}\n\nevent: x\rdata:two\rdata: lines\r\rid: 3\r\ndata: {"b":\r\ndata: 2}\r\n\r\ndata: unfinished\n';
     for (const events of throughEveryCut(text, (chunks) => {
       const decoder = new EventStreamDecoder();
       return chunks.flatMap((chunk) => decoder.push(chunk));
-    })) assert.deepEqual(events, ['{"a":"ä😀"}', 'two\nlines', '{"b":2}']);
+    })) assert.deepEqual(events, ['{"a":"ä😀"}', 'two\nlines', '{"b":\n2}']);
   });
 
   test('without end are refused', () => {
@@ -182,6 +183,50 @@ describe('the memory', () => {
     assert.deepEqual([...memory.demoted('there')], []);
     t.mock.timers.tick(1001);
     assert.deepEqual([...memory.demoted('here')], []);
+  });
+});
+
+describe('the roster', () => {
+  const member = (peer, more) => ({ peer, metadata: {}, polite: true, ...more });
+  const picture = (peers, more) => ({ self: { peer: 'me', metadata: {} }, room: { name: 'demo', locked: false, revision: 5 }, peers, ...more });
+
+  test('takes each revision once', () => {
+    const roster = new Roster();
+    assert.equal(roster.apply({ type: 'peerLeft', peer: 'a', revision: 1 }), false, 'before there is a picture');
+    assert.deepEqual(roster.replace(picture([member('a', { state: 'away' })])), []);
+    assert.equal(roster.apply({ type: 'peerLeft', peer: 'a', reason: 'left', revision: 5 }), false);
+    assert.equal(roster.peers.get('a').state, 'away');
+    assert.equal(roster.apply({ type: 'peerBack', peer: 'a', revision: 6 }), true);
+    assert.equal(roster.apply({ type: 'peerAway', peer: 'a', revision: 6 }), false);
+    assert.equal(roster.peers.get('a').state, 'here');
+    assert.equal(roster.apply({ ...member('b', { user: 'bob' }), type: 'peerJoined', revision: 8 }), true);
+    assert.deepEqual(roster.peers.get('b'), { ...member('b'), user: 'bob', state: 'here' });
+    assert.equal(roster.apply({ type: 'peerLeft', peer: 'stranger', revision: 9 }), false);
+    assert.equal(roster.apply({ type: 'peerLeft', peer: 'a', revision: 10 }), true);
+    assert.deepEqual([...roster.peers.keys()], ['b']);
+  });
+
+  test('keeps the object of a peer that changes', () => {
+    const roster = new Roster();
+    roster.replace(picture([member('a')]));
+    const held = roster.peers.get('a');
+    roster.apply({ ...member('a', { metadata: { name: 'A' } }), type: 'peerUpdated', revision: 6 });
+    roster.apply({ type: 'peerAway', peer: 'a', revision: 7 });
+    assert.deepEqual([held.metadata, held.state], [{ name: 'A' }, 'away']);
+  });
+
+  test('tells how a new picture differs', () => {
+    const roster = new Roster();
+    roster.replace(picture([member('gone'), member('same'), member('changed'), member('away')]));
+    const told = roster.replace(picture([member('same'), member('changed', { metadata: { x: 1 } }), member('away', { state: 'away' }), member('new')]));
+    assert.deepEqual(told.map(({ name, detail }) => `${name} ${detail.peer}`), [
+      'peerleft gone', 'peerupdated changed', 'peeraway away', 'peerjoined new',
+    ]);
+    assert.ok(told.every(({ detail }) => detail.synthetic && detail.revision === 5));
+    const anew = roster.replace(picture([member('same')], { self: { peer: 'me again', metadata: {} } }));
+    assert.deepEqual(anew.map(({ name, detail }) => `${name} ${detail.peer}`).sort(), [
+      'peerjoined same', 'peerleft away', 'peerleft changed', 'peerleft new', 'peerleft same',
+    ]);
   });
 });
 

@@ -345,6 +345,34 @@ describe('resuming', options, () => {
     await resumed;
   });
 
+  test('is tried at once when woken while one side still waits for an answer', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    const environment = server.environment({ timing: { staleRaceMs: -1, backoffBaseMs: 3_600_000, backoffCapMs: 3_600_000 } });
+    let isStuck = true;
+    server.onOpen = () => (isStuck ? new Promise(() => {}) : Promise.resolve());
+    const session = connect(t, server, { environment });
+    while (server.links.length === 0) await new Promise(setImmediate);
+    isStuck = false;
+    for (const wake of environment.wakes) wake();
+    await session.joined;
+    assert.equal(server.links[0].isOver, true);
+  });
+
+  test('after one\'s own abandoned greeting has taken the seat back takes it again', async (t) => {
+    const server = new FakeServer();
+    const session = connect(t, server);
+    server.intercept = (link, { type }) => {
+      if (type !== 'join' || link.type !== 'webtransport') return false;
+      link.break();
+      return true;
+    };
+    await session.joined;
+    assert.equal(session.transport, 'websocket');
+    const resumed = next(session, 'resumed');
+    linkOf(server, session).refuse('replaced', 4510);
+    await resumed;
+  });
+
   test('does not fight a session that holds the seat now', async (t) => {
     const server = new FakeServer({ transports: ['websocket'] });
     const session = connect(t, server);
@@ -478,6 +506,39 @@ describe('leaving', options, () => {
     alice.close();
     assert.equal(alice.state, 'closed');
     assert.equal((await left).reason, 'left');
+  });
+
+  test('while reconnecting frees the seat, too', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    const [alice, bob] = [connect(t, server), connect(t, server)];
+    await Promise.all([alice.joined, bob.joined]);
+    if (bob.peers.size === 0) await next(bob, 'peerjoined');
+    const left = next(bob, 'peerleft');
+    linkOf(server, alice).break();
+    assert.equal(alice.state, 'reconnecting');
+    await alice.leave();
+    assert.equal((await left).reason, 'left');
+  });
+
+  test('with the page goes by a request that outlives it', async (t) => {
+    const server = new FakeServer({ transports: ['webtransport', 'event-stream'] });
+    const environment = server.environment();
+    const { fetch } = environment;
+    const posts = [];
+    environment.fetch = (url, request) => {
+      if (request?.method === 'POST') posts.push({ url, ...request });
+      return fetch(url, request);
+    };
+    const session = connect(t, server, { environment });
+    await session.joined;
+    session.close();
+    session.close();
+    assert.equal(posts.length, 1);
+    const [{ url, keepalive, headers, body }] = posts;
+    assert.equal(url, 'https://fake.test/v1/rooms/demo/messages');
+    assert.equal(keepalive, true);
+    assert.equal(headers['wigwag-ticket'], server.seatOf(session.self.peer).tickets.at(-1));
+    assert.deepEqual(JSON.parse(body), server.links[0].sent.at(-1));
   });
 
   test('by force is told and final', async (t) => {

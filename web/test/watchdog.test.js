@@ -50,6 +50,17 @@ describe('the watchdog', () => {
     assert.deepEqual(calls, ['late', 'silent']);
   });
 
+  test('gives a sleeping page one chance, not one after another', (t) => {
+    const { watchdog, calls, tick } = start(t, 1000);
+    t.mock.timers.setTime(60_000);
+    tick(1);
+    watchdog.probe(100);
+    // The timers of a hidden page fire late every time.
+    t.mock.timers.setTime(120_000);
+    tick(1);
+    assert.deepEqual(calls, ['late', 'silent']);
+  });
+
   test('stopped says nothing, and a probe does not start it', (t) => {
     const { watchdog, calls, tick } = start(t, 1000);
     watchdog.stop();
