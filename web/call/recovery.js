@@ -1,0 +1,79 @@
+// Decides when to restart ICE with one peer.
+
+/** ICE often recovers from `disconnected` by itself within this time. */
+const graceMs = 3_000;
+/** The polite side restarts first; the other only if that has not helped. */
+const impoliteLagMs = 1_500;
+/** Between restarts that do not help: doubles up to the longest. */
+const againMs = 4_000;
+const againCapMs = 30_000;
+
+export class Recovery {
+  #pc;
+  #polite;
+  #reachable;
+  #restarts = 0;
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #timer;
+
+  /**
+   * @param {RTCPeerConnection} pc
+   * @param {boolean} polite
+   * @param {() => boolean} reachable whether signals reach the peer now: else a restart waits for `nudge`
+   */
+  constructor(pc, polite, reachable) {
+    this.#pc = pc;
+    this.#polite = polite;
+    this.#reachable = reachable;
+    pc.addEventListener('iceconnectionstatechange', () => this.#look());
+  }
+
+  /** Signals reach the peer again, or the network has changed: looks at the connection now. */
+  nudge() {
+    if (this.#isHealthy() || this.#pc.remoteDescription === null) return;
+    this.#restarts = 0;
+    // Checks under way may yet succeed.
+    this.#plan(this.#pc.iceConnectionState === 'checking' ? graceMs : 0);
+  }
+
+  close() {
+    clearTimeout(this.#timer);
+  }
+
+  #isHealthy() {
+    return ['connected', 'completed'].includes(this.#pc.iceConnectionState);
+  }
+
+  #look() {
+    switch (this.#pc.iceConnectionState) {
+      case 'connected':
+      case 'completed':
+        this.#restarts = 0;
+        return clearTimeout(this.#timer);
+      case 'failed':
+        return this.#plan(this.#restarts === 0 ? 0 : this.#pauseMs());
+      case 'disconnected':
+        return this.#plan(graceMs);
+      default: // `new` and `checking` lead on, `closed` is the end.
+    }
+  }
+
+  #pauseMs() {
+    return Math.min(againCapMs, againMs * 2 ** (this.#restarts - 1));
+  }
+
+  /** @param {number} ms */
+  #plan(ms) {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#restart(), ms + (this.#polite ? 0 : impoliteLagMs));
+  }
+
+  #restart() {
+    const isOver = this.#isHealthy() || this.#pc.signalingState === 'closed';
+    if (isOver || !this.#reachable()) return;
+    this.#restarts += 1;
+    this.#pc.restartIce();
+    // In case that nothing comes of it, not even a change of state.
+    this.#plan(this.#pauseMs());
+  }
+}

@@ -1,0 +1,461 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+
+import { Call } from '../call.js';
+import { Negotiation } from '../call/negotiation.js';
+import { Recovery } from '../call/recovery.js';
+import { WigwagError } from '../wigwag/errors.js';
+import { Session } from '../wigwag/session.js';
+import { FakePeerConnection, FakeStream, FakeTrack, installFakeRtc } from './fake-rtc.js';
+import { FakeServer, next } from './fake-server.js';
+
+installFakeRtc();
+const options = { timeout: 10_000 };
+
+/** A member of the room with a call; its errors fail the test. */
+async function enter(t, server, callOptions = { stream: new FakeStream([new FakeTrack('audio')]) }) {
+  const session = new Session({ url: 'https://fake.test', room: 'demo' }, server.environment());
+  const call = new Call(session, callOptions);
+  const errors = [];
+  call.addEventListener('error', ({ detail }) => errors.push(detail.error));
+  t.after(() => {
+    call.close();
+    session.close();
+    assert.deepEqual(errors, []);
+  });
+  await session.joined;
+  return { session, call };
+}
+
+/** Resolves when the condition holds; looked at after every turn of the event loop, for which no real time is needed. */
+async function until(condition) {
+  while (!condition()) await new Promise(setImmediate);
+}
+
+/** Resolves when this many peers are connected and nothing is being negotiated. */
+const settled = ({ call }, count) => until(() => call.peers.size === count
+  && [...call.peers.values()].every(({ pc, state }) => state === 'connected' && pc.signalingState === 'stable'));
+
+const only = ({ call }) => [...call.peers.values()][0];
+const kindsOf = (stream) => stream.getTracks().map(({ kind }) => kind).sort();
+
+describe('a call', options, () => {
+  test('is offered by the newcomer alone', async (t) => {
+    const server = new FakeServer();
+    const alice = await enter(t, server);
+    const bob = await enter(t, server);
+    await Promise.all([settled(alice, 1), settled(bob, 1)]);
+    assert.deepEqual([only(alice).pc.offers, only(bob).pc.offers], [0, 1]);
+    assert.deepEqual(kindsOf(only(alice).remoteStream), ['audio']);
+    assert.deepEqual(kindsOf(only(bob).remoteStream), ['audio']);
+    await until(() => only(alice).pc.ended === 1 && only(bob).pc.ended === 1);
+  });
+
+  test('joins several peers, each with each', async (t) => {
+    const server = new FakeServer();
+    const members = [];
+    for (let count = 0; count < 5; count += 1) members.push(await enter(t, server));
+    await Promise.all(members.map((member) => settled(member, 4)));
+  });
+
+  test('of both sides offering at once ends with both changes', async (t) => {
+    const server = new FakeServer();
+    const [alice, bob] = [await enter(t, server), await enter(t, server)];
+    await Promise.all([settled(alice, 1), settled(bob, 1)]);
+    for (const { call } of [alice, bob]) call.replaceTrack('video', new FakeTrack('video'));
+    await until(() => [alice, bob].every((member) => kindsOf(only(member).remoteStream).includes('video')));
+    await Promise.all([settled(alice, 1), settled(bob, 1)]);
+    assert.equal(only(bob).pc.rollbacks, 1, 'the polite side gives way');
+    assert.equal(only(alice).pc.rollbacks, 0);
+  });
+
+  test('changes and mutes a track without negotiation', async (t) => {
+    const server = new FakeServer();
+    const [alice, bob] = [await enter(t, server), await enter(t, server)];
+    await Promise.all([settled(alice, 1), settled(bob, 1)]);
+    alice.call.replaceTrack('audio', null);
+    alice.call.replaceTrack('audio', new FakeTrack('audio'));
+    await alice.session.send('after everything else');
+    assert.deepEqual([only(alice).pc.offers, only(bob).pc.offers], [0, 1]);
+    assert.throws(() => alice.call.replaceTrack('audio', new FakeTrack('video')), TypeError);
+  });
+
+  test('outlives the signaling, and ends only when the peer leaves', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    const [alice, bob] = [await enter(t, server), await enter(t, server)];
+    await Promise.all([settled(alice, 1), settled(bob, 1)]);
+    const { pc } = only(alice);
+    const back = next(alice.session, 'peerback');
+    server.seatOf(bob.session.self.peer).link.break();
+    await back;
+    assert.equal(only(alice).pc, pc);
+    assert.equal(pc.signalingState, 'stable');
+    const gone = next(alice.call, 'peergone');
+    await bob.session.leave();
+    assert.equal((await gone).pc, pc);
+    assert.equal(pc.signalingState, 'closed');
+    assert.equal(alice.call.peers.size, 0);
+  });
+
+  test('begun while the peer is away is answered when it is back', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    const alice = await enter(t, server);
+    let mayResume = false;
+    server.intercept = (link, { type }) => {
+      if (type !== 'resume' || mayResume) return false;
+      link.break();
+      return true;
+    };
+    server.seatOf(alice.session.self.peer).link.break();
+    const bob = await enter(t, server);
+    await until(() => only(bob)?.pc.signalingState === 'have-local-offer');
+    mayResume = true;
+    await Promise.all([settled(alice, 1), settled(bob, 1)]);
+  });
+
+  test('restarts ICE when it has failed', async (t) => {
+    const server = new FakeServer();
+    const [alice, bob] = [await enter(t, server), await enter(t, server)];
+    await Promise.all([settled(alice, 1), settled(bob, 1)]);
+    const before = only(bob).pc.localDescription.sdp;
+    only(alice).pc.setIce('failed');
+    only(bob).pc.setIce('failed');
+    await Promise.all([settled(alice, 1), settled(bob, 1)]);
+    assert.notEqual(only(bob).pc.localDescription.sdp, before);
+    assert.deepEqual([only(alice).pc.offers, only(bob).pc.offers], [0, 2], 'the polite side restarts');
+  });
+
+  test('restarts ICE when signaling is back and media is not', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    const [alice, bob] = [await enter(t, server), await enter(t, server)];
+    await Promise.all([settled(alice, 1), settled(bob, 1)]);
+    // Long enough for the restart to be tried in vain while the peer cannot be reached.
+    let refusals = 10;
+    server.intercept = (link, { type }) => {
+      if (type !== 'resume' || refusals === 0) return false;
+      refusals -= 1;
+      link.break();
+      return true;
+    };
+    const reconnecting = next(bob.session, 'statechange');
+    server.seatOf(bob.session.self.peer).link.break();
+    await reconnecting;
+    only(bob).pc.setIce('failed');
+    await settled(bob, 1);
+    assert.equal(only(bob).pc.offers, 2);
+  });
+
+  test('begins anew with everybody when the seat was lost', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    const [alice, bob] = [await enter(t, server), await enter(t, server)];
+    await Promise.all([settled(alice, 1), settled(bob, 1)]);
+    const [before, seat] = [only(alice).pc, server.seatOf(alice.session.self.peer)];
+    const { link } = seat;
+    seat.link = null;
+    server.remove(seat, 'timeout');
+    link.break();
+    await next(alice.call, 'peer');
+    await Promise.all([settled(alice, 1), settled(bob, 1)]);
+    assert.notEqual(only(alice).pc, before);
+    assert.equal(before.signalingState, 'closed');
+    assert.equal(only(bob).id, alice.session.self.peer);
+  });
+
+  test('repeats an offer that a full buffer has lost', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    const [alice, bob] = [await enter(t, server), await enter(t, server)];
+    await Promise.all([settled(alice, 1), settled(bob, 1)]);
+    const [aliceSeat, bobSeat] = [alice, bob].map(({ session }) => server.seatOf(session.self.peer));
+    // Bob's next offer is answered `ok` and never delivered; then Bob himself is told of a loss.
+    server.intercept = (link, message) => {
+      if (link.seat !== bobSeat || message.type !== 'description') return false;
+      server.intercept = () => false;
+      bobSeat.lastId = message.id;
+      bobSeat.push({ type: 'ok', id: message.id });
+      return true;
+    };
+    bob.call.replaceTrack('video', new FakeTrack('video'));
+    await until(() => only(bob).pc.signalingState === 'have-local-offer' && server.intercept.length === 0);
+    await bob.session.send('so that all before is handled');
+    const { link } = bobSeat;
+    bobSeat.link = null;
+    alice.session.send('lost', { to: bobSeat.peer });
+    await until(() => aliceSeat.received.at(-1).data === 'lost');
+    bobSeat.loseBuffer();
+    bobSeat.link = link;
+    link.break();
+    await until(() => kindsOf(only(alice).remoteStream).includes('video'));
+    await settled(bob, 1);
+  });
+
+  test('takes the server\'s and the application\'s ICE servers, and fresh ones', async (t) => {
+    const server = new FakeServer();
+    const own = { urls: 'stun:own.test' };
+    const alice = await enter(t, server, { rtcConfig: { iceServers: [own], bundlePolicy: 'max-bundle' } });
+    await enter(t, server);
+    await until(() => alice.call.peers.size === 1);
+    assert.deepEqual(only(alice).pc.configuration, { iceServers: [own], bundlePolicy: 'max-bundle' });
+    const fresh = { urls: 'turn:fresh.test', username: 'u', credential: 'c' };
+    const told = next(alice.session, 'iceservers');
+    server.seatOf(alice.session.self.peer).push({ type: 'iceServers', iceServers: [fresh], expireMs: 1000 });
+    await told;
+    assert.deepEqual(only(alice).pc.configuration.iceServers, [own, fresh]);
+  });
+
+  test('carries chat by data channel, also what was said before it opened', async (t) => {
+    const server = new FakeServer();
+    const alice = await enter(t, server, { dataChannel: 'chat' });
+    const bob = await enter(t, server, { dataChannel: 'chat' });
+    await Promise.all([settled(alice, 1), settled(bob, 1)]);
+    alice.call.sendChat('early');
+    assert.deepEqual(only(alice).channel.sent, []);
+    only(alice).pc.openChannel();
+    alice.call.sendChat('late');
+    assert.deepEqual(only(alice).channel.sent, ['early', 'late']);
+    const heard = next(bob.call, 'chat');
+    only(bob).channel.dispatchEvent(Object.assign(new Event('message'), { data: 'hello' }));
+    const { peer, text, at } = await heard;
+    assert.deepEqual([peer.id, text, at instanceof Date], [alice.session.self.peer, 'hello', true]);
+  });
+});
+
+describe('negotiation', options, () => {
+  const turn = () => new Promise(setImmediate);
+  const turns = async (count = 20) => {
+    for (let index = 0; index < count; index += 1) await turn();
+  };
+
+  function negotiate({ polite, refuse = () => {} }) {
+    const pc = new FakePeerConnection({});
+    const sent = [];
+    const errors = [];
+    const record = async (signal) => {
+      refuse(signal);
+      sent.push(signal);
+    };
+    const negotiation = new Negotiation(pc, polite, {
+      sendDescription: (description) => record(description),
+      sendCandidate: (candidate) => record(candidate),
+      reachable: () => true,
+      failed: (error) => errors.push(error),
+    });
+    return { pc, negotiation, sent, errors, offers: () => sent.filter((signal) => signal?.type === 'offer').length };
+  }
+
+  const offer = (fragment) => ({ type: 'offer', sdp: `v=0\r\no=- ${fragment} 1 IN IP4 0.0.0.0\r\na=ice-ufrag:${fragment}\r\na=kinds:audio\r\n` });
+  const candidate = (usernameFragment) => ({ candidate: 'candidate:1', sdpMid: '0', sdpMLineIndex: 0, usernameFragment });
+
+  test('keeps candidates for a description that has not come, the first and a later one', async () => {
+    const { pc, negotiation, errors } = negotiate({ polite: false });
+    negotiation.receiveCandidate(candidate('a'));
+    negotiation.receiveCandidate(null);
+    await turns();
+    negotiation.receiveDescription(offer('a'));
+    await turns();
+    assert.deepEqual(pc.candidates.map(({ usernameFragment }) => usernameFragment), ['a']);
+    assert.equal(pc.ended, 1);
+    negotiation.receiveCandidate(candidate('b'));
+    await turns();
+    negotiation.receiveDescription(offer('b'));
+    await turns();
+    assert.deepEqual(pc.candidates.map(({ usernameFragment }) => usernameFragment), ['b']);
+    assert.deepEqual(errors, []);
+    negotiation.close();
+  });
+
+  test('ignores a colliding offer and its candidates on the impolite side', async () => {
+    const { pc, negotiation, sent, errors } = negotiate({ polite: false });
+    negotiation.receiveDescription(offer('a'));
+    await turns();
+    pc.restartIce();
+    await turns();
+    assert.equal(pc.signalingState, 'have-local-offer');
+    negotiation.receiveDescription(offer('b'));
+    negotiation.receiveCandidate(candidate('b'));
+    await turns();
+    assert.equal(pc.signalingState, 'have-local-offer');
+    negotiation.receiveDescription({ ...offer('c'), type: 'answer' });
+    negotiation.receiveCandidate(candidate('c'));
+    await turns();
+    assert.equal(pc.signalingState, 'stable');
+    assert.deepEqual(pc.candidates.map(({ usernameFragment }) => usernameFragment), ['c']);
+    assert.deepEqual(sent.filter((signal) => signal?.type).map(({ type }) => type), ['answer', 'offer']);
+    assert.deepEqual(errors, []);
+    negotiation.close();
+  });
+
+  test('ignores what belongs to an offer that came before any other and was ignored', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    const { pc, negotiation, errors } = negotiate({ polite: false });
+    pc.addTrack(new FakeTrack('audio'));
+    await turns();
+    t.mock.timers.tick(3_000);
+    await turns();
+    negotiation.receiveDescription(offer('a'));
+    negotiation.receiveCandidate(candidate('a'));
+    negotiation.receiveCandidate(null);
+    negotiation.receiveDescription({ ...offer('b'), type: 'answer' });
+    await turns();
+    assert.deepEqual([pc.signalingState, pc.candidates, pc.ended], ['stable', [], 0]);
+    assert.deepEqual(errors, []);
+    negotiation.close();
+  });
+
+  test('does not offer what an answer has settled meanwhile', async () => {
+    const { pc, negotiation, sent } = negotiate({ polite: true });
+    pc.addTrack(new FakeTrack('audio'));
+    negotiation.receiveDescription(offer('a'));
+    await turns();
+    assert.deepEqual(sent.filter((signal) => signal?.type).map(({ type }) => type), ['answer']);
+    negotiation.close();
+  });
+
+  test('takes an answer that nobody waits for as none', async () => {
+    const { pc, negotiation, errors } = negotiate({ polite: true });
+    negotiation.receiveDescription({ ...offer('a'), type: 'answer' });
+    negotiation.receiveDescription({ type: 'rollback' });
+    await turns();
+    assert.equal(pc.signalingState, 'stable');
+    assert.deepEqual(errors, []);
+    negotiation.close();
+  });
+
+  test('leaves the first offer to the polite side, but not for ever', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    const { pc, negotiation, offers } = negotiate({ polite: false });
+    pc.addTrack(new FakeTrack('audio'));
+    await turns();
+    assert.equal(offers(), 0);
+    t.mock.timers.tick(3_000);
+    await turns();
+    assert.equal(offers(), 1);
+    negotiation.close();
+  });
+
+  test('says an offer again that has no answer', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    const { pc, negotiation, offers } = negotiate({ polite: true });
+    pc.addTrack(new FakeTrack('audio'));
+    await turns();
+    assert.equal(offers(), 1);
+    t.mock.timers.tick(10_000);
+    await turns();
+    assert.equal(offers(), 2);
+    t.mock.timers.tick(19_999);
+    await turns();
+    assert.equal(offers(), 2);
+    t.mock.timers.tick(1);
+    await turns();
+    assert.equal(offers(), 3);
+    negotiation.close();
+    t.mock.timers.tick(1_000_000);
+    await turns();
+    assert.equal(offers(), 3);
+  });
+
+  test('tries again when the server refuses a signal for now, and tells when for good', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    let code = 'rateLimited';
+    const { pc, negotiation, sent, errors } = negotiate({
+      polite: true,
+      refuse: () => {
+        if (code) throw new WigwagError(code, 'refused', { retryAfterMs: 100 });
+      },
+    });
+    pc.addTrack(new FakeTrack('audio'));
+    await turns();
+    assert.deepEqual([sent, errors], [[], []]);
+    code = null;
+    t.mock.timers.tick(100);
+    await turns();
+    assert.deepEqual(sent.map((signal) => signal?.type ?? signal?.candidate ?? signal), ['offer', `candidate:1 of ${sent[1].usernameFragment}`, null]);
+
+    code = 'invalidDescription';
+    negotiation.repeat();
+    await turns();
+    assert.deepEqual(errors.map((error) => error.code), ['invalidDescription']);
+    code = 'peerGone';
+    negotiation.repeat();
+    await turns();
+    assert.equal(errors.length, 1);
+    negotiation.close();
+  });
+});
+
+describe('recovery', () => {
+  function recover(t, { polite = true } = {}) {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    const pc = Object.assign(new EventTarget(), {
+      iceConnectionState: 'connected', signalingState: 'stable', remoteDescription: {}, restarts: 0, restartIce: () => { pc.restarts += 1; },
+    });
+    const state = { isReachable: true };
+    const recovery = new Recovery(pc, polite, () => state.isReachable);
+    const become = (iceConnectionState) => {
+      pc.iceConnectionState = iceConnectionState;
+      pc.dispatchEvent(new Event('iceconnectionstatechange'));
+    };
+    return { pc, recovery, become, state, tick: (ms) => t.mock.timers.tick(ms) };
+  }
+
+  test('gives a disconnected connection its time to come back', (t) => {
+    const { pc, become, tick } = recover(t);
+    become('disconnected');
+    tick(2_999);
+    become('connected');
+    tick(60_000);
+    assert.equal(pc.restarts, 0);
+    become('disconnected');
+    tick(3_000);
+    assert.equal(pc.restarts, 1);
+  });
+
+  test('restarts a failed one at once, and ever more seldom while it does not help', (t) => {
+    const { pc, become, tick } = recover(t);
+    become('failed');
+    tick(0);
+    assert.equal(pc.restarts, 1);
+    const at = [];
+    for (let second = 1; second <= 100; second += 1) {
+      const before = pc.restarts;
+      tick(1000);
+      if (pc.restarts > before) at.push(second);
+    }
+    assert.deepEqual(at, [4, 12, 28, 58, 88]);
+    become('connected');
+    tick(60_000);
+    assert.equal(pc.restarts, 6);
+  });
+
+  test('leaves the impolite side a little behind', (t) => {
+    const { pc, become, tick } = recover(t, { polite: false });
+    become('failed');
+    tick(1_499);
+    assert.equal(pc.restarts, 0);
+    tick(1);
+    assert.equal(pc.restarts, 1);
+  });
+
+  test('waits until signals reach the peer', (t) => {
+    const { pc, recovery, become, state, tick } = recover(t);
+    state.isReachable = false;
+    become('failed');
+    tick(60_000);
+    assert.equal(pc.restarts, 0);
+    state.isReachable = true;
+    recovery.nudge();
+    tick(0);
+    assert.equal(pc.restarts, 1);
+  });
+
+  test('leaves alone what works, what has not begun and what is closed', (t) => {
+    const { pc, recovery, become, tick } = recover(t);
+    recovery.nudge();
+    become('new');
+    pc.remoteDescription = null;
+    recovery.nudge();
+    become('failed');
+    recovery.close();
+    tick(60_000);
+    assert.equal(pc.restarts, 0);
+  });
+});

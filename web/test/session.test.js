@@ -1,0 +1,552 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+
+import { Session } from '../wigwag/session.js';
+import { FakeServer, next } from './fake-server.js';
+
+const options = { timeout: 10_000 };
+
+/** @returns a session on the server, closed when the test ends */
+function connect(t, server, { environment = server.environment(), ...more } = {}) {
+  const session = new Session({ url: 'https://fake.test', room: 'demo', ...more }, environment);
+  t.after(() => session.close());
+  return session;
+}
+
+function record(session, ...names) {
+  const events = [];
+  for (const name of names) session.addEventListener(name, ({ detail }) => events.push({ name, ...detail }));
+  return events;
+}
+
+const linkOf = (server, session) => server.seatOf(session.self.peer).link;
+
+describe('joining', options, () => {
+  test('gives the whole picture and then presence', async (t) => {
+    const server = new FakeServer();
+    const alice = connect(t, server, { metadata: { name: 'Alice' } });
+    assert.equal(alice.state, 'connecting');
+    await alice.joined;
+    assert.equal(alice.state, 'open');
+    assert.equal(alice.transport, 'webtransport');
+
+    const arrival = next(alice, 'peerjoined');
+    const bob = connect(t, server, { metadata: { name: 'Bob' } });
+    await bob.joined;
+    assert.deepEqual([...bob.peers.values()].map(({ metadata, polite }) => ({ metadata, polite })), [
+      { metadata: { name: 'Alice' }, polite: true },
+    ]);
+    assert.equal((await arrival).polite, false);
+    assert.equal(alice.peers.get(bob.self.peer).metadata.name, 'Bob');
+  });
+
+  test('asks the token function for the join', async (t) => {
+    const server = new FakeServer();
+    await connect(t, server, { token: async () => 'secret' }).joined;
+    assert.equal(server.links[0].sent[0].token, 'secret');
+  });
+
+  test('joins under the same key when the answer was lost', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    const joins = [];
+    server.intercept = (link, message) => {
+      if (message.type !== 'join') return false;
+      joins.push(message.key);
+      if (joins.length > 1) return false;
+      link.break();
+      return true;
+    };
+    await connect(t, server).joined;
+    assert.equal(joins.length, 2);
+    assert.equal(joins[0], joins[1]);
+  });
+
+  test('is refused for good with the server\'s reason', async (t) => {
+    const server = new FakeServer();
+    server.intercept = (link) => {
+      link.refuse('forbidden', 4503);
+      return true;
+    };
+    const session = connect(t, server);
+    const closed = next(session, 'closed');
+    await assert.rejects(session.joined, { name: 'WigwagError', code: 'forbidden', closeCode: 4503 });
+    assert.equal((await closed).code, 'forbidden');
+    assert.equal(session.state, 'closed');
+    // The server has decided: no other transport was asked.
+    assert.deepEqual(server.links.map(({ type }) => type), ['webtransport']);
+  });
+
+  test('waits as long as a full room asks and then joins', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    let refusals = 0;
+    server.intercept = (link, message) => {
+      if (message.type !== 'join' || refusals === 2) return false;
+      refusals += 1;
+      link.deliver({ type: 'closed', code: 'roomFull', closeCode: 4011, message: 'full', retryAfterMs: 10 });
+      return true;
+    };
+    const session = connect(t, server);
+    const attempt = await next(session, 'attempt');
+    assert.equal(attempt.outcome, 'refused');
+    await session.joined;
+    assert.equal(refusals, 2);
+  });
+
+  test('closes when there is no transport to try', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    const session = connect(t, server, { transports: ['webtransport'] });
+    await assert.rejects(session.joined, { code: 'unsupported' });
+  });
+
+  test('refuses a room name that no server takes', () => {
+    const environment = new FakeServer().environment();
+    for (const room of ['', 'a b', 'a/b', '..', 'x'.repeat(129)]) {
+      assert.throws(() => new Session({ url: 'https://fake.test', room }, environment), TypeError);
+    }
+  });
+});
+
+describe('requests', options, () => {
+  test('resolve at ok and reject at error', async (t) => {
+    const server = new FakeServer();
+    const session = connect(t, server);
+    await session.joined;
+    await session.send({ hello: 'all' });
+    await assert.rejects(session.description('nobody', { type: 'offer', sdp: 'v=0' }), { code: 'peerGone' });
+    assert.equal(server.seatOf(session.self.peer).received.length, 2);
+  });
+
+  test('made before joined go out after it', async (t) => {
+    const server = new FakeServer();
+    const session = connect(t, server);
+    const sent = session.send('early');
+    await session.joined;
+    await sent;
+    assert.deepEqual(server.seatOf(session.self.peer).received.map(({ data }) => data), ['early']);
+  });
+
+  test('too large for a frame fail at once', async (t) => {
+    const server = new FakeServer({ limits: { frameBytes: 200 } });
+    const session = connect(t, server);
+    await session.joined;
+    await assert.rejects(session.send('ä'.repeat(100)), { code: 'tooLarge' });
+    await session.send('small');
+  });
+
+  test('without end fail when the queue is full', async (t) => {
+    const session = connect(t, new FakeServer());
+    const sends = Array.from({ length: 1024 }, (_, index) => session.send(index));
+    await assert.rejects(session.send('one more'), { code: 'queueFull' });
+    await Promise.all(sends);
+  });
+
+  test('are rejected when the session closes', async () => {
+    const session = new Session({ url: 'https://fake.test', room: 'demo' }, new FakeServer().environment());
+    const sent = session.send('x');
+    session.close();
+    await assert.rejects(sent, { code: 'left' });
+    await assert.rejects(session.send('y'), { code: 'left' });
+    await assert.rejects(session.joined, { code: 'left' });
+  });
+
+  test('of a ping measure the round trip', async (t) => {
+    const server = new FakeServer();
+    const session = connect(t, server);
+    await session.joined;
+    const ms = await session.ping();
+    assert.ok(ms >= 0);
+    assert.equal(typeof session.roundTrip, 'number');
+  });
+
+  test('answered by an error that no call waits for are told', async (t) => {
+    const server = new FakeServer();
+    const session = connect(t, server);
+    await session.joined;
+    const told = next(session, 'protocolerror');
+    server.seatOf(session.self.peer).push({ type: 'error', code: 'badRequest', message: 'odd' });
+    assert.equal((await told).code, 'badRequest');
+  });
+});
+
+describe('ephemeral messages', options, () => {
+  test('go by datagram and resolve at once', async (t) => {
+    const server = new FakeServer();
+    const [alice, bob] = [connect(t, server), connect(t, server)];
+    await Promise.all([alice.joined, bob.joined]);
+    const heard = next(bob, 'message');
+    await alice.send({ x: 1 }, { ephemeral: true });
+    assert.deepEqual((await heard).data, { x: 1 });
+    assert.equal(linkOf(server, alice).datagrams.length, 1);
+    assert.equal(linkOf(server, alice).datagrams[0].id, undefined);
+  });
+
+  test('are dropped while away', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    const session = connect(t, server);
+    await session.joined;
+    const { peer } = session.self;
+    linkOf(server, session).break();
+    await session.send('lost', { ephemeral: true });
+    await session.send('kept');
+    assert.deepEqual(server.seatOf(peer).received.map(({ data }) => data), ['kept']);
+  });
+});
+
+describe('resuming', options, () => {
+  test('brings everything of both directions, once and in order', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    const [alice, bob] = [connect(t, server), connect(t, server)];
+    await Promise.all([alice.joined, bob.joined]);
+    const messages = record(bob, 'message');
+    const { peer } = alice.self;
+
+    for (let round = 0; round < 5; round += 1) {
+      const sends = Array.from({ length: 20 }, (_, index) => alice.send(round * 20 + index));
+      // The links break in mid-stream: some requests are handled and their answers lost, some never arrive.
+      await new Promise(setImmediate);
+      linkOf(server, alice)?.break();
+      linkOf(server, bob)?.break();
+      await Promise.all(sends);
+    }
+    await alice.send('end');
+    if (messages.at(-1)?.data !== 'end') await next(bob, 'message', ({ data }) => data === 'end');
+
+    const expected = [...Array(100).keys(), 'end'];
+    assert.deepEqual(server.seatOf(peer).received.map(({ data }) => data), expected);
+    assert.deepEqual(messages.map(({ data }) => data), expected);
+    assert.equal(alice.self.peer, peer);
+  });
+
+  test('keeps the peers and tells of nothing twice', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    const [alice, bob] = [connect(t, server), connect(t, server)];
+    await Promise.all([alice.joined, bob.joined]);
+    if (alice.peers.size === 0) await next(alice, 'peerjoined');
+    const events = record(alice, 'peerjoined', 'peerleft', 'peeraway', 'peerback', 'joined', 'resumed');
+    const back = next(alice, 'peerback');
+    linkOf(server, bob).break();
+    await back;
+    const resumed = next(alice, 'resumed');
+    linkOf(server, alice).break();
+    await resumed;
+    assert.deepEqual(events.map(({ name }) => name), ['peeraway', 'peerback', 'resumed']);
+    assert.equal(alice.peers.get(bob.self.peer).state, 'here');
+  });
+
+  test('past what was kept gives a new picture and the difference', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    const [alice, bob, carol] = [connect(t, server), connect(t, server), connect(t, server)];
+    await Promise.all([alice.joined, bob.joined, carol.joined]);
+    if (alice.peers.size < 2) await next(alice, 'peerjoined', () => alice.peers.size === 2);
+    const { peer } = alice.self;
+    const events = record(alice, 'joined', 'peerjoined', 'peerleft', 'peerupdated', 'roomupdated', 'message');
+
+    const seat = server.seatOf(peer);
+    let mayResume = false;
+    server.intercept = (link, { type }) => {
+      if (type !== 'resume' || mayResume) return false;
+      link.break();
+      return true;
+    };
+    seat.link.break();
+    await bob.setMetadata({ name: 'Bob' });
+    await bob.send('lost', { to: peer });
+    await carol.leave();
+    await bob.lock(true);
+    seat.loseBuffer();
+    await bob.send('kept', { to: peer });
+    const joined = next(alice, 'joined');
+    const kept = next(alice, 'message');
+    mayResume = true;
+    assert.equal((await joined).lost, 1);
+    await kept;
+
+    assert.equal(alice.self.peer, peer);
+    assert.deepEqual(events.map(({ name, synthetic }) => [name, synthetic]), [
+      ['joined', undefined], ['peerleft', true], ['peerupdated', true], ['roomupdated', true], ['message', undefined],
+    ]);
+    assert.deepEqual([...alice.peers.keys()], [bob.self.peer]);
+    assert.deepEqual(alice.peers.get(bob.self.peer).metadata, { name: 'Bob' });
+  });
+
+  test('after the window joins anew: all pairs are new', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    const [alice, bob] = [connect(t, server), connect(t, server)];
+    await Promise.all([alice.joined, bob.joined]);
+    if (alice.peers.size === 0) await next(alice, 'peerjoined');
+    const before = alice.self.peer;
+    const events = record(alice, 'joined', 'peerjoined', 'peerleft');
+    assert.equal(alice.peers.get(bob.self.peer).polite, alice.self.peer > bob.self.peer);
+
+    const seat = server.seatOf(before);
+    const { link } = seat;
+    seat.link = null;
+    server.remove(seat, 'timeout');
+    link.break();
+    const sent = alice.send('whose fate is unknown');
+    await assert.rejects(sent, { code: 'resumeExpired' });
+    assert.notEqual(alice.self.peer, before);
+    assert.deepEqual(events.map(({ name }) => name), ['joined', 'peerleft', 'peerjoined']);
+    assert.equal(alice.peers.get(bob.self.peer).polite, true);
+    const [first, second] = server.links.filter(({ sent: lines }) => lines[0]?.type === 'join').slice(-2);
+    assert.notEqual(first.sent[0].key, second.sent[0].key);
+  });
+
+  test('happens when a message is missing', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    const session = connect(t, server);
+    await session.joined;
+    const seat = server.seatOf(session.self.peer);
+    const messages = record(session, 'message');
+    const { link } = seat;
+    seat.link = null; // The first message is lost on the way, which no transport may do.
+    seat.push({ type: 'message', from: 'x', data: 1 });
+    seat.link = link;
+    const second = next(session, 'message', ({ data }) => data === 2);
+    seat.push({ type: 'message', from: 'x', data: 2 });
+    await second;
+    assert.deepEqual(messages.map(({ data }) => data), [1, 2]);
+  });
+
+  test('happens at once when the server falls silent', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    server.heartbeatMs = 20;
+    const session = connect(t, server, { environment: server.environment({ timing: { roundTripMs: 60_000 } }) });
+    await session.joined;
+    const resumed = next(session, 'resumed');
+    linkOf(server, session).isDead = true;
+    await resumed;
+    assert.equal(session.state, 'open');
+  });
+
+  test('happens when a check after waking finds the link dead', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    const environment = server.environment({ timing: { probeMs: 20 } });
+    const session = connect(t, server, { environment });
+    await session.joined;
+    await session.ping();
+    const resumed = next(session, 'resumed');
+    linkOf(server, session).isDead = true;
+    for (const wake of environment.wakes) wake();
+    await resumed;
+  });
+
+  test('is tried at once on reconnect() in the middle of a long wait', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    const environment = server.environment({ timing: { backoffBaseMs: 3_600_000, backoffCapMs: 3_600_000 } });
+    const session = connect(t, server, { environment });
+    await session.joined;
+    const reconnecting = next(session, 'statechange', ({ state }) => state === 'reconnecting');
+    const resumed = next(session, 'resumed');
+    linkOf(server, session).break();
+    await reconnecting;
+    await new Promise(setImmediate); // The wait begins after the event.
+    session.reconnect();
+    await resumed;
+  });
+
+  test('is tried at once when woken while one side still waits for an answer', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    const environment = server.environment({ timing: { staleRaceMs: -1, backoffBaseMs: 3_600_000, backoffCapMs: 3_600_000 } });
+    let isStuck = true;
+    server.onOpen = () => (isStuck ? new Promise(() => {}) : Promise.resolve());
+    const session = connect(t, server, { environment });
+    while (server.links.length === 0) await new Promise(setImmediate);
+    isStuck = false;
+    for (const wake of environment.wakes) wake();
+    await session.joined;
+    assert.equal(server.links[0].isOver, true);
+  });
+
+  test('after one\'s own abandoned greeting has taken the seat back takes it again', async (t) => {
+    const server = new FakeServer();
+    const session = connect(t, server);
+    server.intercept = (link, { type }) => {
+      if (type !== 'join' || link.type !== 'webtransport') return false;
+      link.break();
+      return true;
+    };
+    await session.joined;
+    assert.equal(session.transport, 'websocket');
+    const resumed = next(session, 'resumed');
+    linkOf(server, session).refuse('replaced', 4510);
+    await resumed;
+  });
+
+  test('does not fight a session that holds the seat now', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    const session = connect(t, server);
+    await session.joined;
+    const closed = next(session, 'closed');
+    linkOf(server, session).refuse('replaced', 4510);
+    assert.equal((await closed).code, 'replaced');
+  });
+
+  test('renews a token that has run out, where the application can give one', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    let count = 0;
+    const session = connect(t, server, { token: () => `token-${count += 1}` });
+    await session.joined;
+    const resumed = next(session, 'resumed');
+    linkOf(server, session).refuse('tokenExpired', 4502);
+    await resumed;
+    assert.equal(server.links.at(-1).sent[0].token, 'token-2');
+  });
+});
+
+describe('acknowledgements', options, () => {
+  test('come at least every 32 messages and for an idle tail', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    const session = connect(t, server);
+    await session.joined;
+    const seat = server.seatOf(session.self.peer);
+    const { link } = seat;
+    const allAcked = new Promise((resolve) => {
+      server.intercept = (from, { type, seq }) => {
+        if (from === link && type === 'ack' && seq === 100) resolve();
+        return false;
+      };
+    });
+    for (let index = 0; index < 100; index += 1) seat.push({ type: 'message', from: 'x', data: index });
+    await allAcked;
+    const acks = link.sent.filter(({ type }) => type === 'ack').map(({ seq }) => seq);
+    const gaps = acks.map((seq, index) => seq - (acks[index - 1] ?? 0));
+    assert.ok(gaps.every((gap) => gap > 0 && gap <= 32), `acknowledged at ${acks}`);
+  });
+});
+
+describe('transports', options, () => {
+  test('the next one wins when the first does not open', async (t) => {
+    const server = new FakeServer();
+    server.onOpen = async ({ type }) => {
+      if (type === 'webtransport') await new Promise(() => {});
+    };
+    const session = connect(t, server);
+    await session.joined;
+    assert.equal(session.transport, 'websocket');
+  });
+
+  test('the next one wins when the first opens and dies before joined', async (t) => {
+    const server = new FakeServer();
+    server.intercept = (link) => {
+      if (link.type !== 'webtransport') return false;
+      link.break();
+      return true;
+    };
+    const session = connect(t, server);
+    await session.joined;
+    assert.equal(session.transport, 'websocket');
+    assert.equal(server.seats.size, 1);
+  });
+
+  test('one that dies young goes last', async (t) => {
+    const server = new FakeServer();
+    const session = connect(t, server, { environment: server.environment({ timing: { youngMs: 60_000 } }) });
+    await session.joined;
+    assert.equal(session.transport, 'webtransport');
+    const change = next(session, 'transportchange');
+    linkOf(server, session).break();
+    assert.deepEqual(await change, { from: 'webtransport', to: 'websocket' });
+  });
+
+  test('a better one is found in the background and the live session moves', async (t) => {
+    const server = new FakeServer();
+    let isBlocked = true;
+    server.onOpen = async ({ type }) => {
+      if (type === 'webtransport' && isBlocked) throw new Error('UDP is blocked');
+    };
+    const session = connect(t, server, { environment: server.environment({ timing: { betterMs: 5 } }) });
+    const states = record(session, 'statechange', 'closed');
+    await session.joined;
+    assert.equal(session.transport, 'websocket');
+    const { peer } = session.self;
+    const change = next(session, 'transportchange');
+    isBlocked = false;
+    const sends = Array.from({ length: 50 }, (_, index) => session.send(index));
+    assert.deepEqual(await change, { from: 'websocket', to: 'webtransport' });
+    await Promise.all(sends);
+    assert.equal(session.self.peer, peer);
+    assert.deepEqual(states.map(({ state }) => state), ['open']);
+    assert.deepEqual(server.seatOf(peer).received.map(({ data }) => data), [...Array(50).keys()]);
+  });
+
+  test('a server that goes away is left in time', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    const session = connect(t, server);
+    await session.joined;
+    const first = linkOf(server, session);
+    const states = record(session, 'statechange');
+    const resumed = next(session, 'resumed');
+    first.deliver({ type: 'goAway', afterMs: 20 });
+    await resumed;
+    assert.notEqual(linkOf(server, session), first);
+    assert.deepEqual(states, []);
+  });
+});
+
+describe('leaving', options, () => {
+  test('frees the seat and closes', async (t) => {
+    const server = new FakeServer();
+    const [alice, bob] = [connect(t, server), connect(t, server)];
+    await Promise.all([alice.joined, bob.joined]);
+    if (bob.peers.size === 0) await next(bob, 'peerjoined');
+    const left = next(bob, 'peerleft');
+    await alice.leave('done');
+    assert.equal(alice.state, 'closed');
+    assert.equal((await left).reason, 'left');
+    assert.equal(bob.peers.size, 0);
+  });
+
+  test('without waiting sends the leave on its way', async (t) => {
+    const server = new FakeServer();
+    const [alice, bob] = [connect(t, server), connect(t, server)];
+    await Promise.all([alice.joined, bob.joined]);
+    if (bob.peers.size === 0) await next(bob, 'peerjoined');
+    const left = next(bob, 'peerleft');
+    alice.close();
+    assert.equal(alice.state, 'closed');
+    assert.equal((await left).reason, 'left');
+  });
+
+  test('while reconnecting frees the seat, too', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    const [alice, bob] = [connect(t, server), connect(t, server)];
+    await Promise.all([alice.joined, bob.joined]);
+    if (bob.peers.size === 0) await next(bob, 'peerjoined');
+    const left = next(bob, 'peerleft');
+    linkOf(server, alice).break();
+    assert.equal(alice.state, 'reconnecting');
+    await alice.leave();
+    assert.equal((await left).reason, 'left');
+  });
+
+  test('with the page goes by a request that outlives it', async (t) => {
+    const server = new FakeServer({ transports: ['webtransport', 'event-stream'] });
+    const environment = server.environment();
+    const { fetch } = environment;
+    const posts = [];
+    environment.fetch = (url, request) => {
+      if (request?.method === 'POST') posts.push({ url, ...request });
+      return fetch(url, request);
+    };
+    const session = connect(t, server, { environment });
+    await session.joined;
+    session.close();
+    session.close();
+    assert.equal(posts.length, 1);
+    const [{ url, keepalive, headers, body }] = posts;
+    assert.equal(url, 'https://fake.test/v1/rooms/demo/messages');
+    assert.equal(keepalive, true);
+    assert.equal(headers['wigwag-ticket'], server.seatOf(session.self.peer).tickets.at(-1));
+    assert.deepEqual(JSON.parse(body), server.links[0].sent.at(-1));
+  });
+
+  test('by force is told and final', async (t) => {
+    const server = new FakeServer();
+    const session = connect(t, server);
+    await session.joined;
+    const closed = next(session, 'closed');
+    server.remove(server.seatOf(session.self.peer), 'kicked');
+    assert.equal((await closed).code, 'kicked');
+  });
+});

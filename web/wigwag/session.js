@@ -1,0 +1,835 @@
+// One peer's place in one room, kept through the loss and the change of transports.
+//
+// The parts without I/O decide (seat, roster, ladder, backoff), the links carry; this file joins them. At any time there
+// is at most one link in use, and at most one race that looks for one.
+
+import { backoff, politeDelay } from './backoff.js';
+import { discover } from './discovery.js';
+import { Emitter } from './emitter.js';
+import { browserEnvironment } from './environment.js';
+import { WigwagError, closeCodes, closingOf, comeBack, errorOf } from './errors.js';
+import { ladder, rungsAbove } from './ladder.js';
+import { TransportMemory } from './memory.js';
+import { Race } from './race.js';
+import { Roster } from './roster.js';
+import { Seat } from './seat.js';
+import { timing as defaultTiming } from './timing.js';
+import { Watchdog } from './watchdog.js';
+
+/**
+ * @import { Offer, TransportType } from './discovery.js'
+ * @import { Environment } from './environment.js'
+ * @import { Closing } from './errors.js'
+ * @import { Rung } from './ladder.js'
+ * @import { Link } from './links/link.js'
+ * @import { Attempt } from './race.js'
+ * @import { Metadata } from './roster.js'
+ * @import { Timing } from './timing.js'
+ *
+ * @typedef {object} SessionOptions
+ * @property {string} [url]        the server's origin; default: the page's own
+ * @property {string} room         1 to 128 of `A-Z a-z 0-9 - . _ ~`
+ * @property {Metadata} [metadata] what others are told about this peer
+ * @property {string | (() => string|Promise<string>)} [token]  a function is asked again when a token runs out
+ * @property {TransportType[]} [transports]  the order to try them in, and no others; default: the server's
+ *
+ * @typedef {'connecting'|'open'|'reconnecting'|'closed'} SessionState
+ *
+ * The events by name, with what stands in their `detail`. Those named after a message carry it as it came;
+ * `synthetic: true` marks presence events drawn from a whole new picture.
+ * @typedef {{
+ *   joined: any, resumed: any, waiting: any, knock: any,
+ *   peerjoined: any, peerupdated: any, peeraway: any, peerback: any, peerleft: any, roomupdated: any,
+ *   description: {from: string, description: RTCSessionDescriptionInit},
+ *   candidate: {from: string, candidate: RTCIceCandidateInit|null},
+ *   message: {from: string, data: any},
+ *   tokenexpiring: {expireMs: number},
+ *   iceservers: {iceServers: RTCIceServer[], expireMs?: number},
+ *   goaway: {afterMs: number},
+ *   statechange: {state: SessionState},
+ *   transportchange: {from: string|null, to: string|null},
+ *   roundtrip: {ms: number},
+ *   attempt: Attempt,
+ *   protocolerror: WigwagError,
+ *   closed: WigwagError,
+ * }} SessionEvents
+ */
+
+/** Presence messages, told only when they change the picture. */
+const presence = new Set(['peerJoined', 'peerUpdated', 'peerAway', 'peerBack', 'peerLeft', 'roomUpdated']);
+
+/** Messages that the application is told as they are. */
+const forwarded = new Set(['description', 'candidate', 'message', 'waiting', 'knock']);
+
+/** One memory for the page: what one session has found out helps the next. @type {TransportMemory|undefined} */
+let pageMemory;
+
+/** @extends {Emitter<SessionEvents>} */
+export class Session extends Emitter {
+  // Static after construction.
+  #origin;
+  #room;
+  #order;
+  #environment;
+  #timing;
+  #memory;
+  #unlistenWake;
+
+  // Who one is.
+  /** @type {Metadata} */
+  #metadata;
+  #token;
+  /** The next `resume` must carry a token, as the session's has run out. */
+  #renewOnResume = false;
+
+  // The session.
+  #seat = new Seat();
+  #roster = new Roster();
+  /** @type {SessionState} */
+  #state = 'connecting';
+  /** @type {Map<number, {resolve: () => void, reject: (error: WigwagError) => void}>} */
+  #callers = new Map();
+  /** @type {RTCIceServer[]} */
+  #iceServers = [];
+  /** @type {Record<string, number>|null} */
+  #limits = null;
+  #heartbeatMs;
+
+  /** What the server offered last. @type {Offer[]} */
+  #offers = [];
+
+  // The link in use and what belongs to it.
+  /** @type {Link|null} */
+  #link = null;
+  #linkedAt = 0;
+  /** The link whose `joined` or `resumed` came last. @type {Link|null} */
+  #openLink = null;
+  /** The earlier link, silent, while the seat is being taken over from it. @type {Link|null} */
+  #former = null;
+  /** @type {string|null} */
+  #transport = null;
+  /** @type {string|null} */
+  #lastTransport = null;
+  /** @type {number|null} */
+  #roundTrip = null;
+  /** @type {Map<number, {sentAt: number, resolve: (ms: number) => void, reject: (error: WigwagError) => void}>} */
+  #pings = new Map();
+  #watchdog = new Watchdog({ onSilent: () => this.#giveUp('nothing was heard from the server'), onLate: () => this.#probe() });
+  /** Told how the link ended. @type {(closing: Closing) => void} */
+  #down = () => {};
+  /** @type {Race|null} */
+  #race = null;
+  /** When a greeting of one's own was last left unanswered: it may yet take the seat from its successor. */
+  #abandonedAt = -Infinity;
+
+  // Timers.
+  /** Ends the wait before the next try. @type {() => void} */
+  #wake = () => {};
+  /** The next wait is left out: somebody has asked to connect now. */
+  #hurry = false;
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #ackTimer;
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #roundTripTimer;
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #moveTimer;
+  /** Tries for a better transport since the network last changed. */
+  #moves = 0;
+
+  /** @type {(self: any) => void} */
+  #resolveJoined = () => {};
+  /** @type {(error: WigwagError) => void} */
+  #rejectJoined = () => {};
+
+  /**
+   * @param {SessionOptions} options
+   * @param {Environment & {timing?: Partial<Timing>, memory?: TransportMemory}} [environment] for tests
+   * @throws {TypeError} on a room name or an address that no server would take
+   */
+  constructor(options, environment = browserEnvironment()) {
+    super();
+    const { url = globalThis.location?.origin, room, metadata = {}, token, transports } = options;
+    if (!/^[A-Za-z0-9._~-]{1,128}$/.test(room) || room === '.' || room === '..') {
+      throw new TypeError('a room is named by 1 to 128 of A-Z a-z 0-9 - . _ ~');
+    }
+    this.#origin = new URL(url).origin;
+    this.#room = room;
+    this.#metadata = metadata;
+    this.#token = token;
+    this.#order = transports;
+    this.#environment = environment;
+    this.#timing = { ...defaultTiming, ...environment.timing };
+    this.#heartbeatMs = this.#timing.heartbeatMs;
+    this.#memory = environment.memory
+      ?? (pageMemory ??= new TransportMemory(environment.storage, this.#timing.demotedMs));
+    /** Resolves with the first `joined`; rejects when the session closes before. @type {Promise<any>} */
+    this.joined = new Promise((resolve, reject) => {
+      this.#resolveJoined = resolve;
+      this.#rejectJoined = reject;
+    });
+    this.joined.catch(() => {}); // An application may listen to `closed` instead.
+    this.#unlistenWake = environment.onWake(() => this.#onWake());
+    this.#run();
+  }
+
+  get state() {
+    return this.#state;
+  }
+
+  get self() {
+    return this.#roster.self;
+  }
+
+  get room() {
+    return this.#roster.room;
+  }
+
+  /** The others in the room, by their ids. */
+  get peers() {
+    return this.#roster.peers;
+  }
+
+  /** The transport in use as the server names it, or null while there is none. */
+  get transport() {
+    return this.#transport;
+  }
+
+  get iceServers() {
+    return this.#iceServers;
+  }
+
+  /** The server's limits, or null before `joined`. */
+  get limits() {
+    return this.#limits;
+  }
+
+  /** The last measured round trip to the server in milliseconds, or null. */
+  get roundTrip() {
+    return this.#roundTrip;
+  }
+
+  // What the application asks. Each promise resolves at the server's `ok` and rejects with a WigwagError at its `error`.
+
+  /**
+   * Sends any JSON to one peer, or to the whole room.
+   * @param {any} data
+   * @param {{to?: string, ephemeral?: boolean}} [options] an ephemeral message may get lost, is dropped while there is
+   *   no connection, and resolves at once
+   * @returns {Promise<void>}
+   */
+  async send(data, { to, ephemeral = false } = {}) {
+    const message = { type: 'message', to, data: data ?? null };
+    if (!ephemeral) return this.#request(message);
+    this.#link?.sendDatagram(JSON.stringify({ ...message, ephemeral }));
+  }
+
+  /** @param {string} to @param {RTCSessionDescriptionInit} description */
+  description(to, { type, sdp }) {
+    return this.#request({ type: 'description', to, description: { type, sdp } });
+  }
+
+  /** @param {string} to @param {RTCIceCandidateInit|null} candidate null: there are no more */
+  candidate(to, candidate) {
+    return this.#request({ type: 'candidate', to, candidate });
+  }
+
+  /** Replaces one's own metadata. @param {Metadata} metadata */
+  async setMetadata(metadata) {
+    this.#metadata = metadata;
+    await this.#request({ type: 'metadata', metadata });
+    if (this.#roster.self) this.#roster.self.metadata = metadata;
+  }
+
+  /** @param {string} peer @param {string} [reason] */
+  kick(peer, reason) {
+    return this.#request({ type: 'kick', peer, reason });
+  }
+
+  /** @param {boolean} locked */
+  lock(locked) {
+    return this.#request({ type: 'lock', locked });
+  }
+
+  /** @param {string} peer */
+  admit(peer) {
+    return this.#request({ type: 'admit', peer });
+  }
+
+  /** @param {string} peer */
+  refuse(peer) {
+    return this.#request({ type: 'refuse', peer });
+  }
+
+  /** Asks for fresh TURN credentials; they come with the event `iceservers`. */
+  requestIceServers() {
+    return this.#request({ type: 'iceServers' });
+  }
+
+  /** @param {string} token */
+  async renewToken(token) {
+    await this.#request({ type: 'token', token });
+    if (typeof this.#token !== 'function') this.#token = token;
+  }
+
+  /** @returns {Promise<number>} the round trip to the server in milliseconds */
+  ping() {
+    const link = this.#link;
+    if (link === null) return Promise.reject(new WigwagError('unreachable', 'there is no connection to measure'));
+    const id = this.#seat.takeId();
+    const answer = new Promise((resolve, reject) => {
+      this.#pings.set(id, { sentAt: performance.now(), resolve, reject });
+    });
+    link.send(JSON.stringify({ type: 'ping', id }));
+    return answer;
+  }
+
+  /** Tries to connect now; where there is a connection, checks that it lives. */
+  reconnect() {
+    if (this.#link) return this.#probe();
+    this.#hurry = true;
+    this.#wake();
+    // What began to open on the network before may hang there.
+    if (this.#race && this.#race.ageMs > this.#timing.staleRaceMs) {
+      this.#race.abort();
+      this.#race = null;
+      this.#fallBack({ local: true, error: new Error('the network has changed') });
+    }
+  }
+
+  /**
+   * Leaves the room and closes the session; resolves when that is done.
+   * @param {string} [reason]
+   */
+  async leave(reason) {
+    if (this.#state === 'closed' || this.#state === 'connecting') return this.close(reason);
+    const left = this.#request({ type: 'leave', reason }).catch(() => {});
+    /** @type {ReturnType<typeof setTimeout>|undefined} */
+    let timer;
+    const patience = new Promise((resolve) => {
+      timer = setTimeout(resolve, this.#timing.leaveMs);
+    });
+    await Promise.race([left, patience]);
+    clearTimeout(timer);
+    this.#finish(new WigwagError('left', 'left the room', { closeCode: 1000 }));
+  }
+
+  /** Leaves without waiting: for `pagehide`. @param {string} [reason] */
+  close(reason) {
+    const line = JSON.stringify({ type: 'leave', id: this.#seat.takeId(), reason });
+    this.#link?.send(line);
+    if (this.#link?.outlivesPage !== true) this.#postLeave(line);
+    this.#finish(new WigwagError('left', 'left the room', { closeCode: 1000 }));
+  }
+
+  /**
+   * What a page writes as it goes may go with it; a request with `keepalive` does not. Said twice under one id, it is
+   * done once.
+   * @param {string} line
+   */
+  #postLeave(line) {
+    const { ticket } = this.#seat;
+    const offer = this.#offers.find(({ type }) => type === 'event-stream' || type === 'long-poll');
+    if (ticket === null || offer === undefined || this.#isClosed()) return;
+    this.#environment.fetch(`${offer.url}/messages`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/x-ndjson', 'wigwag-ticket': ticket },
+      body: `${line}\n`,
+      keepalive: true,
+    }).catch(() => {}); // Then the seat is freed when its resume window ends.
+  }
+
+  /**
+   * @param {object} message
+   * @returns {Promise<void>}
+   */
+  #request(message) {
+    return new Promise((resolve, reject) => {
+      if (this.#state === 'closed') throw new WigwagError('left', 'the session is closed');
+      const { id, line } = this.#seat.request(message);
+      this.#callers.set(id, { resolve, reject });
+      // Before the first `joined` and between two links it waits; the next link sends it.
+      if (this.#state === 'open') this.#link?.send(line);
+    });
+  }
+
+  // Connecting.
+
+  /** Connects, waits for the end, comes back: until the end is final. */
+  async #run() {
+    // The application gets the time to add its listeners.
+    await Promise.resolve();
+    for (let attempt = 0; ; attempt += 1) {
+      const closing = await this.#connect();
+      if (this.#isClosed()) return;
+      if (this.#livedLong()) attempt = 0;
+      const decision = this.#afterwards(closing);
+      if (decision === 'never') return this.#finish(errorOf(closing));
+      if (decision === 'join') this.#seat.forget();
+      // A link that this side gave up, as the network has changed: the new network gets its try at once.
+      if (!closing.local || !this.#livedLong()) await this.#pause(attempt, closing.retryAfterMs);
+      if (this.#isClosed()) return;
+    }
+  }
+
+  #isClosed() {
+    return this.#state === 'closed';
+  }
+
+  /**
+   * One connection from discovery to its end.
+   * @returns {Promise<Closing>} how it ended; never rejects
+   */
+  async #connect() {
+    this.#linkedAt = Infinity;
+    this.#hurry = false;
+    try {
+      const token = await this.#tokenForGreeting();
+      const rungs = await this.#discoverRungs();
+      if (this.#isClosed()) return {};
+      return await new Promise((resolve) => {
+        this.#down = resolve;
+        this.#startRace(rungs, { token, lost: resolve });
+      });
+    } catch (error) {
+      const { closeCode, retryAfterMs } = error instanceof WigwagError ? error : {};
+      return { closeCode: closeCode ?? undefined, retryAfterMs, error };
+    }
+  }
+
+  /** @returns {Promise<string|undefined>} */
+  async #tokenForGreeting() {
+    if (this.#seat.ticket !== null && !this.#renewOnResume) return undefined;
+    try {
+      return typeof this.#token === 'function' ? await this.#token() : this.#token;
+    } catch (error) {
+      throw new WigwagError('unreachable', 'the application gave no token', { cause: error });
+    }
+  }
+
+  /**
+   * @param {{forMove?: boolean}} [options] a move looks at the ladder without favouring what won before
+   * @returns {Promise<Rung[]>}
+   */
+  async #discoverRungs({ forMove = false } = {}) {
+    const { fetch, supports, secure } = this.#environment;
+    this.#offers = await discover(fetch, this.#origin, this.#room, this.#timing.discoveryMs);
+    const rungs = ladder(this.#offers, {
+      order: this.#order,
+      supported: supports,
+      secure,
+      winner: forMove ? null : this.#memory.winner(this.#place()),
+      demoted: this.#memory.demoted(this.#place()),
+      headStartMs: this.#timing.headStartMs,
+    });
+    if (rungs.length > 0) return rungs;
+    const offered = this.#offers.map(({ type }) => type).join(', ') || 'nothing';
+    throw new WigwagError('unsupported', `no transport is left to try: the server offers ${offered}`);
+  }
+
+  /** Where transports work or do not: the server's origin and the kind of network. */
+  #place() {
+    return `${this.#origin} ${this.#environment.network()}`;
+  }
+
+  /**
+   * @param {Rung[]} rungs
+   * @param {{token?: string, lost: (closing: Closing) => void, beforeGreeting?: () => void}} options
+   */
+  #startRace(rungs, { token, lost, beforeGreeting }) {
+    const greeting = () => this.#seat.greeting({ metadata: this.#metadata, token });
+    this.#race = new Race(rungs, {
+      createLink: (rung) => this.#environment.createLink(rung, { greeting, ticket: () => this.#seat.ticket }),
+      greet: () => {
+        beforeGreeting?.();
+        return greeting();
+      },
+      won: (link, text) => {
+        this.#race = null;
+        this.#use(link);
+        this.#receive(link, text);
+      },
+      lost: (closing) => {
+        this.#race = null;
+        lost(closing);
+      },
+      abandoned: () => {
+        this.#abandonedAt = Date.now();
+      },
+      report: (attempt) => this.emit('attempt', attempt),
+    }, this.#timing);
+    this.#race.start();
+  }
+
+  /** @param {Link} link that has just answered the greeting */
+  #use(link) {
+    this.#former?.close('moved to another transport');
+    this.#former = null;
+    this.#link = link;
+    this.#linkedAt = Date.now();
+    link.handlers = {
+      message: (text) => this.#receive(link, text),
+      heard: () => this.#watchdog.heard(),
+      closed: (closing) => this.#lose(link, closing),
+    };
+    this.#memory.remember(this.#place(), link.type);
+    this.#watch();
+  }
+
+  #watch() {
+    if (this.#link) this.#watchdog.start(2 * this.#heartbeatMs + this.#link.quietMs);
+  }
+
+  // Losing the link, and what comes then.
+
+  /** @param {string} why */
+  #giveUp(why) {
+    if (this.#link) this.#lose(this.#link, { local: true, error: new Error(why) });
+  }
+
+  /** @param {Link} link @param {Closing} closing */
+  #lose(link, closing) {
+    if (link !== this.#link) return;
+    if (!closing.local && this.#diedYoung(closing)) this.#memory.demote(this.#place(), link.type);
+    this.#unlink();
+    link.close('gave up');
+    this.#race?.abort();
+    this.#race = null;
+    this.#fallBack(closing);
+  }
+
+  /** Without a link from here on; the loop in `run` takes over. @param {Closing} closing */
+  #fallBack(closing) {
+    this.#setTransport(null);
+    this.#setState(this.self ? 'reconnecting' : 'connecting');
+    this.#down(closing);
+  }
+
+  /** Takes the link out of use and ends what belongs to it. */
+  #unlink() {
+    this.#link = null;
+    this.#watchdog.stop();
+    for (const timer of [this.#ackTimer, this.#roundTripTimer, this.#moveTimer]) clearTimeout(timer);
+    this.#ackTimer = undefined;
+    for (const { reject } of this.#pings.values()) reject(new WigwagError('unreachable', 'the connection was lost'));
+    this.#pings.clear();
+  }
+
+  /** A proxy that lets a transport open and kills it soon after would do so for ever. @param {Closing} closing */
+  #diedYoung({ closeCode }) {
+    return closeCode === undefined && Date.now() - this.#linkedAt < this.#timing.youngMs;
+  }
+
+  #livedLong() {
+    return Date.now() - this.#linkedAt >= this.#timing.youngMs;
+  }
+
+  /** @param {Closing} closing @returns {'resume'|'join'|'never'} */
+  #afterwards({ closeCode, error }) {
+    if (error instanceof WigwagError && error.code === 'unsupported') return 'never';
+    const ownDoing = Date.now() - this.#abandonedAt < this.#timing.ownReplacedMs;
+    if (closeCode === closeCodes.replaced && ownDoing) {
+      this.#abandonedAt = -Infinity;
+      return 'resume';
+    }
+    if (closeCode === closeCodes.tokenExpired && typeof this.#token === 'function' && !this.#renewOnResume) {
+      this.#renewOnResume = true;
+      return 'resume';
+    }
+    return comeBack(closeCode);
+  }
+
+  /** @param {number} attempt @param {number} [retryAfterMs] */
+  #pause(attempt, retryAfterMs) {
+    const { backoffBaseMs: baseMs, backoffCapMs: capMs } = this.#timing;
+    const asked = retryAfterMs !== undefined;
+    if (this.#hurry && !asked) return Promise.resolve();
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, asked ? politeDelay(retryAfterMs) : backoff(attempt, { baseMs, capMs }));
+      const wake = () => {
+        clearTimeout(timer);
+        resolve(undefined);
+      };
+      // What the server has asked for holds whoever wakes us; only the end of the session does not wait.
+      this.#wake = () => {
+        if (!asked || this.#isClosed()) wake();
+      };
+    });
+  }
+
+  /** The network or the page is back. */
+  #onWake() {
+    this.#moves = 0;
+    this.reconnect();
+  }
+
+  /** Wants a sign of life soon. */
+  #probe() {
+    if (this.#link === null) return;
+    this.#measure();
+    this.#watchdog.probe(this.#timing.probeMs);
+  }
+
+  #measure() {
+    this.ping().catch(() => {}); // A lost link is told elsewhere.
+  }
+
+  // Receiving.
+
+  /** @param {Link} link @param {string} text */
+  #receive(link, text) {
+    if (link !== this.#link) return;
+    this.#watchdog.heard();
+    let message;
+    try {
+      message = JSON.parse(text);
+    } catch {
+      return this.#giveUp('the server sent what is no JSON');
+    }
+    switch (this.#seat.receive(message)) {
+      case 'old':
+        return;
+      case 'gap':
+        return this.#giveUp('a message from the server is missing');
+      default:
+        this.#handle(link, message);
+    }
+    if (link === this.#link) this.#acknowledge(link);
+  }
+
+  /** @param {Link} link @param {any} message */
+  #handle(link, message) {
+    if (presence.has(message.type)) {
+      if (this.#roster.apply(message)) this.#emitMessage(message);
+      return;
+    }
+    if (forwarded.has(message.type)) return this.#emitMessage(message);
+    switch (message.type) {
+      case 'joined':
+        return this.#onJoined(link, message);
+      case 'resumed':
+        return this.#onResumed(link, message);
+      case 'ok':
+      case 'error':
+        return this.#onAnswer(message);
+      case 'pong':
+        return this.#onPong(message);
+      case 'iceServers':
+        this.#iceServers = message.iceServers;
+        return this.#emitMessage(message);
+      case 'tokenExpiring':
+        return this.#onTokenExpiring(message);
+      case 'goAway':
+        return this.#onGoAway(message);
+      case 'closed':
+        return this.#lose(link, closingOf(message));
+      default: // `ping` has been heard, which is all it asks; types of a later protocol are not for us.
+    }
+  }
+
+  /** The event named after a message. @param {any} message */
+  #emitMessage(message) {
+    this.emit(message.type.toLowerCase(), message);
+  }
+
+  /** @param {Link} link @param {any} message */
+  #onJoined(link, message) {
+    const before = this.self?.peer;
+    const seat = before === undefined ? 'first' : before === message.self.peer ? 'same' : 'new';
+    const { resend, abandoned } = this.#seat.joined(message, seat);
+    const differences = this.#roster.replace(message);
+    this.#iceServers = message.iceServers ?? [];
+    this.#limits = message.limits ?? null;
+    this.#heartbeatMs = message.heartbeatMs ?? this.#heartbeatMs;
+    this.#watch();
+    for (const id of abandoned) {
+      this.#settle(id, new WigwagError('resumeExpired', 'the seat was lost before this request was answered'));
+    }
+    for (const line of resend) link.send(line);
+    this.#opened(link, message);
+    this.emit('joined', message);
+    for (const { name, detail } of differences) this.emit(/** @type {any} */ (name), detail);
+    this.#resolveJoined(message);
+  }
+
+  /** @param {Link} link @param {any} message */
+  #onResumed(link, message) {
+    // Each poll is a `resume`: on a link that is open already it brings the next ticket and no more.
+    if (this.#state === 'open' && this.#openLink === link) return this.#seat.renew(message);
+    for (const line of this.#seat.resumed(message)) link.send(line);
+    this.#opened(link, message);
+    this.emit('resumed', message);
+  }
+
+  /** @param {Link} link @param {any} message */
+  #opened(link, message) {
+    this.#openLink = link;
+    this.#renewOnResume = false;
+    // A `resumed` need not name the transport; the kind is known in any case.
+    this.#setTransport(message.transport ?? link.type);
+    this.#setState('open');
+    clearTimeout(this.#roundTripTimer);
+    this.#keepMeasuring(link);
+    this.#planMove(link);
+  }
+
+  /** @param {string|null} transport */
+  #setTransport(transport) {
+    this.#transport = transport;
+    const from = this.#lastTransport;
+    if (transport === null || transport === from) return;
+    this.#lastTransport = transport;
+    if (from !== null) this.emit('transportchange', { from, to: transport });
+  }
+
+  /** @param {SessionState} state */
+  #setState(state) {
+    if (state === this.#state) return;
+    this.#state = state;
+    this.emit('statechange', { state });
+  }
+
+  /** @param {any} message `ok` or `error` */
+  #onAnswer(message) {
+    const error = message.type === 'ok' ? null : new WigwagError(message.code, message.message ?? message.code, message);
+    if (!this.#settle(message.id, error) && error) this.emit('protocolerror', error);
+  }
+
+  /**
+   * @param {number} id
+   * @param {WigwagError|null} error
+   * @returns {boolean} whether a call waited for it
+   */
+  #settle(id, error) {
+    this.#seat.settle(id);
+    const caller = this.#callers.get(id);
+    this.#callers.delete(id);
+    if (error) caller?.reject(error);
+    else caller?.resolve();
+    return caller !== undefined;
+  }
+
+  /** @param {any} message */
+  #onPong({ id }) {
+    const ping = this.#pings.get(id);
+    if (ping === undefined) return;
+    this.#pings.delete(id);
+    const ms = performance.now() - ping.sentAt;
+    this.#roundTrip = ms;
+    ping.resolve(ms);
+    this.emit('roundtrip', { ms });
+  }
+
+  /** @param {any} message */
+  #onTokenExpiring(message) {
+    this.#emitMessage(message);
+    if (typeof this.#token === 'function') this.#renewByItself(this.#token);
+  }
+
+  /** @param {() => string|Promise<string>} ask */
+  async #renewByItself(ask) {
+    try {
+      await this.renewToken(await ask());
+    } catch (error) {
+      const reason = error instanceof WigwagError ? error : new WigwagError('unauthorized', 'the application gave no token', { cause: error });
+      this.emit('protocolerror', reason);
+    }
+  }
+
+  /** @param {Link} link */
+  #acknowledge(link) {
+    if (!link.needsAck || this.#seat.ack === 'none') return;
+    if (this.#seat.ack === 'due') return this.#sendAck();
+    this.#ackTimer ??= setTimeout(() => this.#sendAck(), this.#timing.ackMs);
+  }
+
+  #sendAck() {
+    clearTimeout(this.#ackTimer);
+    this.#ackTimer = undefined;
+    if (this.#seat.ack !== 'none') this.#link?.send(this.#seat.takeAck());
+  }
+
+  /** @param {Link} link */
+  #keepMeasuring(link) {
+    this.#roundTripTimer = setTimeout(() => this.#keepMeasuring(link), this.#timing.roundTripMs);
+    // A hidden page need not know, and a poll would be one more request.
+    if (!this.#environment.hidden() && link.type !== 'long-poll') this.#measure();
+  }
+
+  // Moving the live session to another transport.
+
+  /** Plans a try for a better transport than this one. @param {Link} link */
+  #planMove(link) {
+    const { betterMs, betterCapMs } = this.#timing;
+    clearTimeout(this.#moveTimer);
+    const waitMs = Math.min(betterCapMs, betterMs * 2 ** Math.min(this.#moves, 16));
+    this.#moveTimer = setTimeout(() => {
+      if (this.#environment.hidden()) return this.#planMove(link);
+      this.#moves += 1;
+      this.#move((rungs) => rungsAbove(rungs, link.type, this.#memory.demoted(this.#place())));
+    }, waitMs);
+  }
+
+  /** @param {any} message */
+  #onGoAway(message) {
+    this.#emitMessage(message);
+    clearTimeout(this.#moveTimer);
+    // The server has spread `afterMs` over its clients; a little earlier leaves time for the move itself.
+    this.#moveTimer = setTimeout(() => this.#move((rungs) => rungs), message.afterMs * (0.5 + Math.random() * 0.4));
+  }
+
+  /**
+   * Opens one of the chosen transports beside the link in use and takes the seat over to it. Until the `resume` is on its
+   * way, failing costs nothing.
+   * @param {(rungs: Rung[]) => Rung[]} choose
+   */
+  async #move(choose) {
+    const link = this.#link;
+    if (link === null || this.#race !== null) return;
+    const rungs = await this.#discoverRungs({ forMove: true }).then(choose, () => []);
+    // Meanwhile the link may have been lost, or another race begun.
+    if (link !== this.#link || this.#race !== null) return;
+    if (rungs.length === 0) return this.#planMove(link);
+    this.#startRace(rungs, {
+      beforeGreeting: () => this.#setAside(link),
+      lost: (closing) => {
+        if (this.#link === link) return this.#planMove(link);
+        this.#former?.close('gave up');
+        this.#former = null;
+        this.#fallBack(closing);
+      },
+    });
+  }
+
+  /**
+   * The server reads nothing more from the earlier link once it has the `resume`, and will close it with `replaced`: from
+   * here on it is neither used nor heard. What it may still bring comes again by replay.
+   * @param {Link} link
+   */
+  #setAside(link) {
+    if (this.#link !== link) return;
+    this.#unlink();
+    this.#former = link;
+    link.handlers = { message() {}, heard() {}, closed() {} };
+  }
+
+  // The end.
+
+  /** @param {WigwagError} error why */
+  #finish(error) {
+    if (this.#isClosed()) return;
+    const link = this.#link;
+    this.#unlink();
+    link?.close(error.code);
+    this.#former?.close(error.code);
+    this.#race?.abort();
+    this.#race = null;
+    this.#unlistenWake();
+    this.#setTransport(null);
+    this.#setState('closed');
+    this.#wake();
+    this.#down({});
+    for (const id of [...this.#callers.keys()]) this.#settle(id, error);
+    this.#rejectJoined(error);
+    this.emit('closed', error);
+  }
+}

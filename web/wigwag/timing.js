@@ -1,0 +1,40 @@
+// Every wait of the library, in milliseconds, in one place.
+
+export const timing = Object.freeze({
+  /** A transport's head start over the next one down the ladder; the last resorts give the others longer. */
+  headStartMs: Object.freeze({ webtransport: 250, websocket: 250, 'event-stream': 1500, 'long-poll': 3000 }),
+  /** For the discovery's answer. */
+  discoveryMs: 5_000,
+  /** For a transport to open. */
+  openMs: 8_000,
+  /** For the answer to `join` or `resume` while another open transport waits for its turn … */
+  patienceMs: 3_000,
+  /** … and when none does. */
+  answerMs: 10_000,
+  /** A race younger than this is on the present network, whatever has just changed. */
+  staleRaceMs: 1_000,
+  /** Of full-jitter backoff: first span and longest. The longest is half the default resume window. */
+  backoffBaseMs: 500,
+  backoffCapMs: 15_000,
+  /** A link that dies younger than this has not worked: the wait goes on growing, and its transport goes to the end. */
+  youngMs: 5_000,
+  /** How long a transport that died young stays at the end of the ladder. */
+  demotedMs: 600_000,
+  /** An acknowledgement waits this long for company. */
+  ackMs: 500,
+  /** For any sign of life after a ping that checks the link. */
+  probeMs: 3_000,
+  /** Assumed until `joined` has told the server's. */
+  heartbeatMs: 10_000,
+  /** Between measurements of the round trip. */
+  roundTripMs: 30_000,
+  /** First and longest wait before a better transport is tried. */
+  betterMs: 30_000,
+  betterCapMs: 600_000,
+  /** For the answer to `leave`. */
+  leaveMs: 2_000,
+  /** After one's own second greeting, a `replaced` may be the doing of the first, late on its way. */
+  ownReplacedMs: 30_000,
+});
+
+/** @typedef {typeof timing} Timing */
