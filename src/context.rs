@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -21,6 +22,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// Which `Origin` may open a session.
     pub origins: Origins,
+    /// One permit for each connection that may be open, TCP and QUIC together.
+    pub connections: Arc<Semaphore>,
     /// Cancelled when draining begins: stop accepting, send GOAWAY and `goAway`; sessions go on.
     pub drain: CancellationToken,
     /// Cancelled when the drain time is over: everything still open is closed with `goingAway`.

@@ -2,8 +2,10 @@
 //! through, behind one room core.
 #![warn(missing_docs)]
 
+pub mod client;
 pub mod config;
 pub mod context;
+pub mod http;
 pub mod hub;
 pub mod metrics;
 pub mod origin;

@@ -59,6 +59,8 @@ pub enum ConnectionKind {
     H1,
     /// HTTP/1.1 in plain text.
     Plain,
+    /// TLS over TCP, before it is known what it carries.
+    Tls,
 }
 
 impl ConnectionKind {
@@ -68,6 +70,7 @@ impl ConnectionKind {
             ConnectionKind::H2 => "h2",
             ConnectionKind::H1 => "http/1.1",
             ConnectionKind::Plain => "plain http/1.1",
+            ConnectionKind::Tls => "tls",
         };
         ConnectionLabels { protocol }
     }

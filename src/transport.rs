@@ -20,11 +20,13 @@ pub mod http1;
 pub mod http2;
 mod poll;
 pub mod quic;
+pub mod tcp;
 mod websocket;
 mod webtransport;
 
 pub use admit::Opening;
 pub use drive::drive;
+pub(crate) use http2::Http2Stream;
 
 /// The name by which a client knows the transport of its session; `joined.transport` and the metrics say it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,0 +1,285 @@
+//! Connections to a server over TCP: ordinary requests, and the openings of WebSockets.
+//!
+//! One [`Http2`] carries any number of requests and WebSockets; an [`Http1`] carries requests one after the other, or becomes
+//! one WebSocket.
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONNECTION, HOST, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::websocket::WebSocket;
+use crate::protocol::PROTOCOL;
+use crate::transport::Http2Stream;
+
+/// The most that a response's body may have; signaling's are small.
+const BODY_BYTES: usize = 1024 * 1024;
+
+/// Why a connection, a request or an opening failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Below HTTP: the name, TCP or TLS.
+    #[error("cannot connect: {0}")]
+    Io(#[from] io::Error),
+    /// The URL cannot be used.
+    #[error("{0}")]
+    Url(String),
+    /// HTTP/2 failed.
+    #[error("HTTP/2: {0}")]
+    Http2(#[from] h2::Error),
+    /// HTTP/1.1 failed.
+    #[error("HTTP/1.1: {0}")]
+    Http1(#[from] hyper::Error),
+    /// The server answered, but not as asked; the body of a refusal is problem+json.
+    #[error("the server answered {}: {}", .0.status(), String::from_utf8_lossy(.0.body()))]
+    Refused(Box<Response<Bytes>>),
+    /// The response has more than a client wants to read.
+    #[error("the response's body is too large or broken: {0}")]
+    Body(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Where a server is, read from an `http`, `https`, `ws` or `wss` URL.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// Whether to speak TLS.
+    pub encrypted: bool,
+    /// Name or address, IPv6 without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// Takes scheme, host and port from `url`.
+    ///
+    /// # Errors
+    /// [`Error::Url`] if it is not absolute or its scheme is another one.
+    pub fn of(url: &Uri) -> Result<Self, Error> {
+        let (encrypted, default_port) = match url.scheme_str() {
+            Some("https" | "wss") => (true, 443),
+            Some("http" | "ws") => (false, 80),
+            _ => return Err(Error::Url(format!("{url} is not an http, https, ws or wss URL"))),
+        };
+        let host = url.host().ok_or_else(|| Error::Url(format!("{url} names no host")))?;
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        Ok(Endpoint { encrypted, host, port: url.port_u16().unwrap_or(default_port) })
+    }
+
+    async fn connect(&self) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    async fn connect_tls(&self, tls: &rustls::ClientConfig, alpn: &[u8]) -> Result<TlsStream<TcpStream>, Error> {
+        let mut config = tls.clone();
+        config.alpn_protocols = vec![alpn.to_vec()];
+        let name = ServerName::try_from(self.host.clone()).map_err(|error| Error::Url(error.to_string()))?;
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, self.connect().await?).await?;
+        Ok(stream)
+    }
+
+    fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// The headers of every WebSocket's opening, over either version; `extra` go along (`Origin`, `Authorization`) and replace
+/// those of the same name.
+fn opening_headers(extra: &HeaderMap) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
+    headers.extend(extra.clone());
+    headers
+}
+
+/// An HTTP/2 connection (RFC 9113) over TLS. Cheap to clone; it is closed when the last clone and all that it opened are gone.
+#[derive(Clone)]
+pub struct Http2 {
+    requests: h2::client::SendRequest<Bytes>,
+    endpoint: Endpoint,
+}
+
+impl Http2 {
+    /// Connects and waits for the server's settings, which tell whether it takes WebSockets.
+    ///
+    /// # Errors
+    /// Whatever went wrong below HTTP or in the handshake; a server that does not speak HTTP/2 over TLS is [`Error::Url`].
+    pub async fn connect(endpoint: &Endpoint, tls: &rustls::ClientConfig) -> Result<Self, Error> {
+        let stream = endpoint.connect_tls(tls, b"h2").await?;
+        if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+            return Err(Error::Url(format!("{} does not speak HTTP/2", endpoint.authority())));
+        }
+        let (requests, connection) = h2::client::Builder::new()
+            .initial_connection_window_size(16 * 1024 * 1024)
+            .initial_window_size(256 * 1024)
+            .enable_push(false)
+            .handshake(stream)
+            .await?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "HTTP/2 connection ended");
+            }
+        });
+        // CONNECT with :protocol may only follow the server's SETTINGS (RFC 8441, 3).
+        let requests = requests.ready().await?;
+        Ok(Http2 { requests, endpoint: endpoint.clone() })
+    }
+
+    /// Sends one request without a body and reads the whole response.
+    ///
+    /// # Errors
+    /// [`Error::Http2`], or [`Error::Body`] for a body of more than 1 MiB.
+    pub async fn request(&self, method: Method, path: &str, headers: &HeaderMap) -> Result<Response<Bytes>, Error> {
+        let mut request = self.head("https", path)?;
+        *request.method_mut() = method;
+        request.headers_mut().extend(headers.clone());
+        let (response, _) = self.requests.clone().ready().await?.send_request(request, true)?;
+        read(response.await?).await
+    }
+
+    /// Opens a WebSocket by extended CONNECT (RFC 8441).
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with the server's answer if that is not 200.
+    pub async fn websocket(&self, path: &str, headers: &HeaderMap) -> Result<WebSocket, Error> {
+        let mut request = self.head("https", path)?;
+        *request.method_mut() = Method::CONNECT;
+        *request.headers_mut() = opening_headers(headers);
+        request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+        let (response, send) = self.requests.clone().ready().await?.send_request(request, false)?;
+        let response = response.await?;
+        if response.status() != StatusCode::OK {
+            return Err(Error::Refused(Box::new(read(response).await?)));
+        }
+        Ok(WebSocket::new(Http2Stream::new(response.into_body(), send)))
+    }
+
+    fn head(&self, scheme: &str, path: &str) -> Result<Request<()>, Error> {
+        let uri = Uri::builder().scheme(scheme).authority(self.endpoint.authority()).path_and_query(path).build();
+        let uri = uri.map_err(|error| Error::Url(error.to_string()))?;
+        let mut request = Request::new(());
+        *request.uri_mut() = uri;
+        *request.version_mut() = Version::HTTP_2;
+        Ok(request)
+    }
+}
+
+async fn read(response: Response<h2::RecvStream>) -> Result<Response<Bytes>, Error> {
+    let (head, mut recv) = response.into_parts();
+    let mut body = BytesMut::new();
+    while let Some(data) = poll_fn(|cx| recv.poll_data(cx)).await {
+        let data = data?;
+        if body.len() + data.len() > BODY_BYTES {
+            return Err(Error::Body("more than 1 MiB".into()));
+        }
+        recv.flow_control().release_capacity(data.len())?;
+        body.extend_from_slice(&data);
+    }
+    Ok(Response::from_parts(head, body.freeze()))
+}
+
+/// An HTTP/1.1 connection (RFC 9112), with or without TLS.
+pub struct Http1 {
+    requests: hyper::client::conn::http1::SendRequest<Empty<Bytes>>,
+    authority: HeaderValue,
+    _connection: JoinHandle<()>,
+}
+
+impl Http1 {
+    /// Connects; `tls` is not used where the endpoint is in plain text.
+    ///
+    /// # Errors
+    /// Whatever went wrong below HTTP.
+    pub async fn connect(endpoint: &Endpoint, tls: &rustls::ClientConfig) -> Result<Self, Error> {
+        let authority = HeaderValue::try_from(endpoint.authority()).map_err(|error| Error::Url(error.to_string()))?;
+        if endpoint.encrypted {
+            Self::over(endpoint.connect_tls(tls, b"http/1.1").await?, authority).await
+        } else {
+            Self::over(endpoint.connect().await?, authority).await
+        }
+    }
+
+    async fn over<S>(stream: S, authority: HeaderValue) -> Result<Self, Error>
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+    {
+        let (requests, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let connection = tokio::spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "HTTP/1.1 connection ended");
+            }
+        });
+        Ok(Http1 { requests, authority, _connection: connection })
+    }
+
+    /// Sends one request without a body and reads the whole response.
+    ///
+    /// # Errors
+    /// [`Error::Http1`], or [`Error::Body`] for a body of more than 1 MiB.
+    pub async fn request(&mut self, method: Method, path: &str, headers: &HeaderMap) -> Result<Response<Bytes>, Error> {
+        let response = self.send(method, path, headers.clone()).await?;
+        collect(response).await
+    }
+
+    /// Turns the connection into a WebSocket (RFC 6455).
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with the server's answer if that is not 101.
+    pub async fn websocket(mut self, path: &str, headers: &HeaderMap) -> Result<WebSocket, Error> {
+        let mut headers = opening_headers(headers);
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(SEC_WEBSOCKET_KEY, key()?);
+        let response = self.send(Method::GET, path, headers).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Error::Refused(Box::new(collect(response).await?)));
+        }
+        Ok(WebSocket::new(TokioIo::new(hyper::upgrade::on(response).await?)))
+    }
+
+    async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+    ) -> Result<Response<hyper::body::Incoming>, Error> {
+        let mut request = Request::new(Empty::new());
+        *request.method_mut() = method;
+        *request.uri_mut() = path.parse().map_err(|error| Error::Url(format!("{path}: {error}")))?;
+        *request.headers_mut() = headers;
+        request.headers_mut().entry(HOST).or_insert_with(|| self.authority.clone());
+        self.requests.ready().await?;
+        Ok(self.requests.send_request(request).await?)
+    }
+}
+
+async fn collect(response: Response<hyper::body::Incoming>) -> Result<Response<Bytes>, Error> {
+    let (head, body) = response.into_parts();
+    let body = Limited::new(body, BODY_BYTES).collect().await.map_err(Error::Body)?.to_bytes();
+    Ok(Response::from_parts(head, body))
+}
+
+/// A key for one opening: 16 random bytes (RFC 6455, 4.1).
+fn key() -> Result<HeaderValue, Error> {
+    use base64::Engine as _;
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce).map_err(io::Error::other)?;
+    let text = base64::engine::general_purpose::STANDARD.encode(nonce);
+    Ok(HeaderValue::try_from(text).expect("base64 is a header value"))
+}

@@ -1,0 +1,108 @@
+//! A WebSocket seen from the client, over whatever its opening went through.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use futures_util::{Sink as _, SinkExt as _, Stream as _};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_websockets::{ClientBuilder, CloseCode, Limits, Message, WebSocketStream};
+
+/// The most that a server's message may have: the whole picture of a large room is larger than any client's message.
+const MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// What can carry a WebSocket.
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Io for S {}
+
+/// What the server sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Incoming {
+    /// One message.
+    Message(Bytes),
+    /// The server closed the WebSocket; the code is 1005 where it gave none.
+    Closed {
+        /// The close code (RFC 6455, 7.4).
+        code: u16,
+        /// What a developer may want to read.
+        reason: String,
+    },
+}
+
+/// One WebSocket with subprotocol `wigwag.v1`.
+pub struct WebSocket {
+    stream: WebSocketStream<Box<dyn Io>>,
+}
+
+impl WebSocket {
+    /// Takes over a stream on which the opening handshake is done.
+    pub(super) fn new(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+        let limits = Limits::default().max_payload_len(Some(MESSAGE_BYTES));
+        WebSocket { stream: ClientBuilder::new().limits(limits).take_over(Box::new(stream)) }
+    }
+
+    /// Waits for the server's next message. Cancel safe. Pings are answered by the way.
+    ///
+    /// # Errors
+    /// If the connection ends without a Close frame, or the server breaks RFC 6455.
+    pub async fn recv(&mut self) -> io::Result<Incoming> {
+        loop {
+            let next = poll_fn(|cx| Pin::new(&mut self.stream).poll_next(cx)).await;
+            let message = match next {
+                Some(Ok(message)) => message,
+                Some(Err(error)) => return Err(into_io(error)),
+                None => return Err(io::ErrorKind::UnexpectedEof.into()),
+            };
+            if let Some((code, reason)) = message.as_close() {
+                let closed = Incoming::Closed { code: code.into(), reason: reason.to_owned() };
+                // The answer to it goes out with the next poll; nothing else is to be read.
+                let _ = poll_fn(|cx| Pin::new(&mut self.stream).poll_next(cx)).await;
+                return Ok(closed);
+            }
+            if message.is_text() {
+                return Ok(Incoming::Message(message.into_payload().into()));
+            }
+        }
+    }
+
+    /// Sends one message, waiting while the connection takes no more.
+    ///
+    /// # Errors
+    /// If the connection or the WebSocket is closed.
+    pub async fn send(&mut self, text: impl Into<String>) -> io::Result<()> {
+        self.stream.send(Message::text(text.into())).await.map_err(into_io)
+    }
+
+    /// Queues one message; [`flush`](Self::flush) sends all that are queued in as few writes as possible.
+    ///
+    /// # Errors
+    /// If the WebSocket is closed.
+    pub fn feed(&mut self, text: impl Into<String>) -> io::Result<()> {
+        Pin::new(&mut self.stream).start_send(Message::text(text.into())).map_err(into_io)
+    }
+
+    /// Sends what was queued.
+    ///
+    /// # Errors
+    /// If the connection is closed.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush().await.map_err(into_io)
+    }
+
+    /// Closes with 1000 and waits for the server to do the same, dropping what it still sends.
+    ///
+    /// # Errors
+    /// If the connection ends before.
+    pub async fn close(mut self) -> io::Result<()> {
+        self.stream.send(Message::close(Some(CloseCode::NORMAL_CLOSURE), "")).await.map_err(into_io)?;
+        self.stream.close().await.map_err(into_io)
+    }
+}
+
+fn into_io(error: tokio_websockets::Error) -> io::Error {
+    match error {
+        tokio_websockets::Error::Io(error) => error,
+        error => io::Error::new(io::ErrorKind::InvalidData, error),
+    }
+}

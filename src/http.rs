@@ -1,0 +1,69 @@
+//! Ordinary HTTP requests: one router for all three HTTP versions and the plaintext listener, and one for the operator.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::response::Response;
+use axum::routing::{any, get};
+use http::header::{ALLOW, UPGRADE};
+use http::{HeaderValue, Method, StatusCode, Uri, Version};
+use tower_http::cors::{Any, CorsLayer};
+
+use crate::problem::{problem, problem_with_status};
+use crate::protocol::{Code, Refusal};
+use crate::transport::room_of_path;
+
+mod admin;
+pub mod discovery;
+mod files;
+mod headers;
+
+pub use admin::admin;
+pub use discovery::Advertised;
+
+/// What answers every request that is not the opening of a session.
+///
+/// Each request must carry its connection as a [`Via`](crate::transport::Via) extension.
+pub fn router(advertised: Advertised) -> Router {
+    let advertised = Arc::new(advertised);
+    let discovery = get(discovery::answer)
+        .fallback(|| async { method_not_allowed("GET,HEAD,OPTIONS") })
+        .layer(CorsLayer::new().allow_origin(Any).allow_methods([Method::GET]).allow_headers(Any));
+    Router::new()
+        .route("/v1/discovery", discovery)
+        .with_state(Arc::clone(&advertised))
+        .route("/v1/rooms/{*room}", any(room))
+        .fallback(files::answer)
+        .layer(axum::middleware::from_fn_with_state(headers::Headers::new(advertised), headers::add))
+}
+
+/// A room's path is for sessions; whoever asks for it in another way is told how.
+async fn room(method: Method, version: Version, uri: Uri) -> Response {
+    match room_of_path(uri.path()) {
+        None => not_found(),
+        Some(Err(refusal)) => problem(&refusal),
+        Some(Ok(_)) if method != Method::GET => method_not_allowed("GET"),
+        Some(Ok(_)) => {
+            let refusal =
+                Refusal::bad_request("a room is entered by WebSocket (subprotocol wigwag.v1) or WebTransport");
+            let mut response: Response = problem_with_status(StatusCode::UPGRADE_REQUIRED, &refusal);
+            // HTTP/2 and HTTP/3 have no such field (RFC 9113, 8.2.2); there one opens by extended CONNECT.
+            if version <= Version::HTTP_11 {
+                response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+                response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("upgrade"));
+            }
+            response
+        }
+    }
+}
+
+fn not_found() -> Response {
+    problem(&Refusal::new(Code::NotFound, "nothing here; GET /v1/discovery tells where sessions open"))
+}
+
+fn method_not_allowed(allowed: &'static str) -> Response {
+    let refusal = Refusal::bad_request(format!("this path understands {allowed}"));
+    let mut response: Response = problem_with_status(StatusCode::METHOD_NOT_ALLOWED, &refusal);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}

@@ -1,0 +1,98 @@
+//! Header fields of every response: what a page of ours may do, and where HTTP/3 is.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::extract::{Extension, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::header::{ALT_SVC, CONTENT_SECURITY_POLICY, DATE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderName, HeaderValue};
+
+use super::Advertised;
+use crate::origin::origin_of;
+use crate::transport::{HttpVersion, Via};
+
+const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
+
+/// Calls need these three; nothing else is asked of the browser, and embedded frames get none.
+const PERMISSIONS: &str = "camera=(self), microphone=(self), display-capture=(self)";
+
+/// How long a browser may remember that HTTP/3 is there, in seconds.
+const ALT_SVC_AGE: u32 = 86_400;
+
+/// The fields, made once.
+#[derive(Debug, Clone)]
+pub(super) struct Headers {
+    advertised: Arc<Advertised>,
+    policy: HeaderValue,
+    plain_policy: HeaderValue,
+    alt_svc: HeaderValue,
+}
+
+impl Headers {
+    pub(super) fn new(advertised: Arc<Advertised>) -> Self {
+        let alt_svc = format!("h3=\":{}\"; ma={ALT_SVC_AGE}", advertised.port);
+        Headers {
+            policy: policy(&advertised, None),
+            plain_policy: policy(&advertised, advertised.plain_port),
+            alt_svc: HeaderValue::try_from(alt_svc).expect("digits are a header value"),
+            advertised,
+        }
+    }
+
+    /// HTTP/3 is offered where a browser could take it up: not while QUIC's certificate is one that only WebTransport
+    /// accepts, by its hash; a browser would try, fail and remember.
+    fn offers_http3(&self, via: Via) -> bool {
+        via.encrypted
+            && via.version != HttpVersion::H3
+            && self.advertised.quic
+            && self.advertised.hashes.borrow().is_empty()
+    }
+}
+
+/// A page may load from its own origin only, and connect to what discovery names.
+///
+/// IPv6 addresses cannot be written in a policy (CSP 3, 2.3.1): a page opened by one has no other origin than its own.
+fn policy(advertised: &Advertised, plain_port: Option<u16>) -> HeaderValue {
+    let mut connect = String::from("'self'");
+    for name in advertised.names.iter().filter(|name| !name.contains(':')) {
+        for (scheme, port) in [("https", Some(advertised.port)), ("wss", Some(advertised.port)), ("ws", plain_port)] {
+            if let Some(port) = port {
+                let _ = write!(connect, " {}", origin_of(scheme, name, port));
+            }
+        }
+    }
+    let policy = format!(
+        "default-src 'self'; connect-src {connect}; img-src 'self' data: blob:; media-src 'self' blob: mediastream:; \
+         object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    );
+    HeaderValue::try_from(policy).expect("names of certificates are ASCII")
+}
+
+/// Adds the fields to a response.
+pub(super) async fn add(
+    State(headers): State<Headers>,
+    Extension(via): Extension<Via>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut response = next.run(request).await;
+    let fields = response.headers_mut();
+    let policy = if via.encrypted { &headers.policy } else { &headers.plain_policy };
+    fields.insert(CONTENT_SECURITY_POLICY, policy.clone());
+    fields.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    fields.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    fields.insert(OPENER_POLICY, HeaderValue::from_static("same-origin"));
+    fields.insert(PERMISSIONS_POLICY, HeaderValue::from_static(PERMISSIONS));
+    if headers.offers_http3(via) {
+        fields.insert(ALT_SVC, headers.alt_svc.clone());
+    }
+    // RFC 9110, 6.6.1; only HTTP/1.1's library adds it by itself.
+    if let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now())) {
+        fields.insert(DATE, date);
+    }
+    response
+}

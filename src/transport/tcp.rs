@@ -1,0 +1,186 @@
+//! TCP listeners: accepting, socket options, TLS, and the choice between HTTP/2 and HTTP/1.1.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use rustls::ServerConfig;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::{HttpVersion, Via, http1, http2};
+use crate::context::Context;
+use crate::metrics::ConnectionKind;
+use crate::problem::problem;
+use crate::protocol::Refusal;
+
+/// The TLS configuration that new connections use; a new value (a renewed certificate) leaves those that are open alone.
+pub type TlsConfig = watch::Receiver<Arc<ServerConfig>>;
+
+/// The first byte of every TLS connection: a handshake record (RFC 8446, 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// How much of a plain HTTP request is read that came to a TLS port.
+const MISTAKEN_BYTES: u64 = 64 * 1024;
+
+/// How long accepting pauses after an error, from the first to any further one in a row.
+const PAUSE: std::ops::Range<Duration> = Duration::from_millis(10)..Duration::from_secs(1);
+
+/// Accepts connections with sessions until draining begins; `tls` is `None` on the plaintext listener.
+///
+/// Each connection is a task of `context.tasks` and takes one of `context.connections`; one above that number is closed
+/// unanswered. `tls` must offer `h2` and `http/1.1` by ALPN (without ALPN a client gets HTTP/1.1).
+pub async fn serve_tcp(listener: TcpListener, tls: Option<TlsConfig>, router: Router, context: Arc<Context>) {
+    let until = context.drain.clone();
+    accept(listener, &until, |stream, remote| {
+        let Ok(permit) = Arc::clone(&context.connections).try_acquire_owned() else {
+            return warn!(%remote, "connection refused: as many are open as the configuration allows");
+        };
+        let (tls, router, context) = (tls.clone(), router.clone(), Arc::clone(&context));
+        let tasks = context.tasks.clone();
+        tasks.spawn(connection(stream, remote, tls, router, context, permit));
+    })
+    .await;
+}
+
+/// Accepts connections for the operator's tools (plain HTTP/1.1, no sessions) until the server stops. They do not count
+/// against the limit of connections, so that a full server can still be looked at.
+pub async fn serve_admin(listener: TcpListener, router: Router, context: Arc<Context>) {
+    let until = context.stop.clone();
+    accept(listener, &until, |stream, remote| {
+        let (router, context) = (router.clone(), Arc::clone(&context));
+        let tasks = context.tasks.clone();
+        tasks.spawn(async move {
+            match prepare(&stream, remote, context.config.heartbeat) {
+                Ok(via) => http1::serve_admin(stream, via, router, context).await,
+                Err(error) => debug!(%remote, %error, "connection lost at once"),
+            }
+        });
+    })
+    .await;
+}
+
+async fn accept(listener: TcpListener, until: &CancellationToken, mut serve: impl FnMut(TcpStream, SocketAddr)) {
+    let mut pause = PAUSE.start;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = until.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, remote)) => {
+                pause = PAUSE.start;
+                serve(stream, remote);
+            }
+            // The client was gone before its turn; says nothing about the next one.
+            Err(error) if is_of_one_connection(&error) => debug!(%error, "connection lost before it was accepted"),
+            Err(error) => {
+                // Out of file descriptors or memory: the connection stays in the backlog until there are some again.
+                warn!(%error, pause_ms = pause.as_millis() as u64, "cannot accept connections");
+                tokio::select! {
+                    () = sleep(pause) => pause = (2 * pause).min(PAUSE.end),
+                    () = until.cancelled() => return,
+                }
+            }
+        }
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | HostUnreachable | NetworkUnreachable
+    )
+}
+
+/// Sets the socket's options.
+fn prepare(stream: &TcpStream, remote: SocketAddr, heartbeat: Duration) -> io::Result<Via> {
+    // Messages are small and somebody waits for each.
+    stream.set_nodelay(true)?;
+    // Together with the heartbeat after which we say something, a peer that died is noticed within two.
+    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(heartbeat))?;
+    let local = stream.local_addr()?;
+    Ok(Via { version: HttpVersion::H1, remote, local, encrypted: false })
+}
+
+async fn connection(
+    stream: TcpStream,
+    remote: SocketAddr,
+    tls: Option<TlsConfig>,
+    router: Router,
+    context: Arc<Context>,
+    _permit: OwnedSemaphorePermit,
+) {
+    let via = match prepare(&stream, remote, context.config.heartbeat) {
+        Ok(via) => via,
+        Err(error) => return debug!(%remote, %error, "connection lost at once"),
+    };
+    match tls {
+        Some(tls) => encrypted(stream, via, tls, router, context).await,
+        None => {
+            let _open = context.metrics.connection(ConnectionKind::Plain);
+            http1::serve(stream, via, router, Arc::clone(&context)).await;
+        }
+    }
+}
+
+async fn encrypted(stream: TcpStream, via: Via, tls: TlsConfig, router: Router, context: Arc<Context>) {
+    let handshake = timeout(context.config.connections.handshake, handshake(stream, tls));
+    let stream = tokio::select! {
+        stream = handshake => match stream {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                context.metrics.handshake_failed(ConnectionKind::Tls);
+                return debug!(remote = %via.remote, %error, "TLS handshake failed");
+            }
+            Err(_) => {
+                context.metrics.handshake_failed(ConnectionKind::Tls);
+                return debug!(remote = %via.remote, "TLS handshake not finished in time");
+            }
+        },
+        () = context.stop.cancelled() => return,
+    };
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        let _open = context.metrics.connection(ConnectionKind::H2);
+        let via = Via { version: HttpVersion::H2, encrypted: true, ..via };
+        http2::serve(stream, via, router, Arc::clone(&context)).await;
+    } else {
+        let _open = context.metrics.connection(ConnectionKind::H1);
+        let via = Via { encrypted: true, ..via };
+        http1::serve(stream, via, router, Arc::clone(&context)).await;
+    }
+}
+
+async fn handshake(mut stream: TcpStream, tls: TlsConfig) -> io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() && first[0] != TLS_HANDSHAKE {
+        // Somebody typed http:// where https:// belongs; a TLS alert would tell nobody.
+        stream.write_all(plain_http_refused().as_bytes()).await?;
+        stream.shutdown().await?;
+        // A socket closed with bytes unread is reset, and the answer with it.
+        tokio::io::copy(&mut stream.take(MISTAKEN_BYTES), &mut tokio::io::sink()).await?;
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "plain HTTP instead of TLS"));
+    }
+    let config = Arc::clone(&tls.borrow());
+    TlsAcceptor::from(config).accept(stream).await
+}
+
+/// The answer to a request without TLS, whatever it asks for.
+fn plain_http_refused() -> String {
+    let refusal = Refusal::bad_request("this port speaks TLS: use https:// or wss://");
+    let response = problem::<String>(&refusal);
+    let body = response.body();
+    format!(
+        "HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len(),
+    )
+}

@@ -1,0 +1,57 @@
+//! The stream as the WebSocket library sees it.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Reads from the stream below and notes when; what the library writes on its own account (pongs, Close frames) goes
+/// nowhere, because the wire writes its own.
+#[derive(Debug)]
+pub(super) struct Incoming<S> {
+    stream: S,
+    heard: Instant,
+}
+
+impl<S> Incoming<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Incoming { stream, heard: Instant::now() }
+    }
+
+    /// The stream itself, for the wire's own writes.
+    pub(super) fn stream(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
+    /// When the last byte came in; before the first, when the stream was opened.
+    pub(super) fn heard(&self) -> Instant {
+        self.heard
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Incoming<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        if buffer.filled().len() > before {
+            self.heard = Instant::now();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: Unpin> AsyncWrite for Incoming<S> {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
