@@ -1,0 +1,166 @@
+// The status line, and the dialog behind it that says what the connection is made of.
+
+import { copy, toggleDialog } from './dialogs.js';
+import { byId, make, setText } from './dom.js';
+import { transportName } from './words.js';
+
+/** @import { Meeting } from './meeting.js' */
+
+/** How often the media connections are asked while somebody looks, in milliseconds. */
+const refreshMs = 2_000;
+
+const timeFormat = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit' });
+
+/** @type {Readonly<Record<string, string>>} */
+const candidateWords = Object.freeze({ host: 'direct', srflx: 'direct, through NAT', prflx: 'direct, through NAT', relay: 'relayed by TURN' });
+
+export class Details {
+  #dialog = byId('details-dialog', HTMLDialogElement);
+  #status = byId('status', HTMLButtonElement);
+  #text = byId('status-text', HTMLElement);
+  #facts = byId('details-facts', HTMLElement);
+  #attempts = byId('details-attempts', HTMLElement);
+  #peers = byId('details-peers', HTMLElement);
+  /** @type {Meeting|null} */
+  #meeting = null;
+  /** @type {PeerPath[]} */
+  #paths = [];
+  /** @type {ReturnType<typeof setInterval>|undefined} */
+  #timer;
+
+  constructor() {
+    this.#status.addEventListener('click', () => this.toggle());
+    this.#dialog.addEventListener('close', () => clearInterval(this.#timer));
+    byId('details-reconnect', HTMLButtonElement).addEventListener('click', () => this.#meeting?.reconnect());
+    const copyButton = byId('details-copy', HTMLButtonElement);
+    copyButton.addEventListener('click', () => copy(this.#report(), copyButton));
+  }
+
+  toggle() {
+    toggleDialog(this.#dialog);
+    if (!this.#dialog.open) return;
+    this.#fill();
+    this.#measure();
+    clearInterval(this.#timer);
+    this.#timer = setInterval(() => this.#measure(), refreshMs);
+  }
+
+  /** @param {Meeting|null} meeting  the present or the last one */
+  show(meeting) {
+    if (meeting !== this.#meeting) this.#paths = [];
+    this.#meeting = meeting;
+    const transport = meeting?.transport ?? '';
+    const roundTrip = meeting && transport && meeting.roundTrip !== null ? String(Math.round(meeting.roundTrip)) : '';
+    this.#status.dataset.transport = transport;
+    this.#status.dataset.rtt = roundTrip;
+    this.#status.dataset.phase = meeting?.phase ?? '';
+    setText(this.#text, statusText(meeting, transport, roundTrip));
+    this.#status.title = 'Connection details (D)';
+    byId('details-reconnect', HTMLButtonElement).disabled = meeting === null || meeting.phase === 'over';
+    if (this.#dialog.open) this.#fill();
+  }
+
+  #fill() {
+    this.#facts.replaceChildren(...this.#factLines().map(([term, fact]) => make('div', {}, make('dt', {}, term), make('dd', {}, fact))));
+    const attempts = [...this.#meeting?.attempts ?? []].reverse();
+    this.#attempts.replaceChildren(...rowsOr('Nothing was tried yet.', attempts.map(({ transport, outcome, ms, error, at }) => (
+      make('tr', { 'data-transport': transport, 'data-outcome': outcome },
+        cell(timeFormat.format(at)), cell(transportName(transport)), cell(outcomeText(outcome, error)), cell(`${ms} ms`))
+    ))));
+    this.#peers.replaceChildren(...rowsOr('Nobody to connect to yet.', this.#paths.map(({ name, state, path, roundTrip }) => (
+      make('tr', {}, cell(name), cell(state), cell(path), cell(roundTrip))
+    ))));
+  }
+
+  async #measure() {
+    const meeting = this.#meeting;
+    if (meeting === null) return;
+    const paths = await Promise.all(meeting.connections.map(({ name, pc }) => pathOf(name, pc)));
+    if (meeting !== this.#meeting) return;
+    this.#paths = paths;
+    this.#fill();
+  }
+
+  /** @returns {[string, string][]} */
+  #factLines() {
+    const { transport, rtt } = this.#status.dataset;
+    return [
+      ['State', phaseText(this.#meeting)],
+      ['Server', location.host],
+      ['Room', this.#meeting?.room ?? 'none yet'],
+      ['Transport', transport ? transportName(transport) : 'none'],
+      ['Round trip', rtt ? `${rtt} ms` : 'not measured'],
+    ];
+  }
+
+  /** A text for support: no names of people, no tokens, no addresses but the server's. */
+  #report() {
+    const attempts = (this.#meeting?.attempts ?? []).map(({ at, transport, outcome, ms, error }) => (
+      `${at.toISOString()} ${transport} ${outcome} ${ms} ms ${error}`.trimEnd()
+    ));
+    const peers = this.#paths.map(({ state, path, roundTrip }) => `peer: ${state}, ${path}, ${roundTrip}`);
+    const facts = this.#factLines().map(([term, fact]) => `${term}: ${fact}`);
+    return [`wigwag report, ${new Date().toISOString()}`, navigator.userAgent, ...facts, ...attempts, ...peers].join('\n');
+  }
+}
+
+/**
+ * How the media of one peer travel.
+ * @typedef {{name: string, state: string, path: string, roundTrip: string}} PeerPath
+ */
+
+/** @param {string} name @param {RTCPeerConnection} pc @returns {Promise<PeerPath>} */
+async function pathOf(name, pc) {
+  const report = await pc.getStats();
+  /** @type {any[]} */
+  const all = [...report.values()];
+  const chosen = all.find(({ type, selectedCandidatePairId }) => type === 'transport' && selectedCandidatePairId)?.selectedCandidatePairId;
+  // Firefox marks the pair itself.
+  const pair = all.find(({ type, id, selected }) => type === 'candidate-pair' && (id === chosen || selected));
+  const local = all.find(({ id }) => id === pair?.localCandidateId);
+  const milliseconds = pair?.currentRoundTripTime === undefined ? '–' : `${Math.round(pair.currentRoundTripTime * 1_000)} ms`;
+  return {
+    name,
+    state: pc.connectionState,
+    path: local ? `${candidateWords[local.candidateType] ?? local.candidateType}, ${String(local.protocol).toUpperCase()}` : '–',
+    roundTrip: milliseconds,
+  };
+}
+
+/** @param {Meeting|null} meeting @param {string} transport @param {string} roundTrip */
+function statusText(meeting, transport, roundTrip) {
+  if (meeting?.phase !== 'incall' || !transport) return phaseText(meeting);
+  return roundTrip ? `${transportName(transport)} · ${roundTrip} ms` : transportName(transport);
+}
+
+/** @param {Meeting|null} meeting */
+function phaseText(meeting) {
+  switch (meeting?.phase) {
+    case 'joining':
+      return 'Connecting…';
+    case 'waiting':
+      return 'Waiting to be let in';
+    case 'incall':
+      return 'Connected';
+    case 'reconnecting':
+      return 'Reconnecting…';
+    default:
+      return 'Not connected';
+  }
+}
+
+/** @param {string} outcome @param {string} error */
+function outcomeText(outcome, error) {
+  const words = outcome === 'won' ? 'worked' : outcome === 'unused' ? 'not needed' : outcome;
+  return error ? `${words}: ${error}` : words;
+}
+
+/** @param {string} text */
+function cell(text) {
+  return make('td', {}, text);
+}
+
+/** @param {string} nothing @param {HTMLTableRowElement[]} rows */
+function rowsOr(nothing, rows) {
+  return rows.length > 0 ? rows : [make('tr', {}, make('td', { colspan: 4, class: 'hint' }, nothing))];
+}

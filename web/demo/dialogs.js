@@ -1,0 +1,57 @@
+// Dialogs and toasts: what comes up above the page.
+
+import { byId, make } from './dom.js';
+
+/** How long a toast stays, in milliseconds, and how many are shown at once. */
+const toastMs = 5_000;
+const maxToasts = 4;
+
+/** Has every dialog close by its own button and by a click beside it; Escape is the browser's. */
+export function prepareDialogs() {
+  for (const dialog of document.querySelectorAll('dialog')) {
+    dialog.addEventListener('click', ({ target }) => {
+      const isCloser = target instanceof Element && target.closest('[data-close]') !== null;
+      if (target === dialog || isCloser) dialog.close();
+    });
+  }
+}
+
+/** @param {HTMLDialogElement} dialog */
+export function toggleDialog(dialog) {
+  if (dialog.open) dialog.close();
+  else dialog.showModal();
+}
+
+export function closeDialogs() {
+  for (const dialog of document.querySelectorAll('dialog')) dialog.close();
+}
+
+/** Tells something once, to the eye and to screen readers. @param {string} text */
+export function toast(text) {
+  const holder = byId('toasts', HTMLElement);
+  const element = make('p', { class: 'toast' }, text);
+  holder.append(element);
+  while (holder.childElementCount > maxToasts) holder.firstElementChild?.remove();
+  setTimeout(() => element.remove(), toastMs);
+}
+
+/**
+ * Copies a text, and says on the button that it has. Where the browser forbids it, the text is shown to be copied by hand.
+ * @param {string} text
+ * @param {HTMLElement} button whose label tells the outcome
+ */
+export async function copy(text, button) {
+  try {
+    await navigator.clipboard.writeText(text);
+    flash(button);
+    toast('Copied');
+  } catch {
+    prompt('Copy this:', text);
+  }
+}
+
+/** @param {HTMLElement} button */
+function flash(button) {
+  button.dataset.done = '';
+  setTimeout(() => delete button.dataset.done, 1_500);
+}

@@ -1,0 +1,108 @@
+// The view of one participant.
+
+import { icon, make, setText } from './dom.js';
+import { signaller, signal } from './semaphore.js';
+import { explainPeer } from './words.js';
+
+/**
+ * @import { Rectangle } from './layout.js'
+ * @import { Participant } from './meeting.js'
+ */
+
+/** How many colours there are for those without a picture. */
+const tones = 6;
+
+export class Tile {
+  element;
+  #video;
+  #avatar;
+  #signaller = signaller('');
+  #name = make('span', { class: 'tile-name' });
+  #muted = icon('microphone-off');
+  #note = make('p', { class: 'tile-note' });
+  #pin;
+
+  /**
+   * @param {Participant} participant
+   * @param {{pin: () => void, blocked: () => void}} calls  `blocked`: the browser lets nothing sound before a click
+   */
+  constructor(participant, { pin, blocked }) {
+    this.#video = make('video', { autoplay: true, playsinline: true });
+    // One's own voice is not to come back; as the attribute alone would only set the default, the property is needed.
+    this.#video.muted = participant.self;
+    this.#video.addEventListener('loadedmetadata', () => this.#play(blocked));
+    this.#avatar = make('div', { class: `avatar tone-${toneOf(participant.id)}` });
+    this.#avatar.append(this.#signaller);
+    this.#pin = make('button', { type: 'button', class: 'round small tile-pin' }, icon('pin'));
+    this.#pin.addEventListener('click', pin);
+    this.#muted.classList.add('tile-muted');
+    this.element = make('li', { class: 'tile' },
+      this.#video, this.#avatar, this.#note, make('p', { class: 'tile-plate' }, this.#muted, this.#name), this.#pin);
+    this.element.dataset.testid = participant.self ? 'self-tile' : 'tile';
+  }
+
+  /** Plays again what the browser had held back. */
+  play() {
+    this.#video.play().catch(() => {}); // Told by `blocked` already.
+  }
+
+  /** @param {string} id of a loudspeaker, '' for the default */
+  setSpeaker(id) {
+    /** @type {any} */ (this.#video).setSinkId?.(id).catch(() => {}); // Unplugged: the sound stays where it was.
+  }
+
+  /** @param {Participant} participant @param {boolean} isPinned */
+  show(participant, isPinned) {
+    const { id, name, self, audio, video, screen, speaking, presence, connection, stream } = participant;
+    const shown = self ? `${name} (you)` : name;
+    Object.assign(this.element.dataset, { peer: id, state: connection, presence, audio: String(audio), video: String(video) });
+    this.element.classList.toggle('has-video', video);
+    this.element.classList.toggle('is-screen', screen);
+    this.element.classList.toggle('is-self', self);
+    this.element.classList.toggle('is-speaking', speaking && audio);
+    this.element.classList.toggle('is-muted', !audio);
+    if (this.#video.srcObject !== stream) this.#video.srcObject = stream;
+    this.#video.setAttribute('aria-label', screen ? `Screen of ${shown}` : `Video of ${shown}`);
+    signal(this.#signaller, name);
+    setText(this.#name, [shown, screen ? ' · screen' : '', audio ? '' : ' · muted'].join(''));
+    this.#showNote(self ? '' : explainPeer(presence, connection));
+    this.#pin.setAttribute('aria-pressed', String(isPinned));
+    this.#pin.setAttribute('aria-label', `Show ${shown} large`);
+    this.#pin.title = isPinned ? 'Back to equal tiles' : 'Show large';
+  }
+
+  /** @param {Rectangle} place @param {boolean} floats above the others */
+  place({ x, y, width, height }, floats) {
+    const { style } = this.element;
+    style.transform = `translate(${Math.round(x)}px, ${Math.round(y)}px)`;
+    style.width = `${Math.round(width)}px`;
+    style.height = `${Math.round(height)}px`;
+    this.element.classList.toggle('is-floating', floats);
+    this.element.classList.toggle('is-small', width < 190);
+  }
+
+  remove() {
+    this.#video.srcObject = null;
+    this.element.remove();
+  }
+
+  /** @param {string} text */
+  #showNote(text) {
+    setText(this.#note, text);
+    this.#note.hidden = text === '';
+  }
+
+  /** @param {() => void} blocked */
+  async #play(blocked) {
+    try {
+      await this.#video.play();
+    } catch (error) {
+      if (error instanceof DOMException && error.name === 'NotAllowedError') blocked();
+    }
+  }
+}
+
+/** The same colour for the same id, on every screen. @param {string} id */
+function toneOf(id) {
+  return [...id].reduce((sum, character) => (sum * 31 + character.charCodeAt(0)) % 65_521, 7) % tones;
+}
