@@ -4,6 +4,7 @@
 
 pub mod config;
 pub mod context;
+pub mod error;
 pub mod hub;
 pub mod metrics;
 pub mod origin;
@@ -12,4 +13,5 @@ pub mod problem;
 pub mod protocol;
 pub mod room;
 pub mod seat;
+pub mod tls;
 pub mod transport;
