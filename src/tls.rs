@@ -94,8 +94,8 @@ pub struct Renewal {
 
 #[derive(Debug)]
 enum Source {
-    Production { files: KeyPairFiles, stamp: Stamp, credential: Credential, warned: OffsetDateTime },
-    Development { directory: Directory, held: Held },
+    Production { files: KeyPairFiles, stamp: Stamp, credential: Box<Credential>, warned: OffsetDateTime },
+    Development { directory: Directory, held: Box<Held> },
 }
 
 impl Certificates {
@@ -209,7 +209,7 @@ impl Source {
                 let files = KeyPairFiles { cert: cert.clone(), key: key.clone(), names: names.clone() };
                 // The stamp is taken first: what changes while it is read is read again.
                 let stamp = files.stamp();
-                let credential = files.load(&maker.provider)?;
+                let credential = Box::new(files.load(&maker.provider)?);
                 production::warn_of_dates(cert, &credential, now);
                 Ok(Source::Production { files, stamp, credential, warned: now })
             }
@@ -217,7 +217,7 @@ impl Source {
                 let mut all = names.clone();
                 all.extend(LOCAL_NAMES.map(str::to_owned).into_iter().filter(|name| !names.contains(name)));
                 let directory = Directory::new(dir.clone(), all);
-                let held = directory.bring_up_to_date(now, &maker.provider)?;
+                let held = Box::new(directory.bring_up_to_date(now, &maker.provider)?);
                 Ok(Source::Development { directory, held })
             }
         }
@@ -235,7 +235,7 @@ impl Source {
                 if seen == *stamp {
                     return Ok(false);
                 }
-                let renewed = files.load(&maker.provider)?;
+                let renewed = Box::new(files.load(&maker.provider)?);
                 if files.own_names(&renewed) != files.own_names(credential) {
                     warn!("the renewed certificate has other names: restart the server to take them as its own");
                 }
@@ -247,7 +247,7 @@ impl Source {
                 if !directory.is_due(held, now) {
                     return Ok(false);
                 }
-                *held = directory.bring_up_to_date(now, &maker.provider)?;
+                **held = directory.bring_up_to_date(now, &maker.provider)?;
                 Ok(true)
             }
         }

@@ -152,7 +152,7 @@ fn for_two_years_every_served_hash_was_announced_days_before_and_browsers_accept
         "{} in {periods} periods",
         announced.len()
     );
-    assert_eq!(leaves.len(), 2, "the TLS leaf is renewed after a year");
+    assert_eq!(leaves.len(), 3, "the TLS leaf is renewed once a year");
     assert_eq!(fs::read(certificates.ca_path().unwrap()).unwrap(), ca, "the CA is kept");
 }
 
