@@ -43,6 +43,8 @@ pub enum CertificateSource {
         cert: PathBuf,
         /// Private key.
         key: PathBuf,
+        /// The server's own names beyond those that the certificate spells out (a host under its wildcard).
+        names: Vec<String>,
     },
     /// Made here, for development.
     Development {

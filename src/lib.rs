@@ -1,10 +1,23 @@
 //! **wigwag** carries offers, answers and ICE candidates between WebRTC peers, over every transport that a network lets
 //! through, behind one room core.
+//!
+//! A pure [`room`] decides; everything else carries. The [`hub`] keeps rooms and [`seat`]s under sharded locks and is their only
+//! caller. A [`transport`] turns some wire into whole messages and back and knows nothing of rooms.
+//!
+//! One message's way, Alice on WebTransport to Bob on a WebSocket over HTTP/2: Alice's stream yields a line; her session's
+//! task parses the envelope and leaves the payload as text; the hub locks the room's shard, the room says who gets it, the
+//! body is encoded once and pushed into Bob's seat; unlock. Bob's task wakes and writes a text frame. One lock, one queue, one
+//! wake-up.
+//!
+//! Imports point one way: `protocol ← room, seat, outbox ← hub ← transport ← server ← cli`. `config`, `origin`, `problem` and
+//! `metrics` hang on `protocol` and names alone, `tls` on `config`; `http` and [`client`] are used by `server` and `cli`.
+//! `docs/architecture.md` tells where to find any behaviour.
 #![warn(missing_docs)]
 
 pub mod client;
 pub mod config;
 pub mod context;
+pub mod error;
 pub mod http;
 pub mod hub;
 pub mod metrics;
@@ -14,4 +27,6 @@ pub mod problem;
 pub mod protocol;
 pub mod room;
 pub mod seat;
+
+pub mod tls;
 pub mod transport;

@@ -1,0 +1,316 @@
+//! Certificates: the operator's own, or ones made here for development; served, announced and renewed while the server runs.
+//!
+//! In development there are three: a CA to be trusted once, a TLS certificate signed by it for TCP, and a short-lived
+//! self-signed one for QUIC, which browsers accept by its hash without any trust put in. An operator's certificate serves
+//! both. [`Certificates`] holds what listeners and discovery need, always up to date; [`Renewal`] keeps it so.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use time::OffsetDateTime;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+mod credential;
+mod development;
+mod facts;
+mod files;
+mod make;
+mod plan;
+mod production;
+mod server_config;
+#[cfg(test)]
+mod tests;
+
+use credential::{Credential, sha256};
+use development::{Directory, Held};
+pub use facts::Facts;
+use production::{KeyPairFiles, Stamp};
+use server_config::ConfigMaker;
+
+use crate::config::{CertificateSource, Protocols};
+use crate::error::StartError;
+
+/// Names for which development certificates are always made.
+const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// How often files and dates are looked at. The system's clock is read each time: a sleep of weeks would not notice that
+/// the machine was suspended or its clock set.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// SHA-256 hashes of the certificates that QUIC serves: now, and next.
+pub type Hashes = Vec<[u8; 32]>;
+
+/// The server's certificates as listeners, discovery and the banner see them.
+#[derive(Debug, Clone)]
+pub struct Certificates {
+    names: Vec<String>,
+    ca_path: Option<PathBuf>,
+    entries: Vec<Entry>,
+    hashes: watch::Receiver<Hashes>,
+    tcp: watch::Receiver<Arc<ServerConfig>>,
+    quic: watch::Receiver<Arc<ServerConfig>>,
+}
+
+/// One certificate, for people to read.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// What it is for.
+    pub role: Role,
+    /// The file that holds it.
+    pub path: PathBuf,
+    /// What it says of itself.
+    pub facts: Facts,
+    /// SHA-256 of its DER form.
+    pub sha256: [u8; 32],
+}
+
+/// What a certificate is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The operator's own, for TCP and QUIC.
+    Server,
+    /// Signs the development TLS certificate; the one to be trusted.
+    DevelopmentCa,
+    /// TLS over TCP.
+    DevelopmentTls,
+    /// QUIC, served now.
+    WebTransport,
+    /// QUIC, announced already and served later.
+    WebTransportNext,
+}
+
+/// Keeps [`Certificates`] up to date.
+#[derive(Debug)]
+pub struct Renewal {
+    source: Source,
+    maker: ConfigMaker,
+    hashes: watch::Sender<Hashes>,
+    tcp: watch::Sender<Arc<ServerConfig>>,
+    quic: watch::Sender<Arc<ServerConfig>>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Production { files: KeyPairFiles, stamp: Stamp, credential: Box<Credential>, warned: OffsetDateTime },
+    Development { directory: Directory, held: Box<Held> },
+}
+
+impl Certificates {
+    /// Reads the certificates, in development also makes what is missing or due. Reads and writes files.
+    ///
+    /// # Errors
+    /// Files that cannot be read, written or used, in one line each.
+    pub fn load(source: &CertificateSource, protocols: Protocols) -> Result<(Certificates, Renewal), StartError> {
+        Self::load_at(source, protocols, OffsetDateTime::now_utc())
+    }
+
+    fn load_at(
+        source: &CertificateSource,
+        protocols: Protocols,
+        now: OffsetDateTime,
+    ) -> Result<(Certificates, Renewal), StartError> {
+        let maker = ConfigMaker::new(protocols)?;
+        let source = Source::load(source, &maker, now)?;
+        let (hashes, hashes_seen) = watch::channel(source.hashes());
+        let (tcp, tcp_seen) = watch::channel(maker.tcp(source.for_tcp().certified.clone()));
+        let (quic, quic_seen) = watch::channel(maker.quic(source.for_quic().certified.clone()));
+        let certificates = Certificates {
+            names: source.names(),
+            ca_path: source.ca_path(),
+            entries: source.entries(),
+            hashes: hashes_seen,
+            tcp: tcp_seen,
+            quic: quic_seen,
+        };
+        Ok((certificates, Renewal { source, maker, hashes, tcp, quic }))
+    }
+
+    /// The server's own names and addresses, wildcards left out, the ones asked for first: what its own origins and URLs are
+    /// made of. They are those of the start; a renewed certificate with others needs a restart.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// SHA-256 hashes of QUIC's certificates, the one served now first; empty with an operator's own certificate. A hash
+    /// is there days before its certificate is served.
+    pub fn hashes(&self) -> watch::Receiver<Hashes> {
+        self.hashes.clone()
+    }
+
+    /// TLS for TCP: ALPN h2 (unless switched off) and http/1.1, 0-RTT off.
+    pub fn tcp(&self) -> watch::Receiver<Arc<ServerConfig>> {
+        self.tcp.clone()
+    }
+
+    /// TLS for QUIC: ALPN h3, TLS 1.3 only, 0-RTT off.
+    pub fn quic(&self) -> watch::Receiver<Arc<ServerConfig>> {
+        self.quic.clone()
+    }
+
+    /// Whether the certificates were made here.
+    pub fn is_development(&self) -> bool {
+        self.ca_path.is_some()
+    }
+
+    /// The development CA's certificate.
+    pub fn ca_path(&self) -> Option<&Path> {
+        self.ca_path.as_deref()
+    }
+
+    /// Every certificate as it was loaded.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+}
+
+impl Renewal {
+    /// Looks at files and dates once a minute, for ever: drop the future to end it. What goes wrong is logged, what was
+    /// served goes on being served, and the next look tries again.
+    pub async fn run(mut self) {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            // Files may lie on a slow disk. The state comes back with the answer, or is lost to a panic, which is not survived.
+            let Ok(renewal) = tokio::task::spawn_blocking(move || {
+                self.look(OffsetDateTime::now_utc());
+                self
+            })
+            .await
+            else {
+                return;
+            };
+            self = renewal;
+        }
+    }
+
+    fn look(&mut self, now: OffsetDateTime) {
+        match self.source.refresh(&self.maker, now) {
+            Ok(false) => {}
+            Ok(true) => self.publish(),
+            Err(error) => warn!(%error, "cannot renew the certificates; those in use stay"),
+        }
+    }
+
+    /// The new hashes come last: they no longer hold the certificate that was served before.
+    fn publish(&self) {
+        self.tcp.send_replace(self.maker.tcp(self.source.for_tcp().certified.clone()));
+        self.quic.send_replace(self.maker.quic(self.source.for_quic().certified.clone()));
+        self.hashes.send_replace(self.source.hashes());
+        info!(expires = %self.source.for_tcp().facts.not_after, "certificates renewed");
+    }
+}
+
+impl Source {
+    fn load(source: &CertificateSource, maker: &ConfigMaker, now: OffsetDateTime) -> Result<Source, StartError> {
+        match source {
+            CertificateSource::Files { cert, key, names } => {
+                let files = KeyPairFiles { cert: cert.clone(), key: key.clone(), names: names.clone() };
+                // The stamp is taken first: what changes while it is read is read again.
+                let stamp = files.stamp();
+                let credential = Box::new(files.load(&maker.provider)?);
+                production::warn_of_dates(cert, &credential, now);
+                Ok(Source::Production { files, stamp, credential, warned: now })
+            }
+            CertificateSource::Development { dir, names } => {
+                let mut all = names.clone();
+                all.extend(LOCAL_NAMES.map(str::to_owned).into_iter().filter(|name| !names.contains(name)));
+                let directory = Directory::new(dir.clone(), all);
+                let held = Box::new(directory.bring_up_to_date(now, &maker.provider)?);
+                Ok(Source::Development { directory, held })
+            }
+        }
+    }
+
+    /// Renews what is due; says whether anything changed.
+    fn refresh(&mut self, maker: &ConfigMaker, now: OffsetDateTime) -> Result<bool, StartError> {
+        match self {
+            Source::Production { files, stamp, credential, warned } => {
+                if now - *warned >= time::Duration::DAY {
+                    production::warn_of_dates(&files.cert, credential, now);
+                    *warned = now;
+                }
+                let seen = files.stamp();
+                if seen == *stamp {
+                    return Ok(false);
+                }
+                let renewed = Box::new(files.load(&maker.provider)?);
+                if files.own_names(&renewed) != files.own_names(credential) {
+                    warn!("the renewed certificate has other names: restart the server to take them as its own");
+                }
+                production::warn_of_dates(&files.cert, &renewed, now);
+                (*stamp, *credential, *warned) = (seen, renewed, now);
+                Ok(true)
+            }
+            Source::Development { directory, held } => {
+                if !directory.is_due(held, now) {
+                    return Ok(false);
+                }
+                **held = directory.bring_up_to_date(now, &maker.provider)?;
+                Ok(true)
+            }
+        }
+    }
+
+    fn for_tcp(&self) -> &Credential {
+        match self {
+            Source::Production { credential, .. } => credential,
+            Source::Development { held, .. } => &held.leaf,
+        }
+    }
+
+    fn for_quic(&self) -> &Credential {
+        match self {
+            Source::Production { credential, .. } => credential,
+            Source::Development { held, .. } => &held.present,
+        }
+    }
+
+    fn hashes(&self) -> Hashes {
+        match self {
+            Source::Production { .. } => Vec::new(),
+            Source::Development { held, .. } => vec![sha256(held.present.leaf()), sha256(held.next.leaf())],
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        match self {
+            Source::Production { files, credential, .. } => files.own_names(credential),
+            Source::Development { directory, .. } => directory.names().to_vec(),
+        }
+    }
+
+    fn ca_path(&self) -> Option<PathBuf> {
+        match self {
+            Source::Production { .. } => None,
+            Source::Development { directory, .. } => Some(directory.ca_path()),
+        }
+    }
+
+    fn entries(&self) -> Vec<Entry> {
+        let entry = |role, path: PathBuf, credential: &Credential| Entry {
+            role,
+            path,
+            facts: credential.facts.clone(),
+            sha256: sha256(credential.leaf()),
+        };
+        match self {
+            Source::Production { files, credential, .. } => vec![entry(Role::Server, files.cert.clone(), credential)],
+            Source::Development { directory, held } => {
+                let [ca, leaf, present, next] = directory.paths();
+                vec![
+                    Entry {
+                        role: Role::DevelopmentCa,
+                        path: ca,
+                        facts: held.ca_facts.clone(),
+                        sha256: sha256(&held.ca),
+                    },
+                    entry(Role::DevelopmentTls, leaf, &held.leaf),
+                    entry(Role::WebTransport, present, &held.present),
+                    entry(Role::WebTransportNext, next, &held.next),
+                ]
+            }
+        }
+    }
+}

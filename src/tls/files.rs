@@ -1,0 +1,101 @@
+//! Reading and writing of certificates and keys: bounded, atomic, and private where it must be.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use tracing::warn;
+
+use crate::error::StartError;
+
+/// No chain or key comes near this size; a wrong path (a disk, a log) should fail fast.
+const MAX_BYTES: u64 = 1024 * 1024;
+
+/// Reads a whole file of reasonable size.
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    read_all(File::open(path)?)
+}
+
+/// Reads a private key's file, and refuses one that any user of the machine can read.
+pub(super) fn read_private(path: &Path, remedy: &str) -> Result<Vec<u8>, StartError> {
+    let failed = |error| StartError::file("read", path, &error, remedy);
+    let file = File::open(path).map_err(failed)?;
+    refuse_open_to_all(path, &file.metadata().map_err(failed)?)?;
+    read_all(file).map_err(failed)
+}
+
+fn read_all(file: File) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > MAX_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "over 1 MiB, which no certificate or key is"));
+    }
+    Ok(content)
+}
+
+#[cfg(unix)]
+fn refuse_open_to_all(path: &Path, metadata: &fs::Metadata) -> Result<(), StartError> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = metadata.permissions().mode() & 0o777;
+    if metadata.is_file() && mode & 0o007 != 0 {
+        return Err(StartError::new(format_args!(
+            "the private key {0} is open to every user of this machine (mode {mode:04o}); run 'chmod 600 {0}', and replace \
+             the key if others may have read it",
+            path.display()
+        )));
+    }
+    if metadata.is_file() && mode & 0o070 != 0 {
+        warn!(path = %path.display(), mode = format_args!("{mode:04o}"), "the private key is open to its group");
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn refuse_open_to_all(_: &Path, _: &fs::Metadata) -> Result<(), StartError> {
+    Ok(())
+}
+
+/// Replaces a file at once, so that no reader ever sees half of it. `private` makes it its owner's alone.
+pub(super) fn write(path: &Path, content: &[u8], private: bool) -> io::Result<()> {
+    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+    // A process that died here once may have had the same number.
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let written = create(&temporary, private).and_then(|mut file| {
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    });
+    if written.is_err() {
+        // The first error is the one to tell; what is left over is removed by the next attempt.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+fn create(path: &Path, private: bool) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(if private { 0o600 } else { 0o644 });
+    }
+    #[cfg(not(unix))]
+    let _ = private;
+    options.open(path)
+}
+
+/// Makes a directory, and those above it, its owner's alone; one that is there is left as it is.
+pub(super) fn create_dir(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        builder.mode(0o700);
+    }
+    builder.create(path)
+}
