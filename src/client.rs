@@ -1,4 +1,132 @@
-//! A native client: the same protocol seen from the other side, for the command line, the bench and the tests.
+//! A native client: the protocol's other side, over every transport. Used by the command line, the benchmarks and the tests.
+//!
+//! [`Connection`] is one transport without a memory: it sends and receives whole messages and tells how it was closed.
+
+use ::http::HeaderMap;
+
+use crate::protocol::{ROOMS_PATH, RoomName};
+use crate::transport::Transport;
 
 pub mod http;
 pub mod websocket;
+
+pub use http::{Endpoint, Error, Http1, Http2};
+
+/// How to reach a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Via {
+    /// WebSocket over HTTP/2.
+    WebSocketH2,
+    /// WebSocket over HTTP/1.1.
+    WebSocketH1,
+}
+
+impl Via {
+    /// All of them, best first.
+    pub const ALL: [Via; 2] = [Via::WebSocketH2, Via::WebSocketH1];
+
+    /// The transport as the server names it.
+    pub fn transport(self) -> Transport {
+        match self {
+            Via::WebSocketH2 => Transport::WebSocketH2,
+            Via::WebSocketH1 => Transport::WebSocketH1,
+        }
+    }
+}
+
+/// What a transport brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// One message.
+    Message(String),
+    /// One message that came as a datagram.
+    Datagram(String),
+    /// The server closed the transport; nothing follows.
+    Closed {
+        /// Its close code, where the transport carried one.
+        code: Option<u32>,
+        /// What a developer may want to read.
+        reason: String,
+    },
+}
+
+/// What a client trusts, and how it speaks TLS.
+#[derive(Debug, Clone)]
+pub struct Trust {
+    /// For TLS over TCP, and for QUIC where no hashes are given.
+    pub tls: rustls::ClientConfig,
+    /// SHA-256 of the certificates that QUIC may show, as discovery tells them.
+    pub hashes: Vec<[u8; 32]>,
+}
+
+impl Trust {
+    /// Trusts the authorities in `roots`.
+    ///
+    /// # Errors
+    /// If the provider cannot do TLS 1.3.
+    pub fn new(roots: rustls::RootCertStore, hashes: Vec<[u8; 32]>) -> Result<Self, rustls::Error> {
+        let provider = rustls::crypto::ring::default_provider();
+        let tls = rustls::ClientConfig::builder_with_provider(provider.into())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Trust { tls, hashes })
+    }
+}
+
+/// One transport to a room, without a session of its own: the caller sends `join` or `resume`.
+pub struct Connection {
+    wire: ClientWire,
+}
+
+enum ClientWire {
+    WebSocket(websocket::WebSocket),
+}
+
+impl Connection {
+    /// Opens a transport to `room`. `endpoint` is where `via` is served; `headers` go along (`Origin`, `Authorization`).
+    ///
+    /// # Errors
+    /// Whatever kept it from opening; [`Error::Refused`] has the server's answer.
+    pub async fn open(
+        endpoint: &Endpoint,
+        room: &RoomName,
+        via: Via,
+        trust: &Trust,
+        headers: &HeaderMap,
+    ) -> Result<Self, Error> {
+        let path = format!("{ROOMS_PATH}{room}");
+        let wire = match via {
+            Via::WebSocketH2 => {
+                ClientWire::WebSocket(Http2::connect(endpoint, &trust.tls).await?.websocket(&path, headers).await?)
+            }
+            Via::WebSocketH1 => {
+                ClientWire::WebSocket(Http1::connect(endpoint, &trust.tls).await?.websocket(&path, headers).await?)
+            }
+        };
+        Ok(Connection { wire })
+    }
+
+    /// Sends one message.
+    ///
+    /// # Errors
+    /// If the transport is closed.
+    pub async fn send(&mut self, message: &str) -> Result<(), Error> {
+        match &mut self.wire {
+            ClientWire::WebSocket(socket) => Ok(socket.send(message).await?),
+        }
+    }
+
+    /// Waits for the next message, or the end. Cancel safe.
+    ///
+    /// # Errors
+    /// If the connection is lost without a close.
+    pub async fn recv(&mut self) -> Result<Event, Error> {
+        match &mut self.wire {
+            ClientWire::WebSocket(socket) => Ok(match socket.recv().await? {
+                websocket::Incoming::Message(text) => Event::Message(String::from_utf8_lossy(&text).into_owned()),
+                websocket::Incoming::Closed { code, reason } => Event::Closed { code: Some(code.into()), reason },
+            }),
+        }
+    }
+}

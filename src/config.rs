@@ -24,6 +24,8 @@ pub struct Config {
     pub protocols: Protocols,
     /// What a session may ask for.
     pub limits: Limits,
+    /// Rooms at once.
+    pub rooms: usize,
     /// What connections may ask for before and beside their sessions.
     pub connections: ConnectionLimits,
     /// Silence after which the server sends a `ping`; a client silent for two of them is gone.

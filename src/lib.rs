@@ -27,6 +27,7 @@ pub mod problem;
 pub mod protocol;
 pub mod room;
 pub mod seat;
+pub mod server;
 
 pub mod tls;
 pub mod transport;

@@ -1,2 +1,3 @@
-//! wigwag
+//! The command `wigwag`.
+
 fn main() {}

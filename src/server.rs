@@ -1,0 +1,232 @@
+//! The whole server: [`Server::load`] assembles everything in the order in which it can fail, [`Server::run`] serves until it is
+//! told to stop, and stops in order.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::context::Context;
+use crate::error::StartError;
+use crate::http::{self, Advertised};
+use crate::hub::{Hub, Policy};
+use crate::metrics::Metrics;
+use crate::origin::{Origins, origin_of};
+use crate::tls::{Certificates, Renewal};
+use crate::transport::{quic, tcp};
+
+/// How often a port of the system's choosing is tried for TCP and UDP alike before giving up.
+const FREE_PORT_TRIES: usize = 16;
+
+/// A server that listens, but does not serve yet.
+#[derive(Debug)]
+pub struct Server {
+    context: Arc<Context>,
+    router: Router,
+    certificates: Certificates,
+    renewal: Renewal,
+    secure: Vec<Secure>,
+    plain: Vec<TcpListener>,
+    admin: Option<TcpListener>,
+    addresses: Addresses,
+}
+
+/// TLS over TCP, and QUIC over UDP, on one address.
+#[derive(Debug)]
+struct Secure {
+    tcp: TcpListener,
+    quic: Option<quinn::Endpoint>,
+}
+
+/// What a server listens on; ports of the system's choosing are filled in.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    /// TLS (TCP) and QUIC (UDP).
+    pub secure: Vec<SocketAddr>,
+    /// Plaintext HTTP/1.1.
+    pub plain: Vec<SocketAddr>,
+    /// Health and metrics.
+    pub admin: Option<SocketAddr>,
+}
+
+impl Server {
+    /// Reads or makes certificates, then binds all listeners.
+    ///
+    /// # Errors
+    /// One line that says what to do; nothing is left listening.
+    pub async fn load(config: Config) -> Result<Server, StartError> {
+        let (certificates, renewal) = Certificates::load(&config.certificate, config.protocols)?;
+        let secure = bind_secure(&config, &certificates).await?;
+        let mut plain = Vec::with_capacity(config.plain.len());
+        for &address in &config.plain {
+            let address = same_port(address, plain.first());
+            plain.push(listen(address, "--plain").await?);
+        }
+        let admin = match config.admin {
+            Some(address) => Some(listen(address, "--admin").await?),
+            None => None,
+        };
+        let addresses = Addresses {
+            secure: secure.iter().filter_map(|both| both.tcp.local_addr().ok()).collect(),
+            plain: plain.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
+            admin: admin.as_ref().and_then(|listener| listener.local_addr().ok()),
+        };
+        let advertised = advertise(&config, &certificates, &addresses);
+        let context = Arc::new(Context {
+            hub: Hub::new(Policy {
+                limits: config.limits.clone(),
+                rooms: config.rooms,
+                heartbeat: config.heartbeat,
+                resume_window: config.resume_window,
+                ice_servers: Vec::new(),
+            }),
+            metrics: Metrics::default(),
+            origins: origins(&config, &certificates, &advertised),
+            connections: Arc::new(Semaphore::new(config.connections.connections)),
+            drain: CancellationToken::new(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            config,
+        });
+        let router = http::router(advertised);
+        Ok(Server { context, router, certificates, renewal, secure, plain, admin, addresses })
+    }
+
+    /// What it listens on.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// The certificates in use.
+    pub fn certificates(&self) -> &Certificates {
+        &self.certificates
+    }
+
+    /// The checked configuration.
+    pub fn config(&self) -> &Config {
+        &self.context.config
+    }
+
+    /// Rooms and seats, counters and all else that connections share.
+    pub fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    /// Serves until `drain` completes, then shuts down in order: no new connections, GOAWAY and `goAway` for those that are,
+    /// `goingAway` for whoever is still there when the drain time is over or `hurry` completes.
+    pub async fn run(self, drain: impl Future<Output = ()>, hurry: impl Future<Output = ()>) {
+        let Server { context, router, certificates, renewal, secure, plain, admin, .. } = self;
+        // Dropped, and so aborted, when this function returns.
+        let mut background = JoinSet::new();
+        background.spawn(renewal.run());
+        let hub = Arc::clone(&context.hub);
+        background.spawn(async move { hub.keep_time().await });
+
+        let tasks = &context.tasks;
+        for Secure { tcp, quic } in secure {
+            tasks.spawn(tcp::serve_tcp(tcp, Some(certificates.tcp()), router.clone(), Arc::clone(&context)));
+            if let Some(endpoint) = quic {
+                tasks.spawn(quic::serve(endpoint, certificates.quic(), router.clone(), Arc::clone(&context)));
+            }
+        }
+        for listener in plain {
+            tasks.spawn(tcp::serve_tcp(listener, None, router.clone(), Arc::clone(&context)));
+        }
+        if let Some(listener) = admin {
+            let router = http::admin(Arc::clone(&context));
+            background.spawn(tcp::serve_admin(listener, router, Arc::clone(&context)));
+        }
+        tasks.close();
+        drain.await;
+        shut_down(&context, hurry).await;
+    }
+}
+
+async fn shut_down(context: &Context, hurry: impl Future<Output = ()>) {
+    let (drain, last_words) = (context.config.drain, context.config.connections.close);
+    info!(drain_ms = drain.as_millis() as u64, "shutting down: no new connections, sessions are asked to go elsewhere");
+    context.drain.cancel();
+    tokio::select! {
+        () = context.tasks.wait() => return info!("every session has gone"),
+        () = tokio::time::sleep(drain) => {}
+        () = hurry => {}
+    }
+    context.stop.cancel();
+    // Each connection has its own deadline for its last words; this one is for those that miss theirs.
+    if tokio::time::timeout(last_words + Duration::from_secs(1), context.tasks.wait()).await.is_err() {
+        warn!(tasks = context.tasks.len(), "some connections did not end in time");
+    }
+    info!("stopped");
+}
+
+async fn bind_secure(config: &Config, certificates: &Certificates) -> Result<Vec<Secure>, StartError> {
+    let mut bound: Vec<Secure> = Vec::with_capacity(config.listen.len());
+    for &wanted in &config.listen {
+        let address = same_port(wanted, bound.first().map(|both| &both.tcp));
+        // A port that the system chose for TCP may be taken for UDP; another one is as good then.
+        let tries = if address.port() == 0 { FREE_PORT_TRIES } else { 1 };
+        let mut result = bind_both(address, config, certificates).await;
+        for _ in 1..tries {
+            if result.is_ok() {
+                break;
+            }
+            result = bind_both(address, config, certificates).await;
+        }
+        bound.push(result?);
+    }
+    Ok(bound)
+}
+
+async fn bind_both(address: SocketAddr, config: &Config, certificates: &Certificates) -> Result<Secure, StartError> {
+    let tcp = listen(address, "--listen").await?;
+    let address = tcp.local_addr().map_err(|error| StartError::listen("TCP", address, "--listen", &error))?;
+    let quic = if config.protocols.h3 {
+        let tls = Arc::clone(&certificates.quic().borrow());
+        let endpoint = quic::bind(address, &tls, config);
+        Some(endpoint.map_err(|error| StartError::listen("UDP", address, "--listen", &error))?)
+    } else {
+        None
+    };
+    Ok(Secure { tcp, quic })
+}
+
+async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| StartError::listen("TCP", address, flag, &error))
+}
+
+/// All addresses of a listener share one port, or no one URL would do; port 0 becomes the one that the first was given.
+fn same_port(address: SocketAddr, first: Option<&TcpListener>) -> SocketAddr {
+    let port = first.and_then(|listener| listener.local_addr().ok()).map(|address| address.port());
+    SocketAddr::new(address.ip(), if address.port() == 0 { port.unwrap_or(0) } else { address.port() })
+}
+
+fn advertise(config: &Config, certificates: &Certificates, addresses: &Addresses) -> Advertised {
+    Advertised {
+        names: certificates.names().to_vec(),
+        port: addresses.secure.first().map_or(443, SocketAddr::port),
+        quic: config.protocols.h3,
+        hashes: certificates.hashes(),
+        plain_port: addresses.plain.first().map(SocketAddr::port),
+    }
+}
+
+/// The server's own origins are those of its certificate's names, and on the plaintext listener those of its addresses.
+fn origins(config: &Config, certificates: &Certificates, advertised: &Advertised) -> Origins {
+    let secure = advertised.names.iter().map(|name| origin_of("https", name, advertised.port));
+    let local =
+        |name: &&String| *name == "localhost" || name.parse().is_ok_and(|address: IpAddr| address.is_loopback());
+    let plain = advertised
+        .plain_port
+        .map(|port| advertised.names.iter().filter(local).map(move |name| origin_of("http", name, port)));
+    let own = secure.chain(plain.into_iter().flatten()).collect();
+    Origins::new(own, config.origins.clone(), certificates.is_development())
+}

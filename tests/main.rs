@@ -1,0 +1,5 @@
+//! All integration tests in one binary: linking the server once is what takes the time.
+
+mod simulation;
+mod support;
+mod transcripts;

@@ -1,0 +1,107 @@
+//! A server of the test's own, and ways to reach it.
+
+use std::future::Future;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http::HeaderMap;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use wigwag::client::{Connection, Endpoint, Error, Trust, Via};
+use wigwag::config::{CertificateSource, Config, ConnectionLimits, Protocols};
+use wigwag::context::Context;
+use wigwag::protocol::{Limits, RoomName};
+use wigwag::server::{Addresses, Server};
+
+/// A wait that ends with an event; reaching this deadline is a failure, whatever the machine's speed.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Waits for something that must happen.
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future).await.expect("it happens in time")
+}
+
+/// The configuration that tests begin with: loopback, ports of the system's choosing, development certificates.
+pub(crate) fn config() -> Config {
+    let loopback = "127.0.0.1:0".parse().expect("an address");
+    Config {
+        listen: vec![loopback],
+        plain: vec![loopback],
+        admin: None,
+        certificate: CertificateSource::Development { dir: certificates_dir(), names: vec![] },
+        origins: vec![],
+        protocols: Protocols { h3: false, h2: true },
+        limits: Limits::default(),
+        rooms: 1000,
+        connections: ConnectionLimits::default(),
+        heartbeat: Duration::from_secs(10),
+        resume_window: Duration::from_secs(30),
+        drain: Duration::from_secs(10),
+    }
+}
+
+/// One directory for all tests of this process; it stays in the system's temporary directory.
+fn certificates_dir() -> std::path::PathBuf {
+    static DIR: OnceLock<std::path::PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| std::env::temp_dir().join(format!("wigwag-test-{}", std::process::id()))).clone()
+}
+
+/// A server in this process.
+pub(crate) struct TestServer {
+    pub(crate) addresses: Addresses,
+    pub(crate) context: Arc<Context>,
+    pub(crate) trust: Trust,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<()>,
+}
+
+impl TestServer {
+    /// With [`config`].
+    pub(crate) async fn start() -> Self {
+        Self::start_with(config()).await
+    }
+
+    pub(crate) async fn start_with(config: Config) -> Self {
+        let server = Server::load(config).await.expect("the server starts");
+        let ca = server.certificates().ca_path().expect("development certificates have a CA").to_owned();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(ca).expect("a PEM file")).expect("a CA");
+        let hashes = server.certificates().hashes().borrow().clone();
+        let (stop, stopped) = oneshot::channel();
+        TestServer {
+            addresses: server.addresses().clone(),
+            context: Arc::clone(server.context()),
+            trust: Trust::new(roots, hashes).expect("TLS 1.3"),
+            stop,
+            running: tokio::spawn(server.run(async { stopped.await.unwrap_or(()) }, std::future::pending())),
+        }
+    }
+
+    /// Where TLS and QUIC are.
+    pub(crate) fn secure(&self) -> Endpoint {
+        Endpoint { encrypted: true, host: "127.0.0.1".into(), port: self.addresses.secure[0].port() }
+    }
+
+    /// Where plaintext HTTP is.
+    pub(crate) fn plain(&self) -> Endpoint {
+        Endpoint { encrypted: false, host: "127.0.0.1".into(), port: self.addresses.plain[0].port() }
+    }
+
+    pub(crate) async fn connect(&self, via: Via, room: &str) -> Connection {
+        self.try_connect(via, room, &HeaderMap::new()).await.expect("the transport opens")
+    }
+
+    pub(crate) async fn try_connect(&self, via: Via, room: &str, headers: &HeaderMap) -> Result<Connection, Error> {
+        let room = RoomName::parse(room).expect("a room name");
+        within(Connection::open(&self.secure(), &room, via, &self.trust, headers)).await
+    }
+
+    /// Shuts the server down as SIGTERM would, and waits until it is gone.
+    pub(crate) async fn stop(self) {
+        let _ = self.stop.send(());
+        within(self.running).await.expect("the server stops in order");
+    }
+}

@@ -1,0 +1,185 @@
+//! The conformance suite: conversations written down in `tests/transcripts/*.txt`, held over every transport.
+//!
+//! One line is one step, `#` begins a comment, each conversation has a room of its own:
+//! - `alice > TEXT` sends the text as one message; the first one opens the transport.
+//! - `alice < PATTERN` waits for the next message (pings aside) and compares. A pattern is JSON; `"$name"` stands for any value
+//!   the first time and for that same value afterwards, `"$_"` always for any value; `"...":0` in an object lets further
+//!   members be there. `$name` in a sent text is replaced by the value.
+//! - `alice hears nothing`: a ping is answered by the very next message.
+//! - `alice disconnects`: the connection is gone without a word.
+//! - `alice ends`, `alice ends with 4500`: the server closes, tidily or with that close code.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value, json};
+use wigwag::client::{Connection, Event, Via};
+
+use crate::support::{TestServer, within};
+
+struct Stage<'a> {
+    server: &'a TestServer,
+    room: String,
+    /// The transports of the speakers, in the order of their entrance, taken in turn.
+    cast: &'a [Via],
+    speakers: HashMap<String, Option<Connection>>,
+    entered: usize,
+    bound: HashMap<String, Value>,
+}
+
+impl Stage<'_> {
+    async fn perform(&mut self, line: &str) -> Result<(), String> {
+        let (who, action) = line.split_once(' ').ok_or("a step is `who action`")?;
+        if let Some(text) = action.strip_prefix("> ") {
+            let text = self.fill_in(text);
+            let connection = self.enter(who).await;
+            return connection.send(&text).await.map_err(|error| format!("cannot send: {error}"));
+        }
+        if let Some(pattern) = action.strip_prefix("< ") {
+            let pattern: Value = serde_json::from_str(pattern).map_err(|error| format!("the pattern: {error}"))?;
+            let message = self.hear(who).await?;
+            return matches(&pattern, &message, &mut self.bound).map_err(|why| format!("{why}\n  got {message}"));
+        }
+        match action {
+            "hears nothing" => {
+                self.speaker(who)?.send(r#"{"type":"ping","id":999999}"#).await.map_err(|error| error.to_string())?;
+                let message = self.hear(who).await?;
+                let silent = message == json!({"type": "pong", "id": 999999});
+                if silent { Ok(()) } else { Err(format!("heard {message}")) }
+            }
+            "disconnects" => {
+                self.speakers.insert(who.to_owned(), None);
+                Ok(())
+            }
+            _ => self.ends(who, action).await,
+        }
+    }
+
+    async fn ends(&mut self, who: &str, action: &str) -> Result<(), String> {
+        let expected = match action.strip_prefix("ends").ok_or_else(|| format!("unknown step: {action}"))? {
+            "" => None,
+            code => {
+                Some(code.trim_start_matches(" with ").parse::<u32>().map_err(|error| format!("the code: {error}"))?)
+            }
+        };
+        match within(self.speaker(who)?.recv()).await {
+            Ok(Event::Closed { code, .. }) => {
+                // Without a reason to tell, WebSocket says 1000 (normal closure) and WebTransport 0.
+                let tidy = expected.is_none() && matches!(code, None | Some(0 | 1000));
+                if tidy || (code.is_some() && code == expected) { Ok(()) } else { Err(format!("closed with {code:?}")) }
+            }
+            other => Err(format!("not closed: {other:?}")),
+        }
+    }
+
+    async fn enter(&mut self, who: &str) -> &mut Connection {
+        if !self.speakers.contains_key(who) {
+            let via = self.cast[self.entered % self.cast.len()];
+            self.entered += 1;
+            let connection = self.server.connect(via, &self.room).await;
+            let speaker = who.split('-').next().unwrap_or(who);
+            self.bound.entry(format!("{speaker}.transport")).or_insert_with(|| json!(via.transport().name()));
+            self.speakers.insert(who.to_owned(), Some(connection));
+        }
+        self.speakers.get_mut(who).and_then(Option::as_mut).expect("who has disconnected speaks under another name")
+    }
+
+    fn speaker(&mut self, who: &str) -> Result<&mut Connection, String> {
+        self.speakers.get_mut(who).and_then(Option::as_mut).ok_or_else(|| format!("{who} is not connected"))
+    }
+
+    async fn hear(&mut self, who: &str) -> Result<Value, String> {
+        let connection = self.speaker(who)?;
+        loop {
+            let message = match within(connection.recv()).await {
+                Ok(Event::Message(text) | Event::Datagram(text)) => text,
+                other => return Err(format!("no message but {other:?}")),
+            };
+            let message: Value = serde_json::from_str(&message).map_err(|error| format!("not JSON: {error}"))?;
+            if message["type"] != "ping" {
+                return Ok(message);
+            }
+        }
+    }
+
+    fn fill_in(&self, text: &str) -> String {
+        let mut names: Vec<_> = self.bound.iter().filter_map(|(name, value)| Some((name, value.as_str()?))).collect();
+        names.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+        names.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("${name}"), value))
+    }
+}
+
+/// Compares a message with a pattern; binds the names that it has not met before.
+fn matches(pattern: &Value, value: &Value, bound: &mut HashMap<String, Value>) -> Result<(), String> {
+    match (pattern, value) {
+        (Value::String(name), _) if name == "$_" => Ok(()),
+        (Value::String(name), _) if name.starts_with('$') => {
+            let known = bound.entry(name[1..].to_owned()).or_insert_with(|| value.clone());
+            if known == value { Ok(()) } else { Err(format!("{name} is {known}, not {value}")) }
+        }
+        (Value::Object(pattern), Value::Object(value)) => matches_object(pattern, value, bound),
+        (Value::Array(pattern), Value::Array(value)) if pattern.len() == value.len() => {
+            pattern.iter().zip(value).try_for_each(|(pattern, value)| matches(pattern, value, bound))
+        }
+        _ if pattern == value => Ok(()),
+        _ => Err(format!("expected {pattern}, got {value}")),
+    }
+}
+
+fn matches_object(
+    pattern: &Map<String, Value>,
+    value: &Map<String, Value>,
+    bound: &mut HashMap<String, Value>,
+) -> Result<(), String> {
+    for (name, pattern) in pattern.iter().filter(|(name, _)| *name != "...") {
+        let value = value.get(name).ok_or_else(|| format!("\"{name}\" is missing"))?;
+        matches(pattern, value, bound).map_err(|why| format!("{name}: {why}"))?;
+    }
+    match value.keys().find(|name| !pattern.contains_key(*name)) {
+        Some(name) if !pattern.contains_key("...") => Err(format!("unexpected \"{name}\"")),
+        _ => Ok(()),
+    }
+}
+
+async fn hold(server: &TestServer, title: &str, text: &str, cast: &[Via]) {
+    let casting = cast.iter().map(|via| via.transport().name()).collect::<Vec<_>>().join("+");
+    let room = format!("{title}.{casting}").replace('+', "_");
+    let bound = HashMap::from([("room".to_owned(), json!(room))]);
+    let mut stage = Stage { server, room, cast, speakers: HashMap::new(), entered: 0, bound };
+    let mut said = String::new();
+    for (number, line) in text.lines().enumerate() {
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if let Err(why) = stage.perform(line).await {
+            panic!("{title} over {casting}, line {}: {why}\n{said}{line}", number + 1);
+        }
+        let _ = writeln!(said, "  {line}");
+    }
+}
+
+/// Every conversation with all speakers on one transport, and with the transports mixed in each order.
+#[tokio::test]
+async fn conversations_are_the_same_over_every_transport() {
+    let transcripts: [(&str, &str); 6] = [
+        ("call", include_str!("transcripts/call.txt")),
+        ("messages", include_str!("transcripts/messages.txt")),
+        ("bad-messages", include_str!("transcripts/bad-messages.txt")),
+        ("refused-first-messages", include_str!("transcripts/refused-first-messages.txt")),
+        ("resume", include_str!("transcripts/resume.txt")),
+        ("join-key", include_str!("transcripts/join-key.txt")),
+    ];
+    let server = TestServer::start().await;
+    let mut casts: Vec<Vec<Via>> = Via::ALL.iter().map(|&via| vec![via]).collect();
+    for first in 0..Via::ALL.len() {
+        let mut mixed = Via::ALL.to_vec();
+        mixed.rotate_left(first);
+        casts.push(mixed);
+    }
+    for (title, text) in transcripts {
+        for cast in &casts {
+            hold(&server, title, text, cast).await;
+        }
+    }
+    server.stop().await;
+}
