@@ -294,7 +294,7 @@ export class Session extends Emitter {
     const line = JSON.stringify({ type: 'leave', id: this.#seat.takeId(), reason });
     this.#link?.send(line);
     const { ticket } = this.#seat;
-    if (ticket !== null && !this.#isClosed() && this.#link?.outlivesPage !== true) this.#connector.postLeave(ticket, line);
+    if (ticket !== null && !this.#isClosed()) this.#connector.postLeave(ticket, line);
     this.#finish(new WigwagError('left', 'left the room', { closeCode: 1000 }));
   }
 
