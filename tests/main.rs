@@ -2,4 +2,5 @@
 
 mod simulation;
 mod support;
+mod tcp;
 mod transcripts;
