@@ -4,4 +4,5 @@ mod architecture;
 mod limits;
 mod simulation;
 mod support;
+mod tcp;
 mod transcripts;
