@@ -66,6 +66,14 @@ export class LocalMedia {
     return this.screen ?? this.camera;
   }
 
+  /** Why what is wanted is not there; null for what is, or is not wanted. */
+  get complaints() {
+    return {
+      microphone: this.wants.microphone ? this.problems.microphone : null,
+      camera: this.wants.camera ? this.problems.camera : null,
+    };
+  }
+
   /** Asks for what is wanted: both in one question, and one by one where that fails. */
   async start() {
     const turn = this.#turn += 1;
