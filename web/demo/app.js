@@ -106,6 +106,7 @@ class App {
   /** @param {{name: string, room: string, token: string}} choice */
   #join(choice) {
     this.#choice = choice;
+    this.#media.acceptProblems();
     this.#chat.clear();
     history.replaceState(null, '', addressOf(location.href, choice.room));
     this.#invitation.setRoom(choice.room);

@@ -74,6 +74,11 @@ export class LocalMedia {
     };
   }
 
+  /** Goes on without what could not be had: it is complained of no more until it is asked for again. */
+  acceptProblems() {
+    this.problems = { microphone: null, camera: null };
+  }
+
   /** Asks for what is wanted: both in one question, and one by one where that fails. */
   async start() {
     const turn = this.#turn += 1;

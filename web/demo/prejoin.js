@@ -58,8 +58,9 @@ export class Prejoin {
     return this.#name.value.trim().slice(0, 40) || 'Guest';
   }
 
-  /** Puts the cursor where something is to be filled in. */
+  /** Puts the cursor where something is to be filled in; not on a phone, whose keyboard would cover half the page. */
   focus() {
+    if (!matchMedia('(hover: hover)').matches) return;
     if (!this.#tokenField.hidden && this.#token.value === '') this.#token.focus();
     else if (this.#name.value === '') this.#name.focus();
     else byId('join', HTMLButtonElement).focus();
