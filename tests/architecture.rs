@@ -16,7 +16,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("config", &["protocol", "error"]),
     ("tls", &["config", "error"]),
-    ("metrics", &["protocol", "transport"]),
+    ("metrics", &["protocol"]),
     ("context", &["config", "hub", "metrics", "origin"]),
     ("transport", &["protocol", "outbox", "hub", "seat", "config", "context", "metrics", "problem"]),
     ("http", &["protocol", "origin", "problem", "transport", "context", "metrics"]),
