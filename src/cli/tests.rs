@@ -1,0 +1,122 @@
+use super::*;
+use crate::config::Config;
+
+fn parse_line(line: &str) -> Result<Command, End> {
+    parse(line.split_whitespace().map(OsString::from))
+}
+
+fn served(line: &str) -> Config {
+    match parse_line(line).unwrap() {
+        Command::Serve(settings, sources) => settings.resolve(&sources).unwrap(),
+        Command::Certs(..) => panic!("{line} does not serve"),
+    }
+}
+
+fn mistake(line: &str) -> String {
+    match parse_line(line) {
+        Err(End::Mistake(error)) => error.to_string(),
+        other => panic!("{line} is no mistake: {other:?}"),
+    }
+}
+
+#[test]
+fn the_word_serve_may_be_left_out() {
+    assert_eq!(served("wigwag"), Config::default());
+    assert_eq!(served("wigwag --heartbeat 3s"), served("wigwag serve --heartbeat 3s"));
+    assert_ne!(served("wigwag --heartbeat 3s"), Config::default());
+    assert!(matches!(parse_line("wigwag --help"), Err(End::Answered(_))));
+    assert!(matches!(parse_line("wigwag --version"), Err(End::Answered(_))));
+    assert!(matches!(parse_line("wigwag certs --json"), Ok(Command::Certs(_, _, certs::Form::Json))));
+}
+
+/// Each default stands in a help text and in `Config::default`: setting it must change nothing.
+#[test]
+fn the_defaults_that_help_tells_are_the_defaults() {
+    let command = command();
+    let serve = command.find_subcommand("serve").unwrap();
+    let mut told = 0;
+    for arg in serve.get_arguments() {
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        let Some((_, default)) = help.split_once("[default: ") else { continue };
+        let default = default.strip_suffix(']').unwrap();
+        let line = format!("wigwag --{} {default}", arg.get_long().unwrap());
+        assert_eq!(served(&line), Config::default(), "{line}");
+        told += 1;
+    }
+    assert_eq!(told, 28, "every setting with a default tells it");
+}
+
+#[test]
+fn every_setting_reads_the_variable_of_its_name() {
+    let command = command();
+    for arg in command.get_subcommands().flat_map(clap::Command::get_arguments) {
+        let Some(long) = arg.get_long().filter(|long| !["help", "json"].contains(long)) else { continue };
+        let variable = format!("WIGWAG_{}", long.to_uppercase().replace('-', "_"));
+        assert_eq!(arg.get_env(), Some(variable.as_ref()));
+    }
+    command.debug_assert();
+}
+
+#[test]
+fn mistakes_are_one_line_that_names_what_was_typed() {
+    assert_eq!(
+        mistake("wigwag --lisen 127.0.0.1:1"),
+        "unexpected argument '--lisen' found; a similar argument exists: '--listen'"
+    );
+    assert_eq!(
+        mistake("wigwag --heartbeat=soon"),
+        "invalid value 'soon' for '--heartbeat <TIME>': write a whole number and a unit, like 500ms, 10s, 2m or 1h"
+    );
+    assert_eq!(
+        mistake("wigwag --listen localhost:4433"),
+        "invalid value 'localhost:4433' for '--listen <ADDRESS:PORT>': write an IP address and a port, \
+         like 127.0.0.1:4433 or [::1]:4433"
+    );
+    assert_eq!(mistake("wigwag sevre"), "unrecognized subcommand 'sevre'; a similar subcommand exists: 'serve'");
+    assert!(mistake("wigwag --cert").starts_with("a value is required for '--cert <FILE>'"));
+    assert!(mistake("wigwag --log-format xml").contains("invalid value 'xml'"));
+}
+
+mod banner {
+    use super::super::banner;
+    use crate::config::Protocols;
+    use crate::running::Running;
+
+    fn development() -> Running {
+        Running {
+            listen: vec!["127.0.0.1:4433".parse().unwrap(), "[::1]:4433".parse().unwrap()],
+            plain: vec!["127.0.0.1:8080".parse().unwrap()],
+            admin: Some("127.0.0.1:9433".parse().unwrap()),
+            protocols: Protocols { h3: true, h2: true },
+            names: vec!["localhost".into()],
+            ca: Some("certs/ca.pem".into()),
+        }
+    }
+
+    #[test]
+    fn development_points_at_the_page_that_needs_no_trust() {
+        let text = banner(&development());
+        assert!(text.contains("http://localhost:8080/"), "{text}");
+        for word in
+            ["WebTransport", "127.0.0.1:4433, [::1]:4433", "wigwag certs", "for a phone", "http://127.0.0.1:9433/"]
+        {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+    }
+
+    #[test]
+    fn production_points_at_its_name_and_speaks_of_no_trust() {
+        let text = banner(&Running {
+            listen: vec!["0.0.0.0:443".parse().unwrap()],
+            names: vec!["signal.example.org".into()],
+            protocols: Protocols { h3: false, h2: true },
+            admin: None,
+            ca: None,
+            ..development()
+        });
+        assert!(text.contains("https://signal.example.org/\n"), "{text}");
+        for word in ["WebTransport", "certificates", "phone", "admin"] {
+            assert!(!text.contains(word), "{word}: {text}");
+        }
+    }
+}
