@@ -11,7 +11,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use super::credential::Credential;
 use super::facts::Facts;
@@ -263,7 +263,7 @@ impl Directory {
         let path = self.path.join(name);
         files::write(&path, content.as_bytes(), private)
             .map_err(|error| StartError::file("write", &path, &error, WRITABLE))?;
-        info!(path = %path.display(), "made");
+        debug!(path = %path.display(), "made");
         Ok(())
     }
 
