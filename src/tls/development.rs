@@ -123,7 +123,7 @@ impl Directory {
     fn lock(&self) -> Result<File, StartError> {
         let path = self.path.join(LOCK);
         let failed = |error| StartError::file("write", &path, &error, "choose another directory with --certs-dir");
-        let lock = File::options().create(true).append(true).open(&path).map_err(failed)?;
+        let lock = files::open_lock(&path).map_err(failed)?;
         let deadline = Instant::now() + LOCK_PATIENCE;
         loop {
             match lock.try_lock() {
