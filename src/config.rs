@@ -55,6 +55,7 @@ impl Default for Config {
             origins: Vec::new(),
             protocols: Protocols { h3: true, h2: true },
             limits: Limits::default(),
+            rooms: 65_536,
             connections: ConnectionLimits::default(),
             heartbeat: Duration::from_secs(10),
             resume_window: Duration::from_secs(30),

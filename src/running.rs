@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::config::Protocols;
+use crate::server::Server;
 
 /// What a started server says of itself. Addresses are those really bound, port 0 resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,4 +21,18 @@ pub struct Running {
     pub names: Vec<String>,
     /// The development CA's certificate; `None` with an operator's own certificate.
     pub ca: Option<PathBuf>,
+}
+
+impl From<&Server> for Running {
+    fn from(server: &Server) -> Self {
+        let (addresses, certificates) = (server.addresses().clone(), server.certificates());
+        Running {
+            listen: addresses.secure,
+            plain: addresses.plain,
+            admin: addresses.admin,
+            protocols: server.config().protocols,
+            names: certificates.names().to_vec(),
+            ca: certificates.ca_path().map(Into::into),
+        }
+    }
 }

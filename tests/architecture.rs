@@ -14,7 +14,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("origin", &[]),
     ("problem", &["protocol"]),
     ("error", &[]),
-    ("config", &["protocol", "error"]),
+    ("config", &["protocol", "error", "origin"]),
     ("tls", &["config", "error"]),
     ("metrics", &["protocol"]),
     ("context", &["config", "hub", "metrics", "origin"]),
@@ -23,7 +23,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("client", &["protocol", "transport"]),
     ("server", &["config", "context", "error", "http", "hub", "metrics", "origin", "tls", "transport"]),
     ("running", &["config", "server", "tls"]),
-    ("cli", &["client", "config", "error", "protocol", "running", "server", "tls"]),
+    ("cli", &["client", "config", "error", "origin", "protocol", "running", "server", "tls"]),
     ("main", &["cli"]),
 ];
 

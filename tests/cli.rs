@@ -26,7 +26,7 @@ struct Shell {
 
 impl Shell {
     fn new() -> Self {
-        Shell { dir: TempDir::new().unwrap(), environment: Vec::new() }
+        Shell { dir: TempDir::new().expect("a directory"), environment: Vec::new() }
     }
 
     fn with(mut self, variable: &'static str, value: &str) -> Self {
@@ -36,8 +36,8 @@ impl Shell {
 
     fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let path = self.dir.path().join(name);
-        fs::write(&path, content).unwrap();
-        path.to_str().unwrap().to_owned()
+        fs::write(&path, content).expect("writable");
+        path.to_str().expect("UTF-8").to_owned()
     }
 
     fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
@@ -51,13 +51,13 @@ impl Shell {
     }
 
     async fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Output {
-        timeout(PATIENCE, self.command(args).output()).await.expect("it ends by itself").unwrap()
+        timeout(PATIENCE, self.command(args).output()).await.expect("it ends by itself").expect("it runs")
     }
 
     /// Runs what must be refused; returns the one line that says why.
     async fn refused<S: AsRef<OsStr>>(&self, args: &[S]) -> String {
         let output = self.run(args).await;
-        let said = String::from_utf8(output.stderr).unwrap();
+        let said = String::from_utf8(output.stderr).expect("UTF-8");
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(output.stdout.is_empty());
         assert!(
@@ -71,16 +71,16 @@ impl Shell {
     async fn certs_dir<S: AsRef<OsStr>>(&self, args: &[S]) -> String {
         let output = self.run(args).await;
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
-        json["ca"].as_str().unwrap().strip_suffix("/ca.pem").unwrap().to_owned()
+        let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        json["ca"].as_str().and_then(|ca| ca.strip_suffix("/ca.pem")).expect("a CA").to_owned()
     }
 
     /// Starts the server and waits until it is ready; returns the line that tells where it listens, too.
     async fn serve(&self, args: &[&str]) -> (Child, String) {
-        let mut child = self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut child = self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let listening = async {
-            while let Some(line) = lines.next_line().await.unwrap() {
+            while let Some(line) = lines.next_line().await.expect("UTF-8") {
                 if line.contains("listening") {
                     return line;
                 }
@@ -94,7 +94,7 @@ impl Shell {
     /// A certificate and its key in one file, as an operator would have them.
     async fn certificate(&self) -> String {
         self.run(&["certs"]).await;
-        self.dir.path().join("certs/localhost.pem").to_str().unwrap().to_owned()
+        self.dir.path().join("certs/localhost.pem").to_str().expect("UTF-8").to_owned()
     }
 }
 
@@ -229,7 +229,7 @@ async fn a_key_open_to_every_user_is_refused() {
 #[cfg(unix)]
 fn private(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("the test's own file");
 }
 
 #[cfg(not(unix))]

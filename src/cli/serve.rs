@@ -1,46 +1,61 @@
 //! `wigwag serve`.
 
-use std::pin::pin;
+use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::{End, banner, log, print};
 use crate::config::{Config, Settings, Sources};
+use crate::running::Running;
 use crate::server::Server;
 
 /// What is still running when the server has ended (a look at the certificates on a slow disk) is not waited for longer.
 const LEFTOVERS: Duration = Duration::from_secs(1);
 
 pub(super) fn run(settings: &Settings, sources: &Sources) -> Result<(), End> {
-    let config = settings.resolve(sources)?;
+    let mut config = settings.resolve(sources)?;
     log::start(settings, sources)?;
+    leave_out_missing_ipv6(settings, &mut config);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    let ended = runtime.block_on(serve(config));
+    let ended = runtime.block_on(Box::pin(serve(config)));
     runtime.shutdown_timeout(LEFTOVERS);
     ended
+}
+
+/// On a machine without IPv6 nobody misses the `[::1]` of the defaults; who typed it is told that it is not there.
+fn leave_out_missing_ipv6(settings: &Settings, config: &mut Config) {
+    if UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
+        return;
+    }
+    if settings.listen.is_none() {
+        config.listen.retain(SocketAddr::is_ipv4);
+    }
+    if settings.plain.is_none() {
+        config.plain.retain(SocketAddr::is_ipv4);
+    }
 }
 
 async fn serve(config: Config) -> Result<(), End> {
     // From here on a signal drains, also one that comes before the first connection.
     let mut signals = Signals::new().context("cannot listen for signals")?;
-    let window = config.drain;
-    let server = Server::load(config)?;
-    print(&banner(&server.running()))?;
-    let drain = CancellationToken::new();
-    let mut running = pin!(server.run(drain.clone().cancelled_owned()));
+    let server = Server::load(config).await?;
+    print(&banner(&Running::from(&server)))?;
+    let (drain, hurry) = (CancellationToken::new(), CancellationToken::new());
+    let heard = async {
+        let signal = signals.next().await;
+        info!(signal, "draining; signal again to stop at once");
+        drain.cancel();
+        let signal = signals.next().await;
+        info!(signal, "stopping at once");
+        hurry.cancel();
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
-        ended = &mut running => return Ok(ended?),
-        signal = signals.next() => {
-            info!(signal, seconds = window.as_secs_f32(), "draining: sessions are told to move; signal again to stop at once");
-            drain.cancel();
-        }
-    }
-    tokio::select! {
-        ended = &mut running => Ok(ended?),
-        signal = signals.next() => Err(anyhow!("stopped at once by a second {signal}, sessions were cut off").into()),
+        () = server.run(drain.cancelled(), hurry.cancelled()) => Ok(()),
+        () = heard => Ok(()),
     }
 }
 

@@ -44,6 +44,7 @@ impl Settings {
             origins: check.origins(self.origin.as_deref().unwrap_or_default())?,
             protocols: Protocols { h3: !self.no_h3.unwrap_or(false), h2: !self.no_h2.unwrap_or(false) },
             limits: self.limits(&check)?,
+            rooms: check.number("max-rooms", self.max_rooms, default.rooms, 1..=100_000_000)?,
             connections: self.connection_limits(&check)?,
             heartbeat: check.span("heartbeat", self.heartbeat, default.heartbeat, 100 * MILLISECOND..=10 * MINUTE)?,
             resume_window: check.span(

@@ -114,6 +114,11 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_peers: Option<u64>,
 
+    /// Rooms at once [default: 65536]
+    #[arg(long, env = "WIGWAG_MAX_ROOMS", value_name = "N", help_heading = SESSIONS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_rooms: Option<u64>,
+
     /// Messages a second that a session may send for long [default: 200]
     #[arg(long, env = "WIGWAG_RATE", value_name = "N", help_heading = SESSIONS)]
     #[serde(skip_serializing_if = "Option::is_none")]
