@@ -562,6 +562,26 @@ async fn a_dead_http2_client_is_noticed_though_its_socket_is_open() {
 }
 
 #[tokio::test]
+async fn a_flood_of_pings_ends_the_connection_and_a_burst_does_not() {
+    // So that it is not the missing request that ends it.
+    let server = configured(|config| config.connections.request_head = Duration::from_secs(600)).await;
+    let start = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let pings = |count: u64| (1..=count).flat_map(|n| [b"\0\0\x08\x06\0\0\0\0\0", &n.to_be_bytes()[..]].concat());
+
+    let mut burst = server.raw_tls(&[b"h2"]).await;
+    burst.write_all(&start.iter().copied().chain(pings(100)).collect::<Vec<_>>()).await.unwrap();
+    let mut all = Vec::new();
+    while !all.windows(8).any(|bytes| bytes == 100u64.to_be_bytes()) {
+        assert_ne!(within(burst.read_buf(&mut all)).await.unwrap(), 0, "closed before the last was answered");
+    }
+
+    let mut flood = server.raw_tls(&[b"h2"]).await;
+    // The server need not take it all.
+    let _ = flood.write_all(&start.iter().copied().chain(pings(5000)).collect::<Vec<_>>()).await;
+    ended(flood).await;
+}
+
+#[tokio::test]
 async fn one_connection_too_many_is_closed_and_the_next_after_one_has_gone_is_not() {
     let server = configured(|config| config.connections.connections = 1).await;
     let mut first = server.plain_http1().await;
