@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use wigwag::client::http::{Error, Http1, Http2};
+use wigwag::client::http::{Endpoint, Error, Http1, Http2};
 use wigwag::client::websocket::{Incoming, WebSocket};
 use wigwag::config::Config;
 
@@ -628,4 +628,31 @@ async fn draining_ends_what_is_idle_and_leaves_sessions_until_the_server_stops()
     drop((over_http1, over_http2, http2));
     server.context.tasks.close();
     within(server.context.tasks.wait()).await;
+}
+
+#[tokio::test]
+async fn the_admin_listener_tells_readiness_while_the_server_drains() {
+    let server = configured(|config| config.admin = Some(([127, 0, 0, 1], 0).into())).await;
+    let port = server.addresses.admin.unwrap().port();
+    let endpoint = Endpoint { encrypted: false, host: "127.0.0.1".into(), port };
+    let mut admin = within(Http1::connect(&endpoint, &server.trust.tls)).await.unwrap();
+    let none = HeaderMap::new();
+    for (path, drained, status) in [
+        ("/readyz", false, StatusCode::OK),
+        ("/readyz", true, StatusCode::SERVICE_UNAVAILABLE),
+        ("/healthz", true, StatusCode::OK),
+        ("/v1/rooms/a", true, StatusCode::NOT_FOUND),
+    ] {
+        if drained {
+            server.context.drain.cancel();
+        }
+        let response = within(admin.request(Method::GET, path, &none)).await.unwrap();
+        assert_eq!(response.status(), status, "{path}");
+    }
+    let metrics = within(admin.request(Method::GET, "/metrics", &none)).await.unwrap();
+    assert!(metrics.headers()["content-type"].to_str().unwrap().starts_with("application/openmetrics-text"));
+    assert!(metrics.body().ends_with(b"# EOF\n"));
+    // No sessions here, whatever the path.
+    let upgrade = within(admin.websocket("/v1/rooms/a", &none)).await;
+    assert!(matches!(upgrade, Err(Error::Refused(response)) if response.status() == StatusCode::NOT_FOUND));
 }
