@@ -24,10 +24,10 @@ use crate::support::{TestServer, config, within};
 /// A server that gives connections up soon, so that a test can see it.
 async fn impatient() -> TestServer {
     configured(|config| {
-        config.connections.handshake = Duration::from_millis(200);
-        config.connections.request_head = Duration::from_millis(200);
-        config.connections.idle = Duration::from_millis(300);
-        config.connections.close = Duration::from_millis(200);
+        config.connections.handshake = Duration::from_millis(500);
+        config.connections.request_head = Duration::from_millis(500);
+        config.connections.idle = Duration::from_millis(600);
+        config.connections.close = Duration::from_millis(500);
     })
     .await
 }
