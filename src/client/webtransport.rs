@@ -281,10 +281,12 @@ pub struct WebTransport {
 
 impl WebTransport {
     async fn open(connection: Http3, connect: Connect, session: Session, id: u64) -> Result<Self, Error> {
-        let (send, recv) = connection.quic.open_bi().await.map_err(http3)?;
-        let mut fed = BytesMut::new();
-        varint::put(&mut fed, demux::WEBTRANSPORT_BIDI);
-        varint::put(&mut fed, id);
+        let (mut send, recv) = connection.quic.open_bi().await.map_err(http3)?;
+        // The server hears of a stream by its first bytes.
+        let mut header = BytesMut::new();
+        varint::put(&mut header, demux::WEBTRANSPORT_BIDI);
+        varint::put(&mut header, id);
+        send.write_chunk(header.freeze()).await.map_err(http3)?;
         Ok(WebTransport {
             connect,
             capsules: capsule::Decoder::default(),
@@ -293,8 +295,7 @@ impl WebTransport {
             recv,
             lines: Lines::new(MESSAGE_BYTES),
             stream_ended: false,
-            // Goes with the first line: the server learns of the stream when there is something to read on it.
-            fed,
+            fed: BytesMut::new(),
             connection,
         })
     }
