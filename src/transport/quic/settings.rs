@@ -82,7 +82,7 @@ pub(super) fn of_server(header_bytes: u32, sessions: u64) -> Bytes {
 }
 
 /// The head of a client's control stream.
-pub(super) fn of_client(header_bytes: u32) -> Bytes {
+pub(crate) fn of_client(header_bytes: u32) -> Bytes {
     control_stream(&[
         (MAX_FIELD_SECTION_SIZE, header_bytes.into()),
         (H3_DATAGRAM, 1),
