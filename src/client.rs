@@ -86,7 +86,7 @@ pub struct Connection {
 
 enum ClientWire {
     WebTransport(Box<webtransport::WebTransport>),
-    WebSocket(websocket::WebSocket),
+    WebSocket(Box<websocket::WebSocket>),
 }
 
 impl Connection {
@@ -108,10 +108,12 @@ impl Connection {
                 ClientWire::WebTransport(Box::new(session))
             }
             Via::WebSocketH2 => {
-                ClientWire::WebSocket(Http2::connect(endpoint, &trust.tls).await?.websocket(&path, headers).await?)
+                let connection = Http2::connect(endpoint, &trust.tls).await?;
+                ClientWire::WebSocket(Box::new(connection.websocket(&path, headers).await?))
             }
             Via::WebSocketH1 => {
-                ClientWire::WebSocket(Http1::connect(endpoint, &trust.tls).await?.websocket(&path, headers).await?)
+                let connection = Http1::connect(endpoint, &trust.tls).await?;
+                ClientWire::WebSocket(Box::new(connection.websocket(&path, headers).await?))
             }
         };
         Ok(Connection { wire })
