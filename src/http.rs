@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::response::Response;
-use axum::routing::{any, get};
+use axum::routing::{get, post};
 use http::header::{ALLOW, UPGRADE};
-use http::{HeaderValue, Method, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use tower_http::cors::{Any, CorsLayer};
 
+use crate::context::Context;
 use crate::problem::{problem, problem_with_status};
-use crate::protocol::{Code, Refusal};
-use crate::transport::room_of_path;
+use crate::protocol::{Code, ROOMS_PATH, Refusal};
+use crate::transport::{poll, room_of_path};
 
 mod admin;
 pub mod discovery;
@@ -24,18 +25,34 @@ pub use discovery::Advertised;
 /// What answers every request that is not the opening of a session.
 ///
 /// Each request must carry its connection as a [`Via`](crate::transport::Via) extension.
-pub fn router(advertised: Advertised) -> Router {
+pub fn router(advertised: Advertised, context: Arc<Context>) -> Router {
     let advertised = Arc::new(advertised);
     let discovery = get(discovery::answer)
         .fallback(|| async { method_not_allowed("GET,HEAD,OPTIONS") })
         .layer(CorsLayer::new().allow_origin(Any).allow_methods([Method::GET]).allow_headers(Any));
+    let sessions = Router::new()
+        .route("/v1/rooms/{room}", post(poll::open).fallback(room))
+        .route(
+            "/v1/rooms/{room}/messages",
+            post(poll::messages).fallback(|| async { method_not_allowed("POST,OPTIONS") }),
+        )
+        .layer(poll::cors(&context))
+        .with_state(context);
     Router::new()
         .route("/v1/discovery", discovery)
         .with_state(Arc::clone(&advertised))
-        .route("/v1/rooms/", any(room))
-        .route("/v1/rooms/{*room}", any(room))
-        .fallback(files::answer)
+        .merge(sessions)
+        .fallback(otherwise)
         .layer(axum::middleware::from_fn_with_state(headers::Headers::new(advertised), headers::add))
+}
+
+/// Files, and what looks like a room but is none.
+async fn otherwise(method: Method, version: Version, uri: Uri, headers: HeaderMap) -> Response {
+    if uri.path().starts_with(ROOMS_PATH) {
+        room(method, version, uri).await
+    } else {
+        files::answer(&method, &uri, &headers)
+    }
 }
 
 /// A room's path is for sessions; whoever asks for it in another way is told how.
@@ -43,10 +60,11 @@ async fn room(method: Method, version: Version, uri: Uri) -> Response {
     match room_of_path(uri.path()) {
         None => not_found(),
         Some(Err(refusal)) => problem(&refusal),
-        Some(Ok(_)) if method != Method::GET => method_not_allowed("GET"),
+        Some(Ok(_)) if method != Method::GET => method_not_allowed("GET,POST,OPTIONS"),
         Some(Ok(_)) => {
-            let refusal =
-                Refusal::bad_request("a room is entered by WebSocket (subprotocol wigwag.v1) or WebTransport");
+            let refusal = Refusal::bad_request(
+                "a room is entered by WebTransport, by WebSocket (subprotocol wigwag.v1), or by POST",
+            );
             let mut response: Response = problem_with_status(StatusCode::UPGRADE_REQUIRED, &refusal);
             // HTTP/2 and HTTP/3 have no such field (RFC 9113, 8.2.2); there one opens by extended CONNECT.
             if version <= Version::HTTP_11 {

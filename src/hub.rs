@@ -145,12 +145,8 @@ impl Hub {
     ///
     /// # Errors
     /// As [`resume`](Self::resume).
-    pub fn poll(
-        self: &Arc<Self>,
-        name: &RoomName,
-        resume: &Resume,
-        transport: Transport,
-    ) -> Result<(Session, Option<Frame>, bool), Refusal> {
+    pub fn poll(self: &Arc<Self>, name: &RoomName, resume: &Resume) -> Result<(Session, Option<Frame>, bool), Refusal> {
+        let transport = Transport::LongPoll;
         let mut shard = self.shard(name).lock();
         let seat = Self::seat_of(&shard, name, resume.ticket)?.1;
         let moved = seat.quietly(|seat| !seat.is_polled());
@@ -230,14 +226,6 @@ impl Hub {
             hall.back(peer);
         }
         Ok((self.session(name, peer, seat), resumption))
-    }
-
-    /// Uses up the ticket that a poll came with.
-    fn use_ticket(&self, seat: &SharedSeat) -> Frame {
-        seat.quietly(|seat| {
-            seat.use_ticket(fresh_ticket(seat.peer()));
-            resumed(seat)
-        })
     }
 
     /// A second `join` with the key of a seat that is there.

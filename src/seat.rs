@@ -160,6 +160,11 @@ impl Seat {
         self.transport == Transport::LongPoll
     }
 
+    /// Whether its transport is about to be closed.
+    pub fn is_closing(&self) -> bool {
+        matches!(self.ending, Some(Ending::Closed(_)))
+    }
+
     /// Checks a ticket without using it up.
     pub fn accepts(&self, ticket: Ticket) -> bool {
         self.lease != Lease::Left && (ticket == self.tickets.newest || self.tickets.previous == Some(ticket))

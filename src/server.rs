@@ -97,7 +97,7 @@ impl Server {
             tasks: TaskTracker::new(),
             config,
         });
-        let router = http::router(advertised);
+        let router = http::router(advertised, Arc::clone(&context));
         Ok(Server { context, router, certificates, renewal, secure, plain, admin, addresses })
     }
 

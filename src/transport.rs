@@ -1,8 +1,8 @@
-//! What every transport has in common: the [`Wire`] that it is, the way a session opens on it, and [`drive`], which joins
+//! What every transport has in common: the [`Wire`] that it is, the way a session opens on it, and [`drive()`], which joins
 //! the two to the [`hub`](crate::hub).
 //!
 //! A transport turns its own framing into whole messages and back and knows nothing of rooms. It checks the request that
-//! opens a session with [`Opening::admit`], answers it in its own way, and hands the wire to [`drive`], which does the rest:
+//! opens a session with [`Opening::admit`], answers it in its own way, and hands the wire to [`drive()`], which does the rest:
 //! first message, seat, deadlines, heartbeats, rate, draining and the last word.
 
 use std::borrow::Cow;
@@ -19,7 +19,7 @@ mod admit;
 mod drive;
 pub mod http1;
 pub mod http2;
-mod poll;
+pub mod poll;
 pub mod quic;
 pub mod tcp;
 mod websocket;
@@ -97,7 +97,7 @@ pub trait Wire: Send + Unpin + 'static {
     /// `limits.frame_bytes` in memory: what exceeds it is [`WireError::Broken`] with `tooLarge`.
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Received>, WireError>>;
 
-    /// Takes one message to be sent. Never waits: [`drive`] feeds no more than a small batch before it flushes.
+    /// Takes one message to be sent. Never waits: [`drive()`] feeds no more than a small batch before it flushes.
     fn feed(&mut self, frame: Frame) -> Result<(), WireError>;
 
     /// Hands everything that was fed to the transport below, which may exert back-pressure.

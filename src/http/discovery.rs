@@ -45,18 +45,20 @@ impl Advertised {
     /// Best first. Over the plaintext listener, its own URLs stand beside the WebTransport one.
     fn transports(&self, name: &str, via: Via) -> Vec<Transport> {
         let url = |scheme, port| format!("{}{ROOMS_PATH}{{room}}", origin_of(scheme, name, port));
-        let mut transports = Vec::with_capacity(2);
+        let mut transports = Vec::with_capacity(4);
         if self.quic {
             let hashes = self.hashes.borrow().iter().map(Hash::new).collect();
             let url = url("https", self.port);
             transports.push(Transport { r#type: "webtransport", url, certificate_hashes: hashes });
         }
-        let url = if via.encrypted {
-            url("wss", self.port)
-        } else {
-            url("ws", self.plain_port.unwrap_or_else(|| via.local.port()))
-        };
+        let plain = |scheme| url(scheme, self.plain_port.unwrap_or_else(|| via.local.port()));
+        let secure = |scheme| url(scheme, self.port);
+        let url = if via.encrypted { secure("wss") } else { plain("ws") };
         transports.push(Transport { r#type: "websocket", url, certificate_hashes: Vec::new() });
+        let url = if via.encrypted { secure("https") } else { plain("http") };
+        for r#type in ["event-stream", "long-poll"] {
+            transports.push(Transport { r#type, url: url.clone(), certificate_hashes: Vec::new() });
+        }
         transports
     }
 }
@@ -145,6 +147,8 @@ mod tests {
                     ],
                 },
                 {"type": "websocket", "url": "wss://localhost:4433/v1/rooms/{room}"},
+                {"type": "event-stream", "url": "https://localhost:4433/v1/rooms/{room}"},
+                {"type": "long-poll", "url": "https://localhost:4433/v1/rooms/{room}"},
             ],
         });
         assert_eq!(document, expected);
@@ -154,7 +158,8 @@ mod tests {
     fn over_plaintext_its_own_url_stands_beside_webtransport() {
         let document = document(&advertised(&["localhost", "::1"], vec![]), "[::1]", false);
         let urls: Vec<_> = document["transports"].as_array().unwrap().iter().map(|t| t["url"].clone()).collect();
-        assert_eq!(urls, ["https://[::1]:4433/v1/rooms/{room}", "ws://[::1]:8080/v1/rooms/{room}"]);
+        let plain = "http://[::1]:8080/v1/rooms/{room}";
+        assert_eq!(urls, ["https://[::1]:4433/v1/rooms/{room}", "ws://[::1]:8080/v1/rooms/{room}", plain, plain]);
         assert!(document["transports"][0].get("certificateHashes").is_none());
     }
 

@@ -20,7 +20,7 @@ use super::{method_not_allowed, not_found};
 struct Web;
 
 /// Answers with the file of that path; a directory's is its `index.html`.
-pub(super) async fn answer(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+pub(super) fn answer(method: &Method, uri: &Uri, headers: &HeaderMap) -> Response {
     let path = uri.path().trim_start_matches('/');
     let path = if path.is_empty() || path.ends_with('/') { format!("{path}index.html") } else { path.to_owned() };
     let Some(file) = Web::get(&path) else {

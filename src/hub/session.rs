@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Hall, Hub, now};
+use super::{Hall, Hub, fresh_ticket, now, resumed};
 use crate::outbox::{Outbox, Output, SharedSeat};
 use crate::protocol::{Body, Code, Command, Frame, LeftReason, Metadata, Outbound, PeerId, Refusal, Request, RoomName};
 use crate::seat::{Admission, Ending};
@@ -179,10 +179,16 @@ impl Session {
         self.outbox.ready().await;
     }
 
-    /// Uses up the ticket that a poll came with; returns the `resumed` that names its successor.
-    pub fn use_ticket(&self) -> Frame {
-        let _order = self.hub.shard(&self.room).lock();
-        self.hub.use_ticket(&self.seat)
+    /// Uses up the ticket that a poll came with; returns the `resumed` that names its successor. `None` if there is nothing to
+    /// resume any more: [`try_next`](Self::try_next) tells the end.
+    pub fn use_ticket(&self) -> Option<Frame> {
+        self.seat.quietly(|seat| {
+            let ours = seat.generation() == self.generation && !seat.is_closing();
+            ours.then(|| {
+                seat.use_ticket(fresh_ticket(self.peer));
+                resumed(seat)
+            })
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The checks that a request must pass before a transport accepts it: what path and headers show to be wrong is refused by
 //! an HTTP status, the same on every transport.
 
+use http::HeaderMap;
 use http::header::{AUTHORIZATION, ORIGIN};
 use http::request::Parts;
 
@@ -27,14 +28,7 @@ impl Opening {
     pub fn admit(parts: &Parts, transport: Transport, via: Via, context: &Context) -> Result<Self, Refusal> {
         let room = room_of_path(parts.uri.path())
             .ok_or_else(|| Refusal::new(Code::NotFound, "sessions open at /v1/rooms/{room}"))??;
-        let mut origins = parts.headers.get_all(ORIGIN).iter();
-        let origin = origins.next();
-        if origins.next().is_some() || !context.origins.allow(origin.map(|value| value.as_bytes())) {
-            return Err(Refusal::new(
-                Code::Forbidden,
-                "this Origin is not allowed; the server's --origin lists those that are",
-            ));
-        }
+        check_origin(&parts.headers, context)?;
         if parts.headers.get_all(AUTHORIZATION).iter().any(|value| !value.as_bytes().starts_with(b"Bearer ")) {
             return Err(Refusal::new(Code::Unauthorized, "Authorization must be of the scheme Bearer"));
         }
@@ -43,4 +37,17 @@ impl Opening {
         }
         Ok(Opening { room, transport, via })
     }
+}
+
+/// Lets in requests without an `Origin` and with one that is allowed.
+///
+/// # Errors
+/// `forbidden` for any other, and for more than one.
+pub(super) fn check_origin(headers: &HeaderMap, context: &Context) -> Result<(), Refusal> {
+    let mut origins = headers.get_all(ORIGIN).iter();
+    let origin = origins.next();
+    if origins.next().is_none() && context.origins.allow(origin.map(|value| value.as_bytes())) {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::Forbidden, "this Origin is not allowed; the server's --origin lists those that are"))
 }

@@ -24,6 +24,32 @@ pub async fn drive<W: Wire>(wire: W, opening: Opening, context: Arc<Context>) {
     Driver { wire, transport: opening.transport, context }.run(opening).instrument(span).await;
 }
 
+/// The same for a transport whose first message has been dealt with, and the seat taken, before it was a wire.
+pub(super) async fn carry_on<W: Wire>(
+    wire: W,
+    opening: Opening,
+    session: Session,
+    greeting: Frame,
+    context: Arc<Context>,
+) {
+    let transport = opening.transport;
+    let span = info_span!("session", room = %opening.room, transport = transport.name(), peer = %session.peer());
+    let driver = Driver { wire, transport, context };
+    driver.serve(session, greeting, &opening).instrument(span).await;
+}
+
+/// Takes the seat that a first message asks for; returns the answer to begin with.
+///
+/// # Errors
+/// The hub's, or `badRequest` if it is neither `join` nor `resume`.
+pub(super) fn take_seat(opening: &Opening, first: Request<'_>, context: &Context) -> Result<(Session, Frame), Refusal> {
+    match first.command {
+        Command::Join(join) => context.hub.join(&opening.room, &join, opening.transport),
+        Command::Resume(resume) => context.hub.resume(&opening.room, &resume, opening.transport),
+        _ => Err(Refusal::bad_request("the first message must be join or resume")),
+    }
+}
+
 /// How a transport comes to its end, seen from the server.
 enum End {
     /// There is nobody left to tell.
@@ -54,16 +80,22 @@ struct Driver<W> {
 impl<W: Wire> Driver<W> {
     async fn run(mut self, opening: Opening) {
         let begun = Instant::now();
-        let end = match self.first_message(&opening).await {
+        match self.first_message(&opening).await {
             Ok((session, greeting)) => {
                 tracing::Span::current().record("peer", tracing::field::display(session.peer()));
-                info!(remote = %opening.via.remote, "session begins");
-                let _open = self.context.metrics.session(self.transport);
-                // The session is dropped, and others told, before the goodbye, which a dead client could drag out.
-                Pump::new(&mut self, session, greeting).run().await
+                self.serve(session, greeting, &opening).await;
             }
-            Err(end) => end,
-        };
+            Err(end) => self.say_goodbye(end, begun.elapsed()).await,
+        }
+    }
+
+    async fn serve(mut self, session: Session, greeting: Frame, opening: &Opening) {
+        let begun = Instant::now();
+        info!(remote = %opening.via.remote, "session begins");
+        let open = self.context.metrics.session(self.transport);
+        // The session is dropped, and others told, before the goodbye, which a dead client could drag out.
+        let end = Pump::new(&mut self, session, greeting).run().await;
+        drop(open);
         self.say_goodbye(end, begun.elapsed()).await;
     }
 
@@ -90,13 +122,7 @@ impl<W: Wire> Driver<W> {
         };
         let request = Request::parse(&line, limits).map_err(|invalid| End::Closed(invalid.refusal))?;
         self.context.metrics.message(self.transport, request.command.name());
-        let hub = &self.context.hub;
-        match request.command {
-            Command::Join(join) => hub.join(&opening.room, &join, self.transport),
-            Command::Resume(resume) => hub.resume(&opening.room, &resume, self.transport),
-            _ => Err(Refusal::bad_request("the first message must be join or resume")),
-        }
-        .map_err(End::Closed)
+        take_seat(opening, request, &self.context).map_err(End::Closed)
     }
 
     /// The last word, and time for the client to read it.
@@ -292,8 +318,7 @@ impl<'a, W: Wire> Pump<'a, W> {
     fn tell_drain(&mut self) -> Result<(), End> {
         self.drain_told = true;
         // Spread over the first half of the drain time, so that whoever resumes elsewhere has the second half for it.
-        let spread = self.context.config.drain / 2;
-        self.feed(notice::go_away(spread.mul_f64(fraction())))
+        self.feed(notice::go_away(jitter(self.context.config.drain / 2)))
     }
 }
 
@@ -301,8 +326,8 @@ fn going_away() -> Refusal {
     Refusal::new(Code::GoingAway, "the server is shutting down")
 }
 
-/// A random number from 0 to 1, for jitter.
-fn fraction() -> f64 {
+/// A random part of `span`, so that many clients do not come back at once.
+pub(super) fn jitter(span: Duration) -> Duration {
     let random = getrandom::u32().unwrap_or(u32::MAX / 2);
-    f64::from(random) / f64::from(u32::MAX)
+    span.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }

@@ -1,1 +1,351 @@
-//! poll
+//! Event stream and long poll: sessions over plain requests, for networks that let nothing else through.
+//!
+//! `POST` on a room brings lines, the first of which is `join` or `resume`, and is answered by messages: by a stream of
+//! server-sent events that does not end, or by what waits at the moment. A long poll is a `resume` whose answer is short, and
+//! so both are the same request with another `Accept`. What comes later goes by `POST` on `…/messages` with the ticket.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::{Extension, Request, State};
+use axum::response::Response;
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tokio::sync::mpsc;
+use tokio::time::{sleep_until, timeout};
+use tokio_util::sync::{DropGuard, PollSender, WaitForCancellationFutureOwned};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use super::admit::{self, Opening};
+use super::{Close, Received, Transport, Via, Wire, WireError, drive};
+use crate::context::Context;
+use crate::hub::Speaker;
+use crate::outbox::Output;
+use crate::problem::{problem, problem_with_status};
+use crate::protocol::{Code, Command, Frame, ROOMS_PATH, Refusal, Request as Message, RoomName, Ticket, notice};
+use crate::seat::Ending;
+
+const NDJSON: &str = "application/x-ndjson";
+const EVENT_STREAM: &str = "text/event-stream";
+const TICKET: HeaderName = HeaderName::from_static("wigwag-ticket");
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+
+/// How long a poll waits that does not say so, and at the most (RFC 7240, 4.3).
+const WAIT: Duration = Duration::from_secs(25);
+const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// What one poll's answer may have; the rest is the next one's.
+const ANSWER_BYTES: usize = 1024 * 1024;
+
+/// CORS for the origins that may open sessions.
+pub fn cors(context: &Context) -> CorsLayer {
+    let origins = context.origins.clone();
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(move |origin, _| origins.allow(Some(origin.as_bytes()))))
+        .allow_methods([Method::POST])
+        .allow_headers([CONTENT_TYPE, PREFER, AUTHORIZATION, TICKET])
+        .expose_headers([RETRY_AFTER])
+        .max_age(Duration::from_secs(3600))
+}
+
+/// `POST` on a room: opens a session, or takes one up again.
+pub async fn open(State(context): State<Arc<Context>>, Extension(via): Extension<Via>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let transport = match negotiate(&parts.headers) {
+        Ok(transport) => transport,
+        Err((status, refusal)) => return problem_with_status(status, &refusal),
+    };
+    let opened = async {
+        let opening = Opening::admit(&parts, transport, via, &context)?;
+        let lines = read_lines(body, &context).await?;
+        let (first, rest) = lines.split_first().ok_or_else(no_first_message)?;
+        let message = Message::parse(first, &context.config.limits).map_err(|invalid| invalid.refusal)?;
+        context.metrics.message(transport, message.command.name());
+        if transport == Transport::EventStream {
+            event_stream(opening, message, rest, &context)
+        } else {
+            long_poll(&opening, message, rest, wait(&parts), &context).await
+        }
+    };
+    opened.await.unwrap_or_else(|refusal: Refusal| problem(&refusal))
+}
+
+/// `POST` on a room's messages: lines for the session that the ticket proves.
+pub async fn messages(State(context): State<Arc<Context>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    if !is_ndjson(&parts.headers) {
+        let (status, refusal) = unsupported();
+        return problem_with_status(status, &refusal);
+    }
+    let accepted = async {
+        admit::check_origin(&parts.headers, &context)?;
+        let speaker = context.hub.speaker(&room_of(&parts)?, ticket(&parts.headers))?;
+        for line in read_lines(body, &context).await? {
+            if !speak(&speaker, &line, &context) {
+                return Err(Refusal::new(
+                    Code::Replaced,
+                    "a later transport took the seat; send again what has no answer",
+                ));
+            }
+        }
+        Ok(())
+    };
+    match accepted.await {
+        Ok(()) => answer(StatusCode::ACCEPTED, NDJSON, Body::empty()),
+        Err(refusal) => problem(&refusal),
+    }
+}
+
+/// Begins a session whose messages are server-sent events until one side ends it.
+fn event_stream(
+    opening: Opening,
+    message: Message<'_>,
+    rest: &[Bytes],
+    context: &Arc<Context>,
+) -> Result<Response, Refusal> {
+    let (session, greeting) = drive::take_seat(&opening, message, context)?;
+    for line in rest {
+        speak(&session, line, context);
+    }
+    let (wire, body) = EventStream::new();
+    context.tasks.spawn(drive::carry_on(wire, opening, session, greeting, Arc::clone(context)));
+    Ok(answer(StatusCode::OK, EVENT_STREAM, body))
+}
+
+/// Answers with what waits for the seat, as soon as there is something.
+async fn long_poll(
+    opening: &Opening,
+    message: Message<'_>,
+    rest: &[Bytes],
+    wait: Duration,
+    context: &Arc<Context>,
+) -> Result<Response, Refusal> {
+    let (hub, room) = (&context.hub, &opening.room);
+    let (mut session, greeting, moved) = match message.command {
+        Command::Join(join) => {
+            let (session, joined) = hub.join(room, &join, Transport::LongPoll)?;
+            (session, Some(joined), true)
+        }
+        Command::Resume(resume) => hub.poll(room, &resume)?,
+        _ => return Err(no_first_message()),
+    };
+    let _open = moved.then(|| context.metrics.session(Transport::LongPoll));
+    let until = Instant::now() + wait;
+    session.expect_next_poll(until + 2 * context.config.heartbeat);
+    for line in rest {
+        speak(&session, line, context);
+    }
+    let mut body = BytesMut::new();
+    if let Some(joined) = greeting {
+        put_line(&mut body, &joined);
+    } else {
+        let mut due = moved || wait.is_zero();
+        if !due {
+            tokio::select! {
+                () = session.ready() => due = true,
+                () = sleep_until(until.into()) => {}
+                () = context.drain.cancelled() => due = true,
+            }
+        }
+        // An empty answer changes nothing, the ticket included.
+        if !due {
+            return Ok(answer(StatusCode::OK, NDJSON, Body::empty()));
+        }
+        if let Some(resumed) = session.use_ticket() {
+            put_line(&mut body, &resumed);
+        }
+    }
+    if context.drain.is_cancelled() {
+        put_line(&mut body, &notice::go_away(drive::jitter(context.config.drain / 2)));
+    }
+    while body.len() < ANSWER_BYTES {
+        match session.try_next() {
+            Some(Output::Frame(frame)) => put_line(&mut body, &frame),
+            Some(Output::End(Ending::Closed(refusal))) => return Err(refusal),
+            Some(Output::End(Ending::Left)) | None => break,
+        }
+    }
+    Ok(answer(StatusCode::OK, NDJSON, Body::from(body.freeze())))
+}
+
+/// Carries out one line; a bad one costs one `error` in the session. False if the seat is no longer the speaker's.
+fn speak(speaker: &Speaker, line: &Bytes, context: &Context) -> bool {
+    match Message::parse(line, &context.config.limits) {
+        Ok(message) => speaker.handle(message),
+        Err(invalid) => speaker.refuse(invalid.id, &invalid.refusal),
+    }
+}
+
+/// Reads a body to its end: lines, with empty ones left out. It may have the bytes that a seat's queue may have, so that a client
+/// can send again all that was not answered.
+async fn read_lines(body: Body, context: &Context) -> Result<Vec<Bytes>, Refusal> {
+    let limits = &context.config.limits;
+    let most = limits.queue_bytes.max(limits.frame_bytes);
+    let read = timeout(Duration::from_millis(limits.first_message_ms), Limited::new(body, most).collect()).await;
+    let whole = match read {
+        Ok(Ok(whole)) => whole.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            return Err(Refusal::new(Code::TooLarge, format!("a body may have {most} bytes")));
+        }
+        Ok(Err(_)) => return Err(Refusal::bad_request("the body broke off")),
+        Err(_) => return Err(Refusal::new(Code::Timeout, "the body was not there in time")),
+    };
+    let mut lines = Vec::new();
+    for line in whole.split(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.len() > limits.frame_bytes {
+            return Err(Refusal::new(Code::TooLarge, format!("a line may have {} bytes", limits.frame_bytes)));
+        }
+        if !line.is_empty() {
+            lines.push(whole.slice_ref(line));
+        }
+    }
+    Ok(lines)
+}
+
+fn no_first_message() -> Refusal {
+    Refusal::bad_request("the first line must be join or resume")
+}
+
+fn room_of(parts: &Parts) -> Result<RoomName, Refusal> {
+    let name = parts.uri.path().strip_prefix(ROOMS_PATH).and_then(|rest| rest.strip_suffix("/messages"));
+    RoomName::parse(name.unwrap_or_default()).map_err(|invalid| Refusal::bad_request(invalid.to_string()))
+}
+
+fn ticket(headers: &HeaderMap) -> Option<Ticket> {
+    Ticket::parse(headers.get(TICKET)?.to_str().ok()?)
+}
+
+/// Which of the two transports is asked for, or how to refuse what is neither.
+fn negotiate(headers: &HeaderMap) -> Result<Transport, (StatusCode, Refusal)> {
+    if !is_ndjson(headers) {
+        return Err(unsupported());
+    }
+    let accepted =
+        headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|list| list.split(','));
+    for media_type in accepted.map(essence) {
+        match media_type {
+            EVENT_STREAM => return Ok(Transport::EventStream),
+            NDJSON => return Ok(Transport::LongPoll),
+            _ => {}
+        }
+    }
+    let refusal = Refusal::bad_request("Accept must be text/event-stream or application/x-ndjson");
+    Err((StatusCode::NOT_ACCEPTABLE, refusal))
+}
+
+fn is_ndjson(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(essence) == Some(NDJSON)
+}
+
+fn unsupported() -> (StatusCode, Refusal) {
+    (StatusCode::UNSUPPORTED_MEDIA_TYPE, Refusal::bad_request("Content-Type must be application/x-ndjson"))
+}
+
+/// A media type without its parameters.
+fn essence(media_type: &str) -> &str {
+    media_type.split(';').next().unwrap_or_default().trim()
+}
+
+/// `Prefer: wait=N` (RFC 7240, 4.3).
+fn wait(parts: &Parts) -> Duration {
+    let preferences = parts.headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
+    let mut waits =
+        preferences.flat_map(|list| list.split([',', ';'])).filter_map(|one| one.trim().strip_prefix("wait="));
+    let seconds = waits.next().and_then(|seconds| seconds.trim_matches('"').parse().ok());
+    seconds.map_or(WAIT, |seconds| Duration::from_secs(seconds).min(MAX_WAIT))
+}
+
+fn put_line(body: &mut BytesMut, frame: &Frame) {
+    body.reserve(frame.text.len() + 1);
+    body.put_slice(&frame.text);
+    body.put_u8(b'\n');
+}
+
+fn answer(status: StatusCode, content_type: &'static str, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Proxies that honour it (nginx) pass each event on as it comes.
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response
+}
+
+/// One event stream, seen from the server: nothing comes in on it.
+struct EventStream {
+    /// To the response's body, which takes the next part when HTTP's flow control has taken the last.
+    body: PollSender<Bytes>,
+    /// Events on their way to it.
+    pending: BytesMut,
+    /// Completes when the body is dropped: the client, or its connection, is gone.
+    gone: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl EventStream {
+    fn new() -> (Self, Body) {
+        let (sender, mut receiver) = mpsc::channel(1);
+        let gone = tokio_util::sync::CancellationToken::new();
+        let wire = EventStream {
+            body: PollSender::new(sender),
+            pending: BytesMut::new(),
+            gone: Box::pin(gone.clone().cancelled_owned()),
+        };
+        let guard: DropGuard = gone.drop_guard();
+        let parts = futures_util::stream::poll_fn(move |cx| {
+            let _held = &guard;
+            receiver.poll_recv(cx).map(|part: Option<Bytes>| part.map(Ok::<_, std::convert::Infallible>))
+        });
+        (wire, Body::from_stream(parts))
+    }
+}
+
+impl Wire for EventStream {
+    fn poll_recv(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<Option<Received>, WireError>> {
+        ready!(self.gone.as_mut().poll(cx));
+        Poll::Ready(Err(WireError::Lost("the event stream was closed".into())))
+    }
+
+    fn feed(&mut self, frame: Frame) -> Result<(), WireError> {
+        // Nothing in `text` can break a line (HTML, 9.2.6), so one `data:` is enough.
+        if let Some(seq) = frame.seq {
+            self.pending.extend_from_slice(format!("id: {seq}\n").as_bytes());
+        }
+        self.pending.extend_from_slice(b"data: ");
+        self.pending.extend_from_slice(&frame.text);
+        self.pending.extend_from_slice(b"\n\n");
+        Ok(())
+    }
+
+    fn poll_flush(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<(), WireError>> {
+        if self.pending.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let lost = |_| WireError::Lost("the event stream was closed".into());
+        ready!(self.body.poll_reserve(cx)).map_err(lost)?;
+        let part = self.pending.split().freeze();
+        self.body.send_item(part).map_err(lost)?;
+        Poll::Ready(Ok(()))
+    }
+
+    fn probe(&mut self) -> Result<(), WireError> {
+        Ok(())
+    }
+
+    /// The connection below reports its loss: TCP_USER_TIMEOUT, HTTP/2 PING, QUIC.
+    fn last_heard(&self) -> Option<Instant> {
+        None
+    }
+
+    async fn close(mut self, _: Close) {
+        // An event stream has no close code: `closed` was its last event, and the body's end is the end.
+        let _ = std::future::poll_fn(|cx| self.poll_flush(cx)).await;
+    }
+}

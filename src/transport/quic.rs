@@ -1,6 +1,6 @@
 //! QUIC (RFC 9000): one UDP endpoint that carries HTTP/3 (RFC 9114) and WebTransport over it.
 //!
-//! A connection is one task. It owns the tasks of its requests and sessions, and the [`demux`] that tells whose each incoming
+//! A connection is one task. It owns the tasks of its requests and sessions, and the `demux` that tells whose each incoming
 //! stream is; HTTP/3 itself is h3's.
 
 use std::io;
