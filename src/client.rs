@@ -8,6 +8,7 @@ use crate::protocol::{ROOMS_PATH, RoomName};
 use crate::transport::Transport;
 
 pub mod http;
+mod poll;
 pub mod websocket;
 pub mod webtransport;
 
@@ -23,11 +24,15 @@ pub enum Via {
     WebSocketH2,
     /// WebSocket over HTTP/1.1.
     WebSocketH1,
+    /// Event stream over HTTP/1.1.
+    EventStream,
+    /// Long poll over HTTP/1.1.
+    LongPoll,
 }
 
 impl Via {
     /// All of them, best first.
-    pub const ALL: [Via; 3] = [Via::WebTransport, Via::WebSocketH2, Via::WebSocketH1];
+    pub const ALL: [Via; 5] = [Via::WebTransport, Via::WebSocketH2, Via::WebSocketH1, Via::EventStream, Via::LongPoll];
 
     /// The transport as the server names it.
     pub fn transport(self) -> Transport {
@@ -35,6 +40,8 @@ impl Via {
             Via::WebTransport => Transport::WebTransport,
             Via::WebSocketH2 => Transport::WebSocketH2,
             Via::WebSocketH1 => Transport::WebSocketH1,
+            Via::EventStream => Transport::EventStream,
+            Via::LongPoll => Transport::LongPoll,
         }
     }
 }
@@ -87,6 +94,7 @@ pub struct Connection {
 enum ClientWire {
     WebTransport(Box<webtransport::WebTransport>),
     WebSocket(Box<websocket::WebSocket>),
+    Polling(Box<poll::Polling>),
 }
 
 impl Connection {
@@ -115,6 +123,10 @@ impl Connection {
                 let connection = Http1::connect(endpoint, &trust.tls).await?;
                 ClientWire::WebSocket(Box::new(connection.websocket(&path, headers).await?))
             }
+            Via::EventStream | Via::LongPoll => {
+                let is_stream = via == Via::EventStream;
+                ClientWire::Polling(Box::new(poll::Polling::new(endpoint, path, is_stream, trust, headers)))
+            }
         };
         Ok(Connection { wire })
     }
@@ -127,6 +139,7 @@ impl Connection {
         match &mut self.wire {
             ClientWire::WebTransport(session) => Ok(session.send(message).await?),
             ClientWire::WebSocket(socket) => Ok(socket.send(message).await?),
+            ClientWire::Polling(polling) => polling.send(message).await,
         }
     }
 
@@ -141,6 +154,7 @@ impl Connection {
                 webtransport::Incoming::Datagram(text) => Event::Datagram(String::from_utf8_lossy(&text).into_owned()),
                 webtransport::Incoming::Closed { code, reason } => Event::Closed { code: Some(code), reason },
             }),
+            ClientWire::Polling(polling) => polling.recv().await,
             ClientWire::WebSocket(socket) => Ok(match socket.recv().await? {
                 websocket::Incoming::Message(text) => Event::Message(String::from_utf8_lossy(&text).into_owned()),
                 websocket::Incoming::Closed { code, reason } => Event::Closed { code: Some(code.into()), reason },

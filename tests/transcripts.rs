@@ -171,6 +171,8 @@ async fn conversations_are_the_same_over_every_transport() {
     ];
     let server = TestServer::start().await;
     let mut casts: Vec<Vec<Via>> = Via::ALL.iter().map(|&via| vec![via]).collect();
+    let lasting: Vec<Via> = Via::ALL.into_iter().filter(|&via| via != Via::LongPoll).collect();
+    casts.push(lasting);
     for first in 0..Via::ALL.len() {
         let mut mixed = Via::ALL.to_vec();
         mixed.rotate_left(first);
@@ -178,6 +180,10 @@ async fn conversations_are_the_same_over_every_transport() {
     }
     for (title, text) in transcripts {
         for cast in &casts {
+            // Between two polls there is no transport to lose or to be replaced.
+            if matches!(title, "resume" | "join-key") && cast.contains(&Via::LongPoll) {
+                continue;
+            }
             hold(&server, title, text, cast).await;
         }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, HOST, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -199,7 +199,7 @@ async fn read(response: Response<h2::RecvStream>) -> Result<Response<Bytes>, Err
 
 /// An HTTP/1.1 connection (RFC 9112), with or without TLS.
 pub struct Http1 {
-    requests: hyper::client::conn::http1::SendRequest<Empty<Bytes>>,
+    requests: hyper::client::conn::http1::SendRequest<Full<Bytes>>,
     authority: HeaderValue,
     _connection: JoinHandle<()>,
 }
@@ -236,7 +236,7 @@ impl Http1 {
     /// # Errors
     /// [`Error::Http1`], or [`Error::Body`] for a body of more than 1 MiB.
     pub async fn request(&mut self, method: Method, path: &str, headers: &HeaderMap) -> Result<Response<Bytes>, Error> {
-        let response = self.send(method, path, headers.clone()).await?;
+        let response = self.send(method, path, headers.clone(), Bytes::new()).await?;
         collect(response).await
     }
 
@@ -249,20 +249,21 @@ impl Http1 {
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(SEC_WEBSOCKET_KEY, key()?);
-        let response = self.send(Method::GET, path, headers).await?;
+        let response = self.send(Method::GET, path, headers, Bytes::new()).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(Error::Refused(Box::new(collect(response).await?)));
         }
         Ok(WebSocket::new(TokioIo::new(hyper::upgrade::on(response).await?)))
     }
 
-    async fn send(
+    pub(super) async fn send(
         &mut self,
         method: Method,
         path: &str,
         headers: HeaderMap,
+        body: Bytes,
     ) -> Result<Response<hyper::body::Incoming>, Error> {
-        let mut request = Request::new(Empty::new());
+        let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = path.parse().map_err(|error| Error::Url(format!("{path}: {error}")))?;
         *request.headers_mut() = headers;
@@ -272,7 +273,7 @@ impl Http1 {
     }
 }
 
-async fn collect(response: Response<hyper::body::Incoming>) -> Result<Response<Bytes>, Error> {
+pub(super) async fn collect(response: Response<hyper::body::Incoming>) -> Result<Response<Bytes>, Error> {
     let (head, body) = response.into_parts();
     let body = Limited::new(body, BODY_BYTES).collect().await.map_err(Error::Body)?.to_bytes();
     Ok(Response::from_parts(head, body))
