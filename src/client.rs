@@ -86,7 +86,27 @@ pub struct Connection {
 
 enum ClientWire {
     WebTransport(Box<webtransport::WebTransport>),
-    WebSocket(websocket::WebSocket),
+    WebSocket(Box<websocket::WebSocket>),
+}
+
+impl ClientWire {
+    async fn open(
+        endpoint: &Endpoint,
+        path: &str,
+        via: Via,
+        trust: &Trust,
+        headers: &HeaderMap,
+    ) -> Result<Self, Error> {
+        let socket = match via {
+            Via::WebTransport => {
+                let session = Http3::connect(endpoint, trust).await?.webtransport(path, headers).await?;
+                return Ok(ClientWire::WebTransport(Box::new(session)));
+            }
+            Via::WebSocketH2 => Http2::connect(endpoint, &trust.tls).await?.websocket(path, headers).await?,
+            Via::WebSocketH1 => Http1::connect(endpoint, &trust.tls).await?.websocket(path, headers).await?,
+        };
+        Ok(ClientWire::WebSocket(Box::new(socket)))
+    }
 }
 
 impl Connection {
@@ -102,18 +122,8 @@ impl Connection {
         headers: &HeaderMap,
     ) -> Result<Self, Error> {
         let path = format!("{ROOMS_PATH}{room}");
-        let wire = match via {
-            Via::WebTransport => {
-                let session = Http3::connect(endpoint, trust).await?.webtransport(&path, headers).await?;
-                ClientWire::WebTransport(Box::new(session))
-            }
-            Via::WebSocketH2 => {
-                ClientWire::WebSocket(Http2::connect(endpoint, &trust.tls).await?.websocket(&path, headers).await?)
-            }
-            Via::WebSocketH1 => {
-                ClientWire::WebSocket(Http1::connect(endpoint, &trust.tls).await?.websocket(&path, headers).await?)
-            }
-        };
+        // Handshakes are large, and what waits for them should not be.
+        let wire = Box::pin(ClientWire::open(endpoint, &path, via, trust, headers)).await?;
         Ok(Connection { wire })
     }
 
