@@ -97,6 +97,31 @@ enum ClientWire {
     Polling(Box<poll::Polling>),
 }
 
+impl ClientWire {
+    async fn open(
+        endpoint: &Endpoint,
+        path: &str,
+        via: Via,
+        trust: &Trust,
+        headers: &HeaderMap,
+    ) -> Result<Self, Error> {
+        let socket = match via {
+            Via::WebTransport => {
+                let session = Http3::connect(endpoint, trust).await?.webtransport(path, headers).await?;
+                return Ok(ClientWire::WebTransport(Box::new(session)));
+            }
+            Via::WebSocketH2 => Http2::connect(endpoint, &trust.tls).await?.websocket(path, headers).await?,
+            Via::WebSocketH1 => Http1::connect(endpoint, &trust.tls).await?.websocket(path, headers).await?,
+            Via::EventStream | Via::LongPoll => {
+                let is_stream = via == Via::EventStream;
+                let polling = poll::Polling::new(endpoint, path.to_owned(), is_stream, trust, headers);
+                return Ok(ClientWire::Polling(Box::new(polling)));
+            }
+        };
+        Ok(ClientWire::WebSocket(Box::new(socket)))
+    }
+}
+
 impl Connection {
     /// Opens a transport to `room`. `endpoint` is where `via` is served; `headers` go along (`Origin`, `Authorization`).
     ///
@@ -110,24 +135,8 @@ impl Connection {
         headers: &HeaderMap,
     ) -> Result<Self, Error> {
         let path = format!("{ROOMS_PATH}{room}");
-        let wire = match via {
-            Via::WebTransport => {
-                let session = Http3::connect(endpoint, trust).await?.webtransport(&path, headers).await?;
-                ClientWire::WebTransport(Box::new(session))
-            }
-            Via::WebSocketH2 => {
-                let connection = Http2::connect(endpoint, &trust.tls).await?;
-                ClientWire::WebSocket(Box::new(connection.websocket(&path, headers).await?))
-            }
-            Via::WebSocketH1 => {
-                let connection = Http1::connect(endpoint, &trust.tls).await?;
-                ClientWire::WebSocket(Box::new(connection.websocket(&path, headers).await?))
-            }
-            Via::EventStream | Via::LongPoll => {
-                let is_stream = via == Via::EventStream;
-                ClientWire::Polling(Box::new(poll::Polling::new(endpoint, path, is_stream, trust, headers)))
-            }
-        };
+        // Handshakes are large, and what waits for them should not be.
+        let wire = Box::pin(ClientWire::open(endpoint, &path, via, trust, headers)).await?;
         Ok(Connection { wire })
     }
 

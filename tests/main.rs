@@ -3,6 +3,7 @@
 mod architecture;
 mod cli;
 mod limits;
+mod quic;
 mod simulation;
 mod support;
 mod tcp;

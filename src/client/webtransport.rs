@@ -71,7 +71,11 @@ impl Http3 {
         Err(last)
     }
 
-    async fn over(quic: quinn::Connection, authority: String) -> Result<Self, Error> {
+    /// Speaks HTTP/3 on a connection that was opened with a [`client_config`]; `authority` is the server's name and port.
+    ///
+    /// # Errors
+    /// If the connection is lost meanwhile.
+    pub async fn over(quic: quinn::Connection, authority: String) -> Result<Self, Error> {
         let options = Options {
             control_head: settings::of_client(HEADER_BYTES),
             frame_limit: HEADER_BYTES.into(),
@@ -181,7 +185,11 @@ async fn connect(address: SocketAddr, name: &str, config: quinn::ClientConfig) -
     timeout(PATIENCE, connecting).await.map_err(|_| Error::Http3("no answer in time".into()))?.map_err(http3)
 }
 
-fn client_config(trust: &Trust) -> Result<quinn::ClientConfig, Error> {
+/// How to connect by QUIC, trusting the certificates whose hashes are in `trust`, or without hashes its authorities.
+///
+/// # Errors
+/// If the cipher suites of `trust` are not enough for QUIC.
+pub fn client_config(trust: &Trust) -> Result<quinn::ClientConfig, Error> {
     let mut tls = trust.tls.clone();
     tls.alpn_protocols = vec![b"h3".to_vec()];
     if !trust.hashes.is_empty() {

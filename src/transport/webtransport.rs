@@ -222,10 +222,15 @@ impl WebTransport {
             let code = close.code.map_or(0, |code| code.close_code().into());
             self.connect.send_data(capsule::close(code, &close.reason)).await?;
         }
-        self.connect.finish().await?;
-        // A client that is told to stop sending may take that for the end, and lose the code.
-        while !self.closed_by_client && self.connect.recv_data().await?.is_some() {}
-        Ok(())
+        self.connect.finish().await
+    }
+
+    /// Waits until the client has ended its side, or is gone, as browsers are once they know. One that is told to stop
+    /// sending may take that for the end, and lose the code.
+    async fn until_client_ends(&mut self) {
+        while !self.closed_by_client {
+            self.closed_by_client = !matches!(self.connect.recv_data().await, Ok(Some(_)));
+        }
     }
 }
 
@@ -290,8 +295,9 @@ impl Wire for WebTransport {
         if self.closed_by_client || timeout(self.patience / 2, self.deliver()).await.is_err() {
             self.abandon_stream();
         }
-        if let Err(error) = self.say_closed(&close).await {
-            debug!(%error, "the client could not be told why its session ended");
+        match self.say_closed(&close).await {
+            Ok(()) => self.until_client_ends().await,
+            Err(error) => debug!(%error, "the client could not be told why its session ended"),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! One QUIC connection from its handshake to its end.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,7 +68,7 @@ pub(super) async fn serve(
     let (sessions, settings) = (Arc::clone(demux.sessions()), demux.settings());
     let shared = Arc::new(Shared { quic, sessions, settings, via, router, context });
     let reason = Connection::new(h3, shared).run().await;
-    debug!(%remote, reason, "QUIC connection ended");
+    debug!(%remote, %reason, "QUIC connection ended");
 }
 
 /// Both handshakes, TLS's and HTTP/3's, side by side: our SETTINGS go out in the server's first flight, so that a client may
@@ -129,7 +130,7 @@ impl Connection {
     }
 
     /// Returns why it ended, for the log.
-    async fn run(mut self) -> &'static str {
+    async fn run(mut self) -> Cow<'static, str> {
         let reason = self.serve().await;
         // Closes the connection, if it is not, with H3_NO_ERROR; whatever still runs sees it.
         drop(self.h3);
@@ -140,26 +141,24 @@ impl Connection {
         reason
     }
 
-    async fn serve(&mut self) -> &'static str {
+    async fn serve(&mut self) -> Cow<'static, str> {
         let context = Arc::clone(&self.shared.context);
         let limits = &context.config.connections;
         loop {
             if self.draining && self.tasks.is_empty() {
-                return "drained";
+                return "drained".into();
             }
             tokio::select! {
                 accepted = self.h3.accept() => match accepted {
                     Ok(Some(resolver)) => self.dispatch(resolver),
-                    Ok(None) => return "client went away",
-                    Err(error) => {
-                        debug!(remote = %self.shared.via.remote, %error, "HTTP/3 connection ended");
-                        return if error.is_h3_no_error() { "closed" } else { "error" };
-                    }
+                    Ok(None) => return "client went away".into(),
+                    Err(error) if error.is_h3_no_error() => return "closed".into(),
+                    Err(error) => return error.to_string().into(),
                 },
                 Some(_) = self.tasks.join_next() => self.idle_until = Instant::now() + limits.idle,
-                () = sleep_until(self.idle_until), if self.tasks.is_empty() => return "idle",
+                () = sleep_until(self.idle_until), if self.tasks.is_empty() => return "idle".into(),
                 () = sleep_until(self.cut_off_at.unwrap_or(self.idle_until)), if self.cut_off_at.is_some() => {
-                    return "cut off";
+                    return "cut off".into();
                 }
                 () = context.drain.cancelled(), if !self.draining => self.drain(limits.close).await,
                 () = context.stop.cancelled(), if self.cut_off_at.is_none() => {

@@ -220,10 +220,6 @@ impl Drop for Session {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Context;
-
-    use futures_util::task::noop_waker;
-
     use super::*;
 
     #[test]
@@ -241,8 +237,7 @@ mod tests {
         let sessions = Sessions::new(2);
         let (first, second) = (sessions.open(0).expect("a place"), sessions.open(400).expect("a place"));
         assert!(sessions.open(8).is_none(), "a third is one too many");
-        let waker = noop_waker();
-        let mut cx = Context::from_waker(&waker);
+        let mut cx = Context::from_waker(Waker::noop());
         sessions.datagram(second.datagram(b"two"));
         sessions.datagram(Bytes::from_static(&[77]));
         sessions.datagram(Bytes::new());

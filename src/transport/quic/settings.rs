@@ -109,18 +109,23 @@ fn control_stream(pairs: &[(u64, u64)]) -> Bytes {
 mod tests {
     use super::*;
 
-    /// What stands behind the stream's type, the frame's type and its length.
-    fn payload(head: &[u8]) -> &[u8] {
-        (0..3).fold(head, |rest, _| &rest[varint::get(rest).expect("a varint").1..])
+    /// What the SETTINGS at the head of a control stream say.
+    fn read_stream(mut head: &[u8]) -> Settings {
+        let mut next = || {
+            let (value, taken) = varint::get(head).expect("an integer");
+            head = &head[taken..];
+            value
+        };
+        assert_eq!([next(), next()], [CONTROL_STREAM, SETTINGS_FRAME]);
+        assert_eq!(next(), head.len() as u64);
+        Settings::read(head)
     }
 
     #[test]
     fn both_ends_understand_each_other() {
-        let server = of_server(16 * 1024, 16);
-        let told = Settings::read(payload(&server));
-        assert_eq!(told, Settings { extended_connect: true, datagrams: true, webtransport: true });
-        let told = Settings::read(payload(&of_client(16 * 1024)));
-        assert_eq!(told, Settings { extended_connect: false, datagrams: true, webtransport: true });
+        let expected = Settings { extended_connect: true, datagrams: true, webtransport: true };
+        assert_eq!(read_stream(&of_server(16 * 1024, 16)), expected);
+        assert_eq!(read_stream(&of_client(16 * 1024)), Settings { extended_connect: false, ..expected });
     }
 
     #[test]

@@ -10,6 +10,7 @@ use bytes::{Buf as _, Bytes};
 use h3::error::Code;
 use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, WriteBuf};
 use quinn::VarInt;
+use tokio::task::coop;
 
 use super::demux::Stopped;
 use super::frames::{Frames, TooLong};
@@ -83,7 +84,11 @@ impl RecvStream {
         if !self.head.is_empty() {
             return Poll::Ready(Ok(Some(std::mem::take(&mut self.head))));
         }
-        poll_chunk(&mut self.stream, usize::MAX, cx)
+        // A client that sends what is only dropped shall not keep the others waiting.
+        let turn = ready!(coop::poll_proceed(cx));
+        let chunk = ready!(poll_chunk(&mut self.stream, usize::MAX, cx));
+        turn.made_progress();
+        Poll::Ready(chunk)
     }
 }
 
