@@ -130,3 +130,12 @@ impl Connection {
         }
     }
 }
+
+/// The hashes of the WebTransport certificates in a discovery document.
+pub fn certificate_hashes(discovery: &serde_json::Value) -> Vec<[u8; 32]> {
+    use base64::Engine as _;
+    let transports = discovery["transports"].as_array().into_iter().flatten();
+    let hashes = transports.filter_map(|transport| transport["certificateHashes"].as_array()).flatten();
+    let values = hashes.filter(|hash| hash["algorithm"] == "sha-256").filter_map(|hash| hash["value"].as_str());
+    values.filter_map(|value| base64::engine::general_purpose::STANDARD.decode(value).ok()?.try_into().ok()).collect()
+}

@@ -32,6 +32,7 @@ pub fn router(advertised: Advertised) -> Router {
     Router::new()
         .route("/v1/discovery", discovery)
         .with_state(Arc::clone(&advertised))
+        .route("/v1/rooms/", any(room))
         .route("/v1/rooms/{*room}", any(room))
         .fallback(files::answer)
         .layer(axum::middleware::from_fn_with_state(headers::Headers::new(advertised), headers::add))

@@ -140,6 +140,7 @@ impl Hub {
                     last_id: seat.last_id(),
                     ticket: seat.ticket().to_text(),
                     replay_from: seat.replay_from(),
+                    transport,
                 })
             }),
         };

@@ -48,6 +48,11 @@ impl Transport {
             Transport::WebSocketH1 => "websocket-h1",
         }
     }
+
+    /// Whether a message is a line there, rather than a frame.
+    pub fn is_line_delimited(self) -> bool {
+        matches!(self, Transport::WebTransport)
+    }
 }
 
 /// The connection that a request came on. Every transport puts one into the extensions of each ordinary request, so that

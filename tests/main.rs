@@ -1,5 +1,8 @@
 //! All integration tests in one binary: linking the server once is what takes the time.
 
+mod architecture;
+mod limits;
 mod simulation;
 mod support;
+mod tcp;
 mod transcripts;

@@ -136,7 +136,7 @@ impl World {
         }
         client.next_number += 1;
         let number = client.next_number;
-        let ephemeral = to.is_none() && number % 3 == 0;
+        let ephemeral = to.is_none() && number.is_multiple_of(3);
         let data = json!({"from": client.peer, "number": number, "ephemeral": ephemeral});
         let mut message = json!({"type": "message", "data": data, "ephemeral": ephemeral});
         if let Some(to) = &to {

@@ -335,6 +335,8 @@ pub struct Resumed {
     pub ticket: String,
     /// The `seq` that comes next.
     pub replay_from: u64,
+    /// What it runs over now.
+    pub transport: &'static str,
 }
 
 #[derive(Serialize)]

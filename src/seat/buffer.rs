@@ -253,7 +253,7 @@ mod tests {
     fn written(buffer: &mut Buffer) -> Vec<u64> {
         std::iter::from_fn(|| buffer.next())
             .filter_map(|frame| {
-                let value: serde_json::Value = serde_json::from_slice(&frame.text.to_vec()).ok()?;
+                let value: serde_json::Value = serde_json::from_slice(&frame.text).ok()?;
                 value["seq"].as_u64()
             })
             .collect()

@@ -143,8 +143,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<S> {
                 }
                 () = stop.cancelled(), if !stopping => {
                     stopping = true;
-                    // Sessions take their leave within `close`; the connection has as long again for itself.
-                    self.cut_off_in(2 * self.context.config.connections.close);
+                    // Sessions take their leave within this time, and ordinary answers had theirs while draining.
+                    self.cut_off_in(self.context.config.connections.close);
                 }
             }
         }

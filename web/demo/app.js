@@ -15,7 +15,7 @@ import { loadSettings, saveSettings } from './settings.js';
 import { Invitation, copyLink } from './share.js';
 import { Stage } from './stage.js';
 import { keepAwake } from './wakelock.js';
-import { explainDevice, explainEnding, explainScreen, explainWaiting } from './words.js';
+import { explainDevices, explainEnding, explainScreen, explainWaiting } from './words.js';
 
 /**
  * @import { DeviceCalls, DeviceKind } from './devices.js'
@@ -106,6 +106,7 @@ class App {
   /** @param {{name: string, room: string, token: string}} choice */
   #join(choice) {
     this.#choice = choice;
+    this.#media.acceptProblems();
     this.#chat.clear();
     history.replaceState(null, '', addressOf(location.href, choice.room));
     this.#invitation.setRoom(choice.room);
@@ -281,7 +282,8 @@ class App {
     const isInCall = sections[state] === 'call';
     byId('where', HTMLElement).hidden = !isInCall;
     // A stray click on the logo is not to end the call.
-    document.querySelector('.brand')?.[isInCall ? 'removeAttribute' : 'setAttribute']('href', '?');
+    if (isInCall) byId('brand', HTMLElement).removeAttribute('href');
+    else byId('brand', HTMLElement).setAttribute('href', '?');
     keepAwake(isInCall);
     this.#showTitle();
     this.#details.show(this.#meeting);
@@ -320,14 +322,12 @@ class App {
     }
     if (this.#state === 'reconnecting') {
       return {
-        text: 'The connection to the server was lost. You still see and hear those you are connected to; reconnecting…', action: 'Try now',
+        text: 'The server is out of reach; your call goes on without it. Reconnecting…', action: 'Try now',
         run: () => this.#meeting?.reconnect(),
       };
     }
-    const { wants, problems } = this.#media;
-    const device = /** @type {const} */ (['microphone', 'camera']).find((one) => wants[one] && problems[one] !== null);
-    if (device === undefined) return null;
-    return { text: explainDevice(device, problems[device]), action: 'Try again', run: () => this.#media.start() };
+    const complaint = explainDevices(this.#media.complaints);
+    return complaint === '' ? null : { text: complaint, action: 'Try again', run: () => this.#media.start() };
   }
 
   /** @param {Meeting} meeting */

@@ -9,7 +9,7 @@ import { transportName } from './words.js';
 /** How often the media connections are asked while somebody looks, in milliseconds. */
 const refreshMs = 2_000;
 
-const timeFormat = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit' });
+const timeFormat = new Intl.DateTimeFormat(undefined, { timeStyle: 'medium', hourCycle: 'h23' });
 
 /** @type {Readonly<Record<string, string>>} */
 const candidateWords = Object.freeze({ host: 'direct', srflx: 'direct, through NAT', prflx: 'direct, through NAT', relay: 'relayed by TURN' });

@@ -44,7 +44,8 @@ export async function copy(text, button) {
   try {
     await navigator.clipboard.writeText(text);
     flash(button);
-    toast('Copied');
+    // Above a dialog nothing else is read out or seen: there the button alone says it.
+    if (!document.querySelector('dialog[open]')) toast('Copied');
   } catch {
     prompt('Copy this:', text);
   }
@@ -52,6 +53,13 @@ export async function copy(text, button) {
 
 /** @param {HTMLElement} button */
 function flash(button) {
+  if ('done' in button.dataset) return;
+  const label = button.textContent;
+  const hasWords = button.childElementCount === 0;
   button.dataset.done = '';
-  setTimeout(() => delete button.dataset.done, 1_500);
+  if (hasWords) button.textContent = 'Copied';
+  setTimeout(() => {
+    delete button.dataset.done;
+    if (hasWords) button.textContent = label;
+  }, 1_500);
 }

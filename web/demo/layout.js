@@ -9,9 +9,10 @@
  */
 
 const gap = 10;
-/** A tile is at most this wide for its height, and at most this tall for its width. */
+/** The shapes of tiles, width by height: as cameras see, but for upright screens, on which faces fill upright tiles. */
 const widest = 16 / 9;
-const tallest = 3 / 4;
+const tallest = 1;
+const tallestUpright = 0.6;
 /** Below this the stage scrolls instead of shrinking its tiles further. */
 const leastWidth = 112;
 
@@ -48,8 +49,8 @@ export function spotlight(count, { width, height }) {
  */
 export function duet({ width, height }) {
   const isTall = height > width;
-  const side = clamp((isTall ? width * 0.28 : width * 0.2), 96, 232);
-  const own = isTall ? { width: side, height: side / tallest } : { width: side, height: side / (4 / 3) };
+  const side = clamp(width * (isTall ? 0.28 : 0.2), 96, 232);
+  const own = { width: side, height: side * (isTall ? 4 / 3 : 3 / 4) };
   return [
     { x: 0, y: 0, width, height },
     { ...own, x: width - own.width - 1.4 * gap, y: height - own.height - 1.4 * gap },
@@ -82,7 +83,7 @@ function aboveStrip(others, { width, height }) {
 function candidate(count, columns, { width, height }) {
   const rows = Math.ceil(count / columns);
   const cell = { width: (width - gap * (columns - 1)) / columns, height: (height - gap * (rows - 1)) / rows };
-  return { columns, tile: fit(cell) };
+  return { columns, tile: fit(cell, height > width ? tallestUpright : tallest) };
 }
 
 /** @param {number} count @param {number} width */
@@ -92,9 +93,9 @@ function scrolling(count, width) {
   return { columns, tile: { width: side, height: side } };
 }
 
-/** The largest tile of a good shape in a cell. @param {Space} cell @returns {Space} */
-function fit({ width, height }) {
-  const shape = clamp(width / height, tallest, widest);
+/** The largest tile of a good shape in a cell. @param {Space} cell @param {number} tallestShape @returns {Space} */
+function fit({ width, height }, tallestShape) {
+  const shape = clamp(width / height, tallestShape, widest);
   return { width: Math.max(0, Math.min(width, height * shape)), height: Math.max(0, Math.min(height, width / shape)) };
 }
 

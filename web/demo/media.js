@@ -66,6 +66,19 @@ export class LocalMedia {
     return this.screen ?? this.camera;
   }
 
+  /** Why what is wanted is not there; null for what is, or is not wanted. */
+  get complaints() {
+    return {
+      microphone: this.wants.microphone ? this.problems.microphone : null,
+      camera: this.wants.camera ? this.problems.camera : null,
+    };
+  }
+
+  /** Goes on without what could not be had: it is complained of no more until it is asked for again. */
+  acceptProblems() {
+    this.problems = { microphone: null, camera: null };
+  }
+
   /** Asks for what is wanted: both in one question, and one by one where that fails. */
   async start() {
     const turn = this.#turn += 1;

@@ -56,7 +56,7 @@ export class Meeting {
   attempts = [];
   /** @type {Map<string, Knock>} */
   knocks = new Map();
-  /** Why the server said no, while the library goes on trying. @type {string|undefined} */
+  /** How the server said no, while the library goes on trying. @type {{code?: string, message: string}|undefined} */
   refusal;
   #name;
   #media;
@@ -237,7 +237,7 @@ export class Meeting {
   #record({ transport, outcome, ms, error }) {
     this.attempts.push({ transport, outcome, ms: Math.round(ms), error: error?.message ?? '', at: new Date() });
     if (this.attempts.length > maxAttempts) this.attempts.shift();
-    if (outcome === 'refused') this.refusal = error?.code;
+    if (outcome === 'refused' && error) this.refusal = error;
     this.#change();
   }
 
@@ -281,9 +281,7 @@ export class Meeting {
 
   /** @param {{peer: string, user?: string, metadata?: Record<string, any>}} knock */
   #hearKnock({ peer, user, metadata }) {
-    const name = nameOf(metadata, user);
-    if (!this.knocks.has(peer)) this.#calls.notice(`${name} asks to come in`);
-    this.knocks.set(peer, { id: peer, name });
+    this.knocks.set(peer, { id: peer, name: nameOf(metadata, user) });
     this.#change();
   }
 

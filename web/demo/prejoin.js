@@ -5,7 +5,7 @@ import { LevelMeter } from './level.js';
 import { selfPicture } from './meeting.js';
 import { randomRoomName, toRoomName } from './room.js';
 import { signal, signaller } from './semaphore.js';
-import { explainDevice } from './words.js';
+import { explainDevices } from './words.js';
 
 /**
  * @import { LocalMedia } from './media.js'
@@ -42,8 +42,9 @@ export class Prejoin {
   constructor(media, { name, room, token }, calls) {
     this.#media = media;
     this.#calls = calls;
-    this.#name.value = name;
-    this.#room.value = room || randomRoomName();
+    // Who is quick, or filled in by the browser, has typed before this script ran.
+    this.#name.value ||= name;
+    this.#room.value = room || this.#room.value || randomRoomName();
     this.#token.value = token ?? '';
     this.#tokenField.hidden = token === undefined;
     this.#empty.append(this.#signaller);
@@ -57,8 +58,9 @@ export class Prejoin {
     return this.#name.value.trim().slice(0, 40) || 'Guest';
   }
 
-  /** Puts the cursor where something is to be filled in. */
+  /** Puts the cursor where something is to be filled in; not on a phone, whose keyboard would cover half the page. */
   focus() {
+    if (!matchMedia('(hover: hover)').matches) return;
     if (!this.#tokenField.hidden && this.#token.value === '') this.#token.focus();
     else if (this.#name.value === '') this.#name.focus();
     else byId('join', HTMLButtonElement).focus();
@@ -137,12 +139,9 @@ export class Prejoin {
   }
 
   #showProblems() {
-    const { problems, wants } = this.#media;
-    const texts = /** @type {const} */ (['camera', 'microphone'])
-      .filter((device) => wants[device] && problems[device] !== null)
-      .map((device) => explainDevice(device, problems[device]));
-    this.#problem.hidden = this.#retry.hidden = texts.length === 0;
-    setText(this.#problem, texts.join(' '));
+    const text = explainDevices(this.#media.complaints);
+    this.#problem.hidden = this.#retry.hidden = text === '';
+    setText(this.#problem, text);
   }
 }
 

@@ -59,8 +59,12 @@ export function signaller(text) {
  * @param {string} text
  */
 export function signal(picture, text) {
-  const eighths = armsFor(text);
-  picture.querySelectorAll('.arm').forEach((element, index) => turn(element, eighths[index], index));
+  const [one, other] = armsFor(text);
+  // An arm that hangs down keeps to the side that the other leaves free.
+  const free = other === 0 || other > 4 ? 'left' : 'right';
+  const elements = picture.querySelectorAll('.arm');
+  turn(elements[0], one, one === 0 ? free : sideOf(one));
+  turn(elements[1], other, other === 0 ? 'right' : sideOf(other));
 }
 
 /**
@@ -92,13 +96,19 @@ function arm() {
 /**
  * @param {Element} element
  * @param {number} eighths
- * @param {number} index  which arm: at rest one leans to each side
+ * @param {'left'|'right'} side
  */
-function turn(element, eighths, index) {
-  const lean = eighths === 0 ? (index === 0 ? 9 : -9) : 0;
-  // The flag trails outward: seen from the reader, at the lower side of either arm.
-  const isRight = eighths > 4 || (eighths === 0 && index === 1) || (eighths === 4 && index === 1);
+function turn(element, eighths, side) {
+  const lean = eighths === 0 ? { left: 14, right: -14 }[side] : 0;
+  const isLow = eighths < 2 || eighths > 6;
+  // A low flag points away from the body, any other hangs below its arm.
+  const isMirrored = (side === 'right') !== isLow;
   if (element instanceof SVGElement) {
-    element.style.transform = `rotate(${180 + 45 * eighths + lean}deg) scaleX(${isRight ? -1 : 1})`;
+    element.style.transform = `rotate(${180 + 45 * eighths + lean}deg) scaleX(${isMirrored ? -1 : 1})`;
   }
+}
+
+/** @param {number} eighths @returns {'left'|'right'} as the reader sees it */
+function sideOf(eighths) {
+  return eighths < 4 ? 'left' : 'right';
 }

@@ -18,6 +18,7 @@ export class Tile {
   #avatar;
   #signaller = signaller('');
   #name = make('span', { class: 'tile-name' });
+  #sound = make('span', { class: 'visually-hidden' });
   #muted = icon('microphone-off');
   #note = make('p', { class: 'tile-note' });
   #pin;
@@ -37,7 +38,7 @@ export class Tile {
     this.#pin.addEventListener('click', pin);
     this.#muted.classList.add('tile-muted');
     this.element = make('li', { class: 'tile' },
-      this.#video, this.#avatar, this.#note, make('p', { class: 'tile-plate' }, this.#muted, this.#name), this.#pin);
+      this.#video, this.#avatar, this.#note, make('p', { class: 'tile-plate' }, this.#muted, this.#name, this.#sound), this.#pin);
     this.element.dataset.testid = participant.self ? 'self-tile' : 'tile';
   }
 
@@ -64,8 +65,11 @@ export class Tile {
     if (this.#video.srcObject !== stream) this.#video.srcObject = stream;
     this.#video.setAttribute('aria-label', screen ? `Screen of ${shown}` : `Video of ${shown}`);
     signal(this.#signaller, name);
-    setText(this.#name, [shown, screen ? ' · screen' : '', audio ? '' : ' · muted'].join(''));
-    this.#showNote(self ? '' : explainPeer(presence, connection));
+    setText(this.#name, screen ? `${shown} · screen` : shown);
+    setText(this.#sound, audio ? '' : ', microphone off');
+    setText(this.#note, self ? '' : explainPeer(presence, connection));
+    // A picture that still comes is not to be covered.
+    this.element.classList.toggle('is-interrupted', !self && connection !== 'connected');
     this.#pin.setAttribute('aria-pressed', String(isPinned));
     this.#pin.setAttribute('aria-label', `Show ${shown} large`);
     this.#pin.title = isPinned ? 'Back to equal tiles' : 'Show large';
@@ -84,12 +88,6 @@ export class Tile {
   remove() {
     this.#video.srcObject = null;
     this.element.remove();
-  }
-
-  /** @param {string} text */
-  #showNote(text) {
-    setText(this.#note, text);
-    this.#note.hidden = text === '';
   }
 
   /** @param {() => void} blocked */

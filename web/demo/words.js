@@ -87,11 +87,11 @@ export function explainEnding(error) {
 
 /**
  * Why joining takes long: a refusal that may be over soon, or silence.
- * @param {string|undefined} code  of the last refusal
+ * @param {{code?: string, message: string}|undefined} refusal  the last one
  * @returns {string}
  */
-export function explainWaiting(code) {
-  switch (code) {
+export function explainWaiting(refusal) {
+  switch (refusal?.code) {
     case 'roomFull':
       return 'The room is full. You will be let in as soon as somebody leaves.';
     case 'roomLocked':
@@ -101,27 +101,38 @@ export function explainWaiting(code) {
     case 'goingAway':
       return 'The server is restarting. Trying again shortly.';
     default:
+      if (refusal) return `${sentence(refusal.message)} Trying again.`;
       return 'The server has not answered yet. Still trying; check your network, a VPN or a firewall.';
   }
 }
 
 /**
  * Why there is no camera or microphone.
- * @param {'camera'|'microphone'} device
- * @param {unknown} error  what getUserMedia threw
- * @returns {string}
+ * @param {{camera: unknown, microphone: unknown}} problems  what getUserMedia threw for each; null where nothing is wrong
+ * @returns {string} '' where nothing is
  */
-export function explainDevice(device, error) {
+export function explainDevices({ camera, microphone }) {
+  if (camera !== null && microphone !== null && nameOf(camera) === nameOf(microphone)) {
+    return explainDevice('camera and microphone', camera);
+  }
+  return [
+    camera === null ? '' : explainDevice('camera', camera),
+    microphone === null ? '' : explainDevice('microphone', microphone),
+  ].join(' ').trim();
+}
+
+/** @param {string} device @param {unknown} error */
+function explainDevice(device, error) {
   switch (nameOf(error)) {
     case 'NotAllowedError':
     case 'SecurityError':
-      return `The browser does not allow the ${device}. Open the site settings beside the address, allow it, then try again.`;
+      return `The browser does not allow the ${device}. Open the site settings beside the address, allow access, then try again.`;
     case 'NotFoundError':
     case 'OverconstrainedError':
-      return `No ${device} was found. Plug one in or choose another, then try again.`;
+      return `No ${device} could be found. Plug one in or choose another, then try again.`;
     case 'NotReadableError':
     case 'AbortError':
-      return `The ${device} could not be started. Another program may be using it: close that, then try again.`;
+      return `The ${device} could not be started, perhaps because another program is using it. Close that program, then try again.`;
     case 'InsecureContext':
       return `Browsers give the ${device} only to pages opened by https or on localhost. Open this page that way.`;
     default:
@@ -163,7 +174,7 @@ export function transportName(transport) {
  */
 export function explainPeer(presence, connection) {
   if (presence === 'away') {
-    return connection === 'connected' ? 'Lost the server, still connected to you' : 'Away: their connection dropped';
+    return connection === 'connected' ? 'Reconnecting to the server' : 'Away: waiting for their connection';
   }
   switch (connection) {
     case 'connected':

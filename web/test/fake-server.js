@@ -95,7 +95,8 @@ export class FakeServer {
       wakes,
       memory: memory ?? new TransportMemory(null, 60_000),
       timing: {
-        headStartMs: { webtransport: 20, websocket: 20, 'event-stream': 20, 'long-poll': 20 },
+        // Long, so that on a slow machine, too, the next starts only when the one before has failed.
+        headStartMs: { webtransport: 60_000, websocket: 60_000, 'event-stream': 60_000, 'long-poll': 60_000 },
         backoffBaseMs: 1,
         backoffCapMs: 4,
         youngMs: 0,

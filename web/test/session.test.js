@@ -421,7 +421,8 @@ describe('transports', options, () => {
     server.onOpen = async ({ type }) => {
       if (type === 'webtransport') await new Promise(() => {});
     };
-    const session = connect(t, server);
+    const headStartMs = { webtransport: 1, websocket: 1, 'event-stream': 1, 'long-poll': 1 };
+    const session = connect(t, server, { environment: server.environment({ timing: { headStartMs } }) });
     await session.joined;
     assert.equal(session.transport, 'websocket');
   });

@@ -3,13 +3,11 @@
 // The parts without I/O decide (seat, roster, ladder, backoff), the links carry; this file joins them. At any time there
 // is at most one link in use, and at most one race that looks for one.
 
-import { backoff, politeDelay } from './backoff.js';
-import { discover } from './discovery.js';
+import { Calls } from './calls.js';
+import { Connector } from './connector.js';
 import { Emitter } from './emitter.js';
 import { browserEnvironment } from './environment.js';
 import { WigwagError, closeCodes, closingOf, comeBack, errorOf } from './errors.js';
-import { ladder, rungsAbove } from './ladder.js';
-import { TransportMemory } from './memory.js';
 import { Race } from './race.js';
 import { Roster } from './roster.js';
 import { Seat } from './seat.js';
@@ -17,11 +15,12 @@ import { timing as defaultTiming } from './timing.js';
 import { Watchdog } from './watchdog.js';
 
 /**
- * @import { Offer, TransportType } from './discovery.js'
+ * @import { TransportType } from './discovery.js'
  * @import { Environment } from './environment.js'
  * @import { Closing } from './errors.js'
  * @import { Rung } from './ladder.js'
  * @import { Link } from './links/link.js'
+ * @import { TransportMemory } from './memory.js'
  * @import { Attempt } from './race.js'
  * @import { Metadata } from './roster.js'
  * @import { Timing } from './timing.js'
@@ -61,18 +60,12 @@ const presence = new Set(['peerJoined', 'peerUpdated', 'peerAway', 'peerBack', '
 /** Messages that the application is told as they are. */
 const forwarded = new Set(['description', 'candidate', 'message', 'waiting', 'knock']);
 
-/** One memory for the page: what one session has found out helps the next. @type {TransportMemory|undefined} */
-let pageMemory;
-
 /** @extends {Emitter<SessionEvents>} */
 export class Session extends Emitter {
   // Static after construction.
-  #origin;
-  #room;
-  #order;
   #environment;
   #timing;
-  #memory;
+  #connector;
   #unlistenWake;
 
   // Who one is.
@@ -87,16 +80,12 @@ export class Session extends Emitter {
   #roster = new Roster();
   /** @type {SessionState} */
   #state = 'connecting';
-  /** @type {Map<number, {resolve: () => void, reject: (error: WigwagError) => void}>} */
-  #callers = new Map();
+  #calls = new Calls();
   /** @type {RTCIceServer[]} */
   #iceServers = [];
   /** @type {Record<string, number>|null} */
   #limits = null;
   #heartbeatMs;
-
-  /** What the server offered last. @type {Offer[]} */
-  #offers = [];
 
   // The link in use and what belongs to it.
   /** @type {Link|null} */
@@ -112,8 +101,6 @@ export class Session extends Emitter {
   #lastTransport = null;
   /** @type {number|null} */
   #roundTrip = null;
-  /** @type {Map<number, {sentAt: number, resolve: (ms: number) => void, reject: (error: WigwagError) => void}>} */
-  #pings = new Map();
   #watchdog = new Watchdog({ onSilent: () => this.#giveUp('nothing was heard from the server'), onLate: () => this.#probe() });
   /** Told how the link ended. @type {(closing: Closing) => void} */
   #down = () => {};
@@ -123,10 +110,6 @@ export class Session extends Emitter {
   #abandonedAt = -Infinity;
 
   // Timers.
-  /** Ends the wait before the next try. @type {() => void} */
-  #wake = () => {};
-  /** The next wait is left out: somebody has asked to connect now. */
-  #hurry = false;
   /** @type {ReturnType<typeof setTimeout>|undefined} */
   #ackTimer;
   /** @type {ReturnType<typeof setTimeout>|undefined} */
@@ -152,16 +135,12 @@ export class Session extends Emitter {
     if (!/^[A-Za-z0-9._~-]{1,128}$/.test(room) || room === '.' || room === '..') {
       throw new TypeError('a room is named by 1 to 128 of A-Z a-z 0-9 - . _ ~');
     }
-    this.#origin = new URL(url).origin;
-    this.#room = room;
     this.#metadata = metadata;
     this.#token = token;
-    this.#order = transports;
     this.#environment = environment;
     this.#timing = { ...defaultTiming, ...environment.timing };
     this.#heartbeatMs = this.#timing.heartbeatMs;
-    this.#memory = environment.memory
-      ?? (pageMemory ??= new TransportMemory(environment.storage, this.#timing.demotedMs));
+    this.#connector = new Connector({ origin: new URL(url).origin, room, order: transports }, environment, this.#timing);
     /** Resolves with the first `joined`; rejects when the session closes before. @type {Promise<any>} */
     this.joined = new Promise((resolve, reject) => {
       this.#resolveJoined = resolve;
@@ -276,9 +255,7 @@ export class Session extends Emitter {
     const link = this.#link;
     if (link === null) return Promise.reject(new WigwagError('unreachable', 'there is no connection to measure'));
     const id = this.#seat.takeId();
-    const answer = new Promise((resolve, reject) => {
-      this.#pings.set(id, { sentAt: performance.now(), resolve, reject });
-    });
+    const answer = this.#calls.addPing(id);
     link.send(JSON.stringify({ type: 'ping', id }));
     return answer;
   }
@@ -286,8 +263,7 @@ export class Session extends Emitter {
   /** Tries to connect now; where there is a connection, checks that it lives. */
   reconnect() {
     if (this.#link) return this.#probe();
-    this.#hurry = true;
-    this.#wake();
+    this.#connector.hurry();
     // What began to open on the network before may hang there.
     if (this.#race && this.#race.ageMs > this.#timing.staleRaceMs) {
       this.#race.abort();
@@ -317,25 +293,9 @@ export class Session extends Emitter {
   close(reason) {
     const line = JSON.stringify({ type: 'leave', id: this.#seat.takeId(), reason });
     this.#link?.send(line);
-    if (this.#link?.outlivesPage !== true) this.#postLeave(line);
-    this.#finish(new WigwagError('left', 'left the room', { closeCode: 1000 }));
-  }
-
-  /**
-   * What a page writes as it goes may go with it; a request with `keepalive` does not. Said twice under one id, it is
-   * done once.
-   * @param {string} line
-   */
-  #postLeave(line) {
     const { ticket } = this.#seat;
-    const offer = this.#offers.find(({ type }) => type === 'event-stream' || type === 'long-poll');
-    if (ticket === null || offer === undefined || this.#isClosed()) return;
-    this.#environment.fetch(`${offer.url}/messages`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/x-ndjson', 'wigwag-ticket': ticket },
-      body: `${line}\n`,
-      keepalive: true,
-    }).catch(() => {}); // Then the seat is freed when its resume window ends.
+    if (ticket !== null && !this.#isClosed()) this.#connector.postLeave(ticket, line);
+    this.#finish(new WigwagError('left', 'left the room', { closeCode: 1000 }));
   }
 
   /**
@@ -346,7 +306,7 @@ export class Session extends Emitter {
     return new Promise((resolve, reject) => {
       if (this.#state === 'closed') throw new WigwagError('left', 'the session is closed');
       const { id, line } = this.#seat.request(message);
-      this.#callers.set(id, { resolve, reject });
+      this.#calls.addRequest(id, { resolve, reject });
       // Before the first `joined` and between two links it waits; the next link sends it.
       if (this.#state === 'open') this.#link?.send(line);
     });
@@ -366,7 +326,7 @@ export class Session extends Emitter {
       if (decision === 'never') return this.#finish(errorOf(closing));
       if (decision === 'join') this.#seat.forget();
       // A link that this side gave up, as the network has changed: the new network gets its try at once.
-      if (!closing.local || !this.#livedLong()) await this.#pause(attempt, closing.retryAfterMs);
+      if (!closing.local || !this.#livedLong()) await this.#connector.wait(attempt, closing.retryAfterMs);
       if (this.#isClosed()) return;
     }
   }
@@ -381,10 +341,9 @@ export class Session extends Emitter {
    */
   async #connect() {
     this.#linkedAt = Infinity;
-    this.#hurry = false;
     try {
       const token = await this.#tokenForGreeting();
-      const rungs = await this.#discoverRungs();
+      const rungs = await this.#connector.rungs();
       if (this.#isClosed()) return {};
       return await new Promise((resolve) => {
         this.#down = resolve;
@@ -404,31 +363,6 @@ export class Session extends Emitter {
     } catch (error) {
       throw new WigwagError('unreachable', 'the application gave no token', { cause: error });
     }
-  }
-
-  /**
-   * @param {{forMove?: boolean}} [options] a move looks at the ladder without favouring what won before
-   * @returns {Promise<Rung[]>}
-   */
-  async #discoverRungs({ forMove = false } = {}) {
-    const { fetch, supports, secure } = this.#environment;
-    this.#offers = await discover(fetch, this.#origin, this.#room, this.#timing.discoveryMs);
-    const rungs = ladder(this.#offers, {
-      order: this.#order,
-      supported: supports,
-      secure,
-      winner: forMove ? null : this.#memory.winner(this.#place()),
-      demoted: this.#memory.demoted(this.#place()),
-      headStartMs: this.#timing.headStartMs,
-    });
-    if (rungs.length > 0) return rungs;
-    const offered = this.#offers.map(({ type }) => type).join(', ') || 'nothing';
-    throw new WigwagError('unsupported', `no transport is left to try: the server offers ${offered}`);
-  }
-
-  /** Where transports work or do not: the server's origin and the kind of network. */
-  #place() {
-    return `${this.#origin} ${this.#environment.network()}`;
   }
 
   /**
@@ -471,7 +405,7 @@ export class Session extends Emitter {
       heard: () => this.#watchdog.heard(),
       closed: (closing) => this.#lose(link, closing),
     };
-    this.#memory.remember(this.#place(), link.type);
+    this.#connector.remember(link.type);
     this.#watch();
   }
 
@@ -489,7 +423,7 @@ export class Session extends Emitter {
   /** @param {Link} link @param {Closing} closing */
   #lose(link, closing) {
     if (link !== this.#link) return;
-    if (!closing.local && this.#diedYoung(closing)) this.#memory.demote(this.#place(), link.type);
+    if (!closing.local && this.#diedYoung(closing)) this.#connector.demote(link.type);
     this.#unlink();
     link.close('gave up');
     this.#race?.abort();
@@ -510,8 +444,7 @@ export class Session extends Emitter {
     this.#watchdog.stop();
     for (const timer of [this.#ackTimer, this.#roundTripTimer, this.#moveTimer]) clearTimeout(timer);
     this.#ackTimer = undefined;
-    for (const { reject } of this.#pings.values()) reject(new WigwagError('unreachable', 'the connection was lost'));
-    this.#pings.clear();
+    this.#calls.rejectPings();
   }
 
   /** A proxy that lets a transport open and kills it soon after would do so for ever. @param {Closing} closing */
@@ -536,24 +469,6 @@ export class Session extends Emitter {
       return 'resume';
     }
     return comeBack(closeCode);
-  }
-
-  /** @param {number} attempt @param {number} [retryAfterMs] */
-  #pause(attempt, retryAfterMs) {
-    const { backoffBaseMs: baseMs, backoffCapMs: capMs } = this.#timing;
-    const asked = retryAfterMs !== undefined;
-    if (this.#hurry && !asked) return Promise.resolve();
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, asked ? politeDelay(retryAfterMs) : backoff(attempt, { baseMs, capMs }));
-      const wake = () => {
-        clearTimeout(timer);
-        resolve(undefined);
-      };
-      // What the server has asked for holds whoever wakes us; only the end of the session does not wait.
-      this.#wake = () => {
-        if (!asked || this.#isClosed()) wake();
-      };
-    });
   }
 
   /** The network or the page is back. */
@@ -701,21 +616,14 @@ export class Session extends Emitter {
    */
   #settle(id, error) {
     this.#seat.settle(id);
-    const caller = this.#callers.get(id);
-    this.#callers.delete(id);
-    if (error) caller?.reject(error);
-    else caller?.resolve();
-    return caller !== undefined;
+    return this.#calls.settle(id, error);
   }
 
   /** @param {any} message */
   #onPong({ id }) {
-    const ping = this.#pings.get(id);
-    if (ping === undefined) return;
-    this.#pings.delete(id);
-    const ms = performance.now() - ping.sentAt;
+    const ms = this.#calls.pong(id);
+    if (ms === null) return;
     this.#roundTrip = ms;
-    ping.resolve(ms);
     this.emit('roundtrip', { ms });
   }
 
@@ -765,7 +673,7 @@ export class Session extends Emitter {
     this.#moveTimer = setTimeout(() => {
       if (this.#environment.hidden()) return this.#planMove(link);
       this.#moves += 1;
-      this.#move((rungs) => rungsAbove(rungs, link.type, this.#memory.demoted(this.#place())));
+      this.#move(() => this.#connector.rungsToMove(link.type));
     }, waitMs);
   }
 
@@ -774,18 +682,18 @@ export class Session extends Emitter {
     this.#emitMessage(message);
     clearTimeout(this.#moveTimer);
     // The server has spread `afterMs` over its clients; a little earlier leaves time for the move itself.
-    this.#moveTimer = setTimeout(() => this.#move((rungs) => rungs), message.afterMs * (0.5 + Math.random() * 0.4));
+    this.#moveTimer = setTimeout(() => this.#move(() => this.#connector.rungsToMove()), message.afterMs * (0.5 + Math.random() * 0.4));
   }
 
   /**
    * Opens one of the chosen transports beside the link in use and takes the seat over to it. Until the `resume` is on its
    * way, failing costs nothing.
-   * @param {(rungs: Rung[]) => Rung[]} choose
+   * @param {() => Promise<Rung[]>} choose
    */
   async #move(choose) {
     const link = this.#link;
     if (link === null || this.#race !== null) return;
-    const rungs = await this.#discoverRungs({ forMove: true }).then(choose, () => []);
+    const rungs = await choose().catch(() => /** @type {Rung[]} */ ([]));
     // Meanwhile the link may have been lost, or another race begun.
     if (link !== this.#link || this.#race !== null) return;
     if (rungs.length === 0) return this.#planMove(link);
@@ -826,9 +734,9 @@ export class Session extends Emitter {
     this.#unlistenWake();
     this.#setTransport(null);
     this.#setState('closed');
-    this.#wake();
+    this.#connector.stop();
     this.#down({});
-    for (const id of [...this.#callers.keys()]) this.#settle(id, error);
+    this.#calls.rejectAll(error);
     this.#rejectJoined(error);
     this.emit('closed', error);
   }

@@ -20,7 +20,6 @@ export class EventStreamLink extends Link {
    */
   constructor(url, context, { fetch = (...request) => globalThis.fetch(...request) } = {}) {
     super('event-stream');
-    this.outlivesPage = true;
     this.#url = url;
     this.#fetch = fetch;
     this.#uplink = new Uplink(url, context.ticket, fetch, (closing) => this.end(closing));

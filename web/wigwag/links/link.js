@@ -21,8 +21,6 @@ export class Link {
   quietMs = 0;
   /** Whether what has come must be acknowledged by `ack`; a poll says in its `resume` how far it has got. */
   needsAck = true;
-  /** Whether what is sent while the page goes still arrives. */
-  outlivesPage = false;
   #over = false;
 
   /** @param {TransportType} type */

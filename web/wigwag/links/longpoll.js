@@ -31,7 +31,6 @@ export class LongPollLink extends Link {
    */
   constructor(url, context, { fetch = (...request) => globalThis.fetch(...request) } = {}) {
     super('long-poll');
-    this.outlivesPage = true;
     this.quietMs = waitSeconds * 1000;
     this.needsAck = false;
     this.#url = url;

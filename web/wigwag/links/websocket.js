@@ -19,7 +19,6 @@ export class WebSocketLink extends Link {
    */
   constructor(url, { fetch = globalThis.fetch } = {}) {
     super('websocket');
-    this.outlivesPage = true;
     this.#url = url;
     this.#fetch = fetch;
   }

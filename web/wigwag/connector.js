@@ -1,0 +1,146 @@
+// Finds the ways to the server: discovery, ladder, what has worked here before, and the waits between tries.
+
+import { backoff, politeDelay } from './backoff.js';
+import { discover } from './discovery.js';
+import { WigwagError } from './errors.js';
+import { ladder, rungsAbove } from './ladder.js';
+import { TransportMemory } from './memory.js';
+
+/**
+ * @import { Offer, TransportType } from './discovery.js'
+ * @import { Environment } from './environment.js'
+ * @import { Rung } from './ladder.js'
+ * @import { Timing } from './timing.js'
+ */
+
+/** One memory for the page: what one session has found out helps the next. @type {TransportMemory|undefined} */
+let pageMemory;
+
+export class Connector {
+  #origin;
+  #room;
+  #order;
+  #environment;
+  #timing;
+  #memory;
+  /** What the server offered last. @type {Offer[]} */
+  #offers = [];
+  /** Ends the wait in progress. @type {(force: boolean) => void} */
+  #endWait = () => {};
+  /** The next wait is left out: somebody has asked to connect now. */
+  #hurry = false;
+
+  /**
+   * @param {{origin: string, room: string, order?: readonly TransportType[]}} target
+   * @param {Environment & {memory?: TransportMemory}} environment
+   * @param {Timing} timing
+   */
+  constructor({ origin, room, order }, environment, timing) {
+    this.#origin = origin;
+    this.#room = room;
+    this.#order = order;
+    this.#environment = environment;
+    this.#timing = timing;
+    this.#memory = environment.memory ?? (pageMemory ??= new TransportMemory(environment.storage, timing.demotedMs));
+  }
+
+  /**
+   * Asks the server anew.
+   * @returns {Promise<Rung[]>} at least one; what won here before goes first
+   * @throws {WigwagError} `unreachable`, `unsupported`
+   */
+  async rungs() {
+    this.#hurry = false;
+    const rungs = await this.#ladder(this.#memory.winner(this.#place()));
+    if (rungs.length > 0) return rungs;
+    const offered = this.#offers.map(({ type }) => type).join(', ') || 'nothing';
+    throw new WigwagError('unsupported', `no transport is left to try: the server offers ${offered}`);
+  }
+
+  /**
+   * The same for a session that has a link: what won before has no advantage.
+   * @param {TransportType} [current] only what stands above it
+   * @returns {Promise<Rung[]>}
+   */
+  async rungsToMove(current) {
+    const rungs = await this.#ladder(null);
+    return current === undefined ? rungs : rungsAbove(rungs, current, this.#memory.demoted(this.#place()));
+  }
+
+  /** @param {TransportType|null} winner */
+  async #ladder(winner) {
+    const { fetch, supports, secure } = this.#environment;
+    this.#offers = await discover(fetch, this.#origin, this.#room, this.#timing.discoveryMs);
+    return ladder(this.#offers, {
+      order: this.#order,
+      supported: supports,
+      secure,
+      winner,
+      demoted: this.#memory.demoted(this.#place()),
+      headStartMs: this.#timing.headStartMs,
+    });
+  }
+
+  /** Where transports work or do not: the server's origin and the kind of network. */
+  #place() {
+    return `${this.#origin} ${this.#environment.network()}`;
+  }
+
+  /** @param {TransportType} type that has just worked */
+  remember(type) {
+    this.#memory.remember(this.#place(), type);
+  }
+
+  /** @param {TransportType} type that worked and died soon: it goes to the end for a while */
+  demote(type) {
+    this.#memory.demote(this.#place(), type);
+  }
+
+  /**
+   * Waits before the next try.
+   * @param {number} attempt tries that have failed in a row before this one
+   * @param {number} [retryAfterMs] what the server has asked for
+   */
+  wait(attempt, retryAfterMs) {
+    const isAsked = retryAfterMs !== undefined;
+    if (this.#hurry && !isAsked) return Promise.resolve();
+    const { backoffBaseMs: baseMs, backoffCapMs: capMs } = this.#timing;
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, isAsked ? politeDelay(retryAfterMs) : backoff(attempt, { baseMs, capMs }));
+      this.#endWait = (force) => {
+        // What the server has asked for holds, whoever is in a hurry.
+        if (isAsked && !force) return;
+        clearTimeout(timer);
+        resolve(undefined);
+      };
+    });
+  }
+
+  /** Lets the wait in progress, or else the next one, end at once. */
+  hurry() {
+    this.#hurry = true;
+    this.#endWait(false);
+  }
+
+  /** Ends the wait in progress for good. */
+  stop() {
+    this.#endWait(true);
+  }
+
+  /**
+   * Says `leave` by a request that outlives its page: what a page writes on a link as it goes may go with it. Said twice
+   * under one id, it is done once.
+   * @param {string} ticket
+   * @param {string} line
+   */
+  postLeave(ticket, line) {
+    const offer = this.#offers.find(({ type }) => type === 'event-stream' || type === 'long-poll');
+    if (offer === undefined) return;
+    this.#environment.fetch(`${offer.url}/messages`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/x-ndjson', 'wigwag-ticket': ticket },
+      body: `${line}\n`,
+      keepalive: true,
+    }).catch(() => {}); // Then the seat is freed when its resume window ends.
+  }
+}
