@@ -7,9 +7,13 @@ import { fileURLToPath } from 'node:url';
 
 import { browserNames, launch } from './browsers.js';
 import { Member, blankPath, transports } from './member.js';
-import { Server } from './server.js';
+import { Relay } from './relay.js';
+import { Server, loopback } from './server.js';
 
 const artifacts = fileURLToPath(new URL('../artifacts/', import.meta.url));
+
+/** Where a server behind a relay listens. */
+const behind = '127.0.0.2';
 
 /** A scenario whose own deadlines all failed to end it. */
 const hangMs = 180_000;
@@ -19,6 +23,8 @@ const logTail = 40;
 export class Stage {
   /** @type {Server} */
   server;
+  /** The network before the server, where it has one. @type {Relay[]} */
+  relays = [];
   /** @type {Map<string, {browser: import('puppeteer-core').Browser, close: () => Promise<void>}>} */
   #browsers = new Map();
   /** The pages of the present scenario. @type {Set<OpenPage>} */
@@ -26,9 +32,13 @@ export class Stage {
   /** Rooms are never used twice. */
   #rooms = 0;
 
-  /** @param {{server?: Parameters<typeof Server.start>[0]}} options */
-  async open({ server = {} }) {
-    this.server = await Server.start(server);
+  /** @param {{serverArgs?: string[], relayed?: boolean}} options  `relayed`: the browsers reach the server by a relay */
+  async open({ serverArgs = [], relayed = false }) {
+    this.server = await Server.start({ args: serverArgs, ...(relayed && { hosts: [behind] }) });
+    if (relayed) {
+      const { secure, plain } = this.server.ports;
+      this.relays = await Promise.all([secure, plain].map((port) => Relay.start(port, loopback, behind)));
+    }
     const launching = browserNames.map(async (name) => this.#browsers.set(name, await launch(name, this.server)));
     const failed = (await Promise.allSettled(launching)).find(({ status }) => status === 'rejected');
     if (!failed) return;
@@ -38,6 +48,7 @@ export class Stage {
 
   async close() {
     await Promise.all([...this.#browsers.values()].map((one) => one.close()));
+    await Promise.all(this.relays.map((relay) => relay.close()));
     await this.server?.stop();
   }
 
