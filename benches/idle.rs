@@ -120,7 +120,11 @@ async fn main() -> Result<()> {
         match argument.as_str() {
             "--sessions" => sessions = arguments.next().ok_or("--sessions needs a number")?.parse()?,
             "--bench" => {}
-            other => return Err(format!("unknown argument {other}; usage: cargo bench --bench idle -- [--sessions N]").into()),
+            other => {
+                return Err(
+                    format!("unknown argument {other}; usage: cargo bench --bench idle -- [--sessions N]").into()
+                );
+            }
         }
     }
     println!("server memory of an idle session, {sessions} sessions with a connection each, {PEERS_A_ROOM} to a room");

@@ -1,1 +1,239 @@
-//! The command line.
+//! The command line: what was typed becomes a [`Command`], and a command runs.
+//!
+//! Whatever goes wrong is one line on standard error that begins with `wigwag: `. The exit code is 0 after an orderly end,
+//! 1 after a fault while running, and 2 after a mistake in what was typed or in what it points at.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory, FromArgMatches, Parser};
+
+mod banner;
+mod certs;
+mod log;
+mod serve;
+
+pub use banner::banner;
+
+use crate::config::{Settings, Sources};
+use crate::error::StartError;
+
+/// Something to be done.
+#[derive(Debug)]
+pub enum Command {
+    /// Run the server.
+    Serve(Settings, Sources),
+    /// Show the certificates.
+    Certs(Settings, Sources, certs::Form),
+}
+
+/// Why the program ends before it has done what it was told, or without being told anything.
+#[derive(Debug, thiserror::Error)]
+pub enum End {
+    /// `--help` or `--version` was asked for.
+    #[error("{0}")]
+    Answered(clap::Error),
+    /// A mistake in what was typed, or in what it points at.
+    #[error(transparent)]
+    Mistake(#[from] StartError),
+    /// A fault while running.
+    #[error(transparent)]
+    Fault(#[from] anyhow::Error),
+}
+
+impl End {
+    /// Says it where it belongs and turns it into the exit code.
+    pub fn report(&self) -> ExitCode {
+        match self {
+            End::Answered(text) => text.print().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
+            End::Mistake(error) => {
+                eprintln!("wigwag: {error}");
+                ExitCode::from(2)
+            }
+            End::Fault(error) => {
+                eprintln!("wigwag: {}", StartError::new(format_args!("{error:#}")));
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// A WebRTC signaling server: WebTransport, WebSocket over HTTP/2 and HTTP/1.1 behind one room core
+#[derive(Debug, Parser)]
+#[command(name = "wigwag", version, subcommand_required = true)]
+#[command(override_usage = "wigwag [COMMAND] [OPTIONS]", after_help = ABOUT_SETTINGS)]
+struct Cli {
+    #[command(subcommand)]
+    command: CliCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum CliCommand {
+    /// Run the server; this is also what happens without a command
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(CommonArgs),
+    /// Show the certificates, made if missing, and how to make browsers and systems trust them
+    #[command(after_help = CERTS_EXAMPLES)]
+    Certs(CertsArgs),
+}
+
+#[derive(Debug, Args)]
+struct CommonArgs {
+    /// Read settings from this TOML file: the long options without their dashes, max-frame = "160KiB"
+    #[arg(long, env = "WIGWAG_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Debug, Args)]
+struct CertsArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+const ABOUT_SETTINGS: &str = "\
+Examples:
+  wigwag                  serve this machine: http://localhost:8080 and https://localhost:4433
+  wigwag certs            see the development certificates, learn how to trust them
+  wigwag serve --help     see every setting
+  wigwag --cert fullchain.pem --key privkey.pem --listen 0.0.0.0:443 --open
+
+A setting comes from the command line, else from the environment, else from the file named by
+--config, else from its default. Its name is the same everywhere: --max-frame, WIGWAG_MAX_FRAME,
+max-frame.";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  wigwag --plain off --admin off
+  wigwag --listen 0.0.0.0:4433 --name 192.168.1.7 --open --dev-certs
+  wigwag --cert fullchain.pem --key privkey.pem --listen 0.0.0.0:443,[::]:443 --open
+  WIGWAG_LOG=wigwag=debug wigwag --config wigwag.toml
+
+Times are written 500ms, 10s, 2m, 1h; sizes 4096, 160KiB, 1MiB. A list is given by repeating its
+option, by commas, or in the file as [\"a\", \"b\"].
+
+Ctrl-C or SIGTERM drains: sessions are told to move, then the server ends. A second one ends it at
+once. The exit code is 0 after an orderly end, 1 after a fault, 2 after a mistake in the settings.";
+
+const CERTS_EXAMPLES: &str = "\
+Examples:
+  wigwag certs --name desk.local
+  wigwag certs --json | jq -r '.certificates[].sha256'";
+
+/// Settings without which `certs` makes no difference are not worth its help page; they are read all the same, as the file
+/// and the environment are shared with `serve`.
+const CERTS_SETTINGS: [&str; 6] = ["config", "json", "cert", "key", "certs_dir", "name"];
+
+/// Reads the command line and the environment.
+///
+/// # Errors
+/// A request for help or the version, or a mistake.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, End> {
+    let args = with_command(args.into_iter().collect());
+    let mut command = command();
+    let matches = command.try_get_matches_from_mut(&args).map_err(|error| refuse(error, &command, &args))?;
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| refuse(error, &command, &args))?;
+    let (_, matches) = matches.subcommand().expect("clap has required a command");
+    let common = match &cli.command {
+        CliCommand::Serve(common) => common,
+        CliCommand::Certs(certs) => &certs.common,
+    };
+    let (settings, sources) = Settings::gather(matches, common.config.as_deref())?;
+    Ok(match cli.command {
+        CliCommand::Serve(_) => Command::Serve(settings, sources),
+        CliCommand::Certs(CertsArgs { json: true, .. }) => Command::Certs(settings, sources, certs::Form::Json),
+        CliCommand::Certs(_) => Command::Certs(settings, sources, certs::Form::Text),
+    })
+}
+
+fn command() -> clap::Command {
+    Cli::command().mut_subcommand("serve", |serve| serve.mut_args(|arg| arg.hide_env_values(true))).mut_subcommand(
+        "certs",
+        |certs| {
+            certs.mut_args(|arg| {
+                let shown = CERTS_SETTINGS.contains(&arg.get_id().as_str());
+                arg.hide_env_values(true).hide(!shown)
+            })
+        },
+    )
+}
+
+/// Does what the command says.
+///
+/// # Errors
+/// What kept it from being done.
+pub fn run(command: Command) -> Result<(), End> {
+    match command {
+        Command::Serve(settings, sources) => serve::run(&settings, &sources),
+        Command::Certs(settings, sources, form) => certs::run(&settings, &sources, form),
+    }
+}
+
+/// Options alone are meant for `serve`.
+fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
+    let first = args.get(1).and_then(|arg| arg.to_str());
+    let about_all = matches!(first, Some("-h" | "--help" | "-V" | "--version"));
+    if first.is_none_or(|first| first.starts_with('-')) && !about_all {
+        args.insert(args.len().min(1), "serve".into());
+    }
+    args
+}
+
+fn refuse(error: clap::Error, command: &clap::Command, args: &[OsString]) -> End {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => End::Answered(error),
+        _ => End::Mistake(StartError::new(one_line(&error, command, args))),
+    }
+}
+
+/// What clap says in a paragraph and tips, in one line; a value of the environment is laid to the environment's charge.
+fn one_line(error: &clap::Error, command: &clap::Command, args: &[OsString]) -> String {
+    let text = error.render().to_string();
+    let lines =
+        text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let mut said = String::new();
+    for line in lines.filter(|line| !line.is_empty()) {
+        let (separator, line) = match line.strip_prefix("tip: ") {
+            Some(tip) => ("; ", tip),
+            None => (" ", line),
+        };
+        if !said.is_empty() {
+            said.push_str(separator);
+        }
+        said.push_str(line.trim_start_matches("error: "));
+    }
+    let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else { return said };
+    let flag = option.split([' ', '=', '[']).next().unwrap_or_default();
+    let typed = |arg: &OsString| arg.to_str().is_some_and(|arg| arg == flag || arg.starts_with(&format!("{flag}=")));
+    let variable = command
+        .get_subcommands()
+        .flat_map(clap::Command::get_arguments)
+        .find(|arg| arg.get_long().is_some_and(|long| flag.strip_prefix("--") == Some(long)))
+        .and_then(|arg| arg.get_env())
+        .and_then(|variable| variable.to_str());
+    match variable {
+        Some(variable) if !args.iter().any(typed) => said.replace(&format!("'{option}'"), variable),
+        _ => said,
+    }
+}
+
+/// Prints to standard output; a reader that has gone away wanted no more.
+fn print(text: &str) -> Result<(), End> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(End::Fault(anyhow::Error::new(error).context("cannot print")))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

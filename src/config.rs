@@ -1,24 +1,31 @@
 //! Configuration in two stages: [`Settings`] is what was typed (flags, environment, file; everything optional), [`Config`] is
 //! what is meant (resolved, checked, complete: it cannot be wrong).
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod resolve;
+mod settings;
+mod units;
+
+pub use settings::{LogFormat, Settings, Sources};
+pub use units::{Address, Listen, Size, Span};
+
 use crate::protocol::Limits;
 
-/// Everything the server needs to know, checked.
-#[derive(Debug, Clone)]
+/// Everything the server needs to know, checked. `Config::default()` is what a start without any setting means.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Addresses on which QUIC (UDP) and TLS (TCP) listen.
     pub listen: Vec<SocketAddr>,
-    /// Addresses of the plaintext HTTP/1.1 listener; loopback only, empty switches it off.
+    /// Addresses of the plaintext HTTP/1.1 listener; empty switches it off. Beyond loopback only for a proxy that ends TLS.
     pub plain: Vec<SocketAddr>,
-    /// Address of the admin listener (health, metrics); loopback only, `None` switches it off.
+    /// Address of the admin listener (health, metrics); `None` switches it off. Beyond loopback only on express wish.
     pub admin: Option<SocketAddr>,
     /// Where the certificate comes from.
     pub certificate: CertificateSource,
-    /// Origins allowed beside the server's own, as browsers send them (`https://app.example.org`, or `null`).
+    /// Origins allowed beside the server's own, as browsers send them (`https://app.example.org`, or `null`), lower case.
     pub origins: Vec<String>,
     /// Protocols that are served; all of them unless some were switched off.
     pub protocols: Protocols,
@@ -36,8 +43,29 @@ pub struct Config {
     pub drain: Duration,
 }
 
+impl Default for Config {
+    fn default() -> Self {
+        let loopback =
+            |port| vec![SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))];
+        Config {
+            listen: loopback(4433),
+            plain: loopback(8080),
+            admin: Some(SocketAddr::from(([127, 0, 0, 1], 9433))),
+            certificate: CertificateSource::Development { dir: PathBuf::from("certs"), names: Vec::new() },
+            origins: Vec::new(),
+            protocols: Protocols { h3: true, h2: true },
+            limits: Limits::default(),
+            rooms: 65_536,
+            connections: ConnectionLimits::default(),
+            heartbeat: Duration::from_secs(10),
+            resume_window: Duration::from_secs(30),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
 /// Where the server's certificate comes from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CertificateSource {
     /// The user's own PEM files, for QUIC and TCP alike.
     Files {
@@ -67,7 +95,7 @@ pub struct Protocols {
 }
 
 /// Limits of connections, whatever they carry.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionLimits {
     /// Connections at once, TCP and QUIC together.
     pub connections: usize,

@@ -16,13 +16,17 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::outbox::{Outbox, Output, SharedSeat};
+use crate::outbox::SharedSeat;
 use crate::protocol::{
-    Body, Code, Command, Frame, Join, JoinKey, Joined, LeftReason, Limits, Member, Metadata, Outbound, PeerId, Refusal,
-    Request, Resume, Resumed, RoomName, Ticket, notice,
+    Body, Code, Frame, Join, JoinKey, Joined, LeftReason, Limits, Member, Metadata, PeerId, Refusal, Resume, Resumed,
+    RoomName, Ticket, Transport, notice,
 };
 use crate::room::{Delivery, Room};
-use crate::seat::{Admission, Ending, Resumption, Seat};
+use crate::seat::{Ending, Lease, Resumption, Seat};
+
+mod session;
+
+pub use session::{Session, Speaker};
 
 /// Enough shards that two rooms seldom share one, few enough to cost nothing when empty.
 const SHARDS: usize = 64;
@@ -83,7 +87,7 @@ impl Hub {
         self: &Arc<Self>,
         name: &RoomName,
         join: &Join<'_>,
-        transport: &'static str,
+        transport: Transport,
     ) -> Result<(Session, Frame), Refusal> {
         let now = now();
         let mut shard = self.shard(name).lock();
@@ -105,7 +109,7 @@ impl Hub {
             self.drop_if_empty(&mut shard, name);
             return Err(refusal);
         }
-        let seat = SharedSeat::new(Seat::new(fresh_ticket(peer), &self.policy.limits, now));
+        let seat = SharedSeat::new(Seat::new(fresh_ticket(peer), transport, &self.policy.limits, now));
         hall.seats.insert(peer, Arc::clone(&seat));
         if let Some(key) = &join.key {
             hall.keys.insert(key.clone(), peer);
@@ -123,28 +127,55 @@ impl Hub {
         self: &Arc<Self>,
         name: &RoomName,
         resume: &Resume,
-        transport: &'static str,
+        transport: Transport,
     ) -> Result<(Session, Frame), Refusal> {
-        let expired = || Refusal::new(Code::ResumeExpired, "there is no seat for this ticket any more; join anew");
-        let ticket = resume.ticket.ok_or_else(expired)?;
-        let now = now();
         let mut shard = self.shard(name).lock();
-        let hall = shard.get_mut(name).ok_or_else(expired)?;
-        let seat = Arc::clone(hall.seats.get(&ticket.peer).ok_or_else(expired)?);
-        let resumption = seat.with(|seat| seat.resume(ticket, resume.seq, fresh_ticket(ticket.peer), now))?;
-        hall.back(ticket.peer);
+        let (session, resumption) = self.take_up(&mut shard, name, resume, transport)?;
+        session.seat.quietly(|seat| seat.use_ticket(fresh_ticket(session.peer())));
+        let hall = shard.get_mut(name).ok_or_else(resume_expired)?;
         let greeting = match resumption {
-            Resumption::Whole { lost } => self.joined(hall, &seat, Some(lost), transport),
-            Resumption::Replay => seat.quietly(|seat| {
-                notice::resumed(&Resumed {
-                    last_id: seat.last_id(),
-                    ticket: seat.ticket().to_text(),
-                    replay_from: seat.replay_from(),
-                    transport,
-                })
-            }),
+            Resumption::Whole { lost } => self.joined(hall, &session.seat, Some(lost), transport),
+            Resumption::Replay => session.seat.quietly(|seat| resumed(seat)),
         };
-        Ok((self.session(name, ticket.peer, seat), greeting))
+        Ok((session, greeting))
+    }
+
+    /// Takes a seat up for one poll. The ticket is used up only by an answer that carries something: `joined`, if there is a
+    /// gap, or what [`Session::use_ticket`] returns. The flag tells whether another transport served the seat before.
+    ///
+    /// # Errors
+    /// As [`resume`](Self::resume).
+    pub fn poll(
+        self: &Arc<Self>,
+        name: &RoomName,
+        resume: &Resume,
+        transport: Transport,
+    ) -> Result<(Session, Option<Frame>, bool), Refusal> {
+        let mut shard = self.shard(name).lock();
+        let seat = Self::seat_of(&shard, name, resume.ticket)?.1;
+        let moved = seat.quietly(|seat| !seat.is_polled());
+        let (session, resumption) = self.take_up(&mut shard, name, resume, transport)?;
+        let greeting = match resumption {
+            Resumption::Replay => None,
+            Resumption::Whole { lost } => {
+                session.seat.quietly(|seat| seat.use_ticket(fresh_ticket(session.peer())));
+                let hall = shard.get_mut(name).ok_or_else(resume_expired)?;
+                Some(self.joined(hall, &session.seat, Some(lost), transport))
+            }
+        };
+        Ok((session, greeting, moved))
+    }
+
+    /// Lets the holder of a ticket make requests for its seat, beside the transport that has it; the ticket is not used up.
+    ///
+    /// # Errors
+    /// `unauthorized` for a ticket that is no good.
+    pub fn speaker(self: &Arc<Self>, name: &RoomName, ticket: Option<Ticket>) -> Result<Speaker, Refusal> {
+        let refused = |_| Refusal::new(Code::Unauthorized, "Wigwag-Ticket must be the ticket of a seat in this room");
+        let shard = self.shard(name).lock();
+        let (peer, seat) = Self::seat_of(&shard, name, ticket).map_err(refused)?;
+        let generation = seat.quietly(|seat| seat.generation());
+        Ok(Speaker { hub: Arc::clone(self), room: name.clone(), peer, seat, generation })
     }
 
     /// Lets time pass: frees seats whose resume window has ended. Runs until it is dropped.
@@ -169,19 +200,59 @@ impl Hub {
         self.rooms.load(Ordering::Relaxed)
     }
 
+    /// The seat that a ticket proves.
+    fn seat_of(
+        shard: &HashMap<RoomName, Hall>,
+        name: &RoomName,
+        ticket: Option<Ticket>,
+    ) -> Result<(PeerId, Arc<SharedSeat>), Refusal> {
+        let ticket = ticket.ok_or_else(resume_expired)?;
+        let seat = shard.get(name).and_then(|hall| hall.seats.get(&ticket.peer)).ok_or_else(resume_expired)?;
+        if seat.quietly(|seat| seat.accepts(ticket)) {
+            Ok((ticket.peer, Arc::clone(seat)))
+        } else {
+            Err(resume_expired())
+        }
+    }
+
+    /// Gives a seat to a new transport, and tells the room if it had none.
+    fn take_up(
+        self: &Arc<Self>,
+        shard: &mut HashMap<RoomName, Hall>,
+        name: &RoomName,
+        resume: &Resume,
+        transport: Transport,
+    ) -> Result<(Session, Resumption), Refusal> {
+        let (peer, seat) = Self::seat_of(shard, name, resume.ticket)?;
+        let ticket = resume.ticket.ok_or_else(resume_expired)?;
+        let resumption = seat.with(|seat| seat.resume(ticket, resume.seq, transport, now()))?;
+        if let Some(hall) = shard.get_mut(name) {
+            hall.back(peer);
+        }
+        Ok((self.session(name, peer, seat), resumption))
+    }
+
+    /// Uses up the ticket that a poll came with.
+    fn use_ticket(&self, seat: &SharedSeat) -> Frame {
+        seat.quietly(|seat| {
+            seat.use_ticket(fresh_ticket(seat.peer()));
+            resumed(seat)
+        })
+    }
+
     /// A second `join` with the key of a seat that is there.
     fn rejoin(
         self: &Arc<Self>,
         shard: &mut HashMap<RoomName, Hall>,
         name: &RoomName,
         join: &Join<'_>,
-        transport: &'static str,
+        transport: Transport,
         now: Instant,
     ) -> Option<Result<(Session, Frame), Refusal>> {
         let hall = shard.get_mut(name)?;
         let peer = *hall.keys.get(join.key.as_ref()?)?;
         let seat = Arc::clone(hall.seats.get(&peer)?);
-        if let Err(refusal) = seat.with(|seat| seat.rejoin(now)) {
+        if let Err(refusal) = seat.with(|seat| seat.rejoin(transport, now)) {
             return Some(Err(refusal));
         }
         hall.back(peer);
@@ -190,11 +261,11 @@ impl Hub {
     }
 
     fn session(self: &Arc<Self>, name: &RoomName, peer: PeerId, seat: Arc<SharedSeat>) -> Session {
-        Session { hub: Arc::clone(self), room: name.clone(), peer, outbox: Outbox::new(seat) }
+        Session::new(Arc::clone(self), name.clone(), peer, seat)
     }
 
     /// `joined`; `lost` is there for a session that is not new.
-    fn joined(&self, hall: &Hall, seat: &SharedSeat, lost: Option<u64>, transport: &'static str) -> Frame {
+    fn joined(&self, hall: &Hall, seat: &SharedSeat, lost: Option<u64>, transport: Transport) -> Frame {
         let policy = &self.policy;
         seat.quietly(|seat| {
             notice::joined(&Joined {
@@ -208,38 +279,51 @@ impl Hub {
                 ice_servers: &policy.ice_servers,
                 ice_servers_expire_ms: None,
                 limits: &policy.limits,
-                transport,
+                transport: transport.name(),
             })
         })
     }
 
-    fn detach(&self, session: &Session) {
-        let until = now() + self.policy.resume_window;
-        let mut shard = self.shard(&session.room).lock();
-        if !session.outbox.detach(until) {
-            return;
+    /// A transport has ended. The seat waits for the next poll until `next_poll`, if there is to be one, and is away then.
+    fn detach(&self, speaker: &Speaker, next_poll: Option<Instant>) {
+        let mut shard = self.shard(&speaker.room).lock();
+        let detached = match next_poll {
+            Some(until) => speaker.seat.quietly(|seat| seat.pause(speaker.generation, until)),
+            None => speaker.seat.quietly(|seat| seat.detach(speaker.generation, now() + self.policy.resume_window)),
+        };
+        if detached && let Some(hall) = shard.get_mut(&speaker.room) {
+            self.follow_lease(hall, &speaker.room, speaker.peer);
+            self.drop_if_empty(&mut shard, &speaker.room);
         }
-        let Some(hall) = shard.get_mut(&session.room) else { return };
-        if self.policy.resume_window.is_zero() {
-            hall.remove(session.peer, LeftReason::Timeout, None);
-            self.drop_if_empty(&mut shard, &session.room);
-            return;
-        }
-        hall.away(session.peer);
-        drop(shard);
-        self.leases.lock().push(Reverse((until, session.room.clone(), session.peer)));
-        self.lease_added.notify_one();
     }
 
+    /// Looks at one seat whose time has come.
     fn expire_one(&self) {
         let Some(Reverse((_, name, peer))) = self.leases.lock().pop() else { return };
         let mut shard = self.shard(&name).lock();
-        let Some(hall) = shard.get_mut(&name) else { return };
-        let now = now();
-        if hall.seats.get(&peer).is_some_and(|seat| seat.quietly(|seat| seat.is_expired(now))) {
-            hall.remove(peer, LeftReason::Timeout, None);
+        if let Some(hall) = shard.get_mut(&name) {
+            if let Some(seat) = hall.seats.get(&peer) {
+                seat.quietly(|seat| seat.lapse(now(), self.policy.resume_window));
+            }
+            self.follow_lease(hall, &name, peer);
             self.drop_if_empty(&mut shard, &name);
         }
+    }
+
+    /// Tells the room what a seat's lease has come to, and notes when to look at it again.
+    fn follow_lease(&self, hall: &mut Hall, name: &RoomName, peer: PeerId) {
+        let Some(lease) = hall.seats.get(&peer).map(|seat| seat.quietly(|seat| seat.lease())) else { return };
+        let until = match lease {
+            Lease::Here | Lease::Left => return,
+            Lease::Between { until } => until,
+            Lease::Away { until } if until <= now() => return hall.remove(peer, LeftReason::Timeout, None),
+            Lease::Away { until } => {
+                hall.away(peer);
+                until
+            }
+        };
+        self.leases.lock().push(Reverse((until, name.clone(), peer)));
+        self.lease_added.notify_one();
     }
 
     fn count_room(&self) -> Result<(), Refusal> {
@@ -316,139 +400,18 @@ impl Hall {
     }
 }
 
-/// A seat with the transport that has it. Dropping it is losing the transport: the seat goes away, whatever ended the task.
-#[derive(Debug)]
-pub struct Session {
-    hub: Arc<Hub>,
-    room: RoomName,
-    peer: PeerId,
-    outbox: Outbox,
+fn resume_expired() -> Refusal {
+    Refusal::new(Code::ResumeExpired, "there is no seat for this ticket any more; join anew")
 }
 
-impl Session {
-    /// Whose session it is.
-    pub fn peer(&self) -> PeerId {
-        self.peer
-    }
-
-    /// Waits for something to write, or the end; with `wants_frames` false for the end alone. Cancel safe.
-    pub async fn next(&self, wants_frames: bool) -> Output {
-        self.outbox.next(wants_frames).await
-    }
-
-    /// The same without waiting.
-    pub fn try_next(&self) -> Option<Output> {
-        self.outbox.try_next(true)
-    }
-
-    /// Carries out one request. What there is to answer goes through the seat's queue, but for `pong`, which is returned.
-    pub fn handle(&self, request: Request<'_>) -> Option<Frame> {
-        match request.command {
-            Command::Ping => return Some(notice::pong(request.id)),
-            Command::Ack(seq) => self.ack(request.id, seq),
-            command => self.execute(request.id, command),
-        }
-        None
-    }
-
-    /// Answers a message that could not be understood. It counts against the rate and its id is handled, as if it had been.
-    pub fn refuse(&self, id: Option<u64>, refusal: &Refusal) {
-        let seat = self.outbox.seat();
-        let _order = self.hub.shard(&self.room).lock();
-        if self.admit(id) {
-            seat.with(|seat| seat.push(Body::error(id, refusal)));
-        }
-    }
-
-    /// Carries out a datagram. There is no id to answer, and nothing but a failure to be told.
-    pub fn handle_datagram(&self, outbound: &Outbound<'_>) {
-        let shard = self.hub.shard(&self.room).lock();
-        if let Some(hall) = shard.get(&self.room)
-            && self.admit(None)
-        {
-            self.relay(hall, None, outbound);
-        }
-    }
-
-    fn ack(&self, id: Option<u64>, seq: u64) {
-        let generation = self.outbox.generation();
-        let answer =
-            self.outbox.seat().quietly(|seat| if seat.generation() != generation { Ok(()) } else { seat.ack(seq) });
-        match answer {
-            Err(refusal) => self.refuse(id, &refusal),
-            // An `ack` is told that it was heard only if it asks.
-            Ok(()) if id.is_some() => {
-                self.outbox.seat().with(|seat| seat.push(Body::ok(id)));
-            }
-            Ok(()) => {}
-        }
-    }
-
-    fn execute(&self, id: Option<u64>, command: Command<'_>) {
-        let mut shard = self.hub.shard(&self.room).lock();
-        let Some(hall) = shard.get_mut(&self.room) else { return };
-        if !self.admit(id) {
-            return;
-        }
-        let answer = match command {
-            Command::Send(outbound) => return self.relay(hall, id, &outbound),
-            Command::Leave => {
-                hall.answer(self.peer, Body::ok(id));
-                hall.remove(self.peer, LeftReason::Left, Some(Ending::Left));
-                return self.hub.drop_if_empty(&mut shard, &self.room);
-            }
-            Command::Metadata(metadata) => {
-                let mut out = Vec::new();
-                hall.room.update(self.peer, Metadata::new(&metadata), &mut out);
-                hall.carry_out(out);
-                Ok(())
-            }
-            Command::IceServers => {
-                hall.answer(self.peer, Body::ice_servers(&self.hub.policy.ice_servers, None));
-                Ok(())
-            }
-            Command::Moderate(_) => Err(Refusal::new(Code::Forbidden, "this needs the \"moderate\" grant")),
-            Command::Join(_) | Command::Resume(_) => {
-                Err(Refusal::bad_request("\"join\" and \"resume\" are first messages; this session has begun"))
-            }
-            // Without keys there is nothing that a token could change.
-            Command::Token | Command::Ack(_) | Command::Ping => Ok(()),
-        };
-        match answer {
-            Ok(()) if id.is_some() => hall.answer(self.peer, Body::ok(id)),
-            Ok(()) => {}
-            Err(refusal) => hall.answer(self.peer, Body::error(id, &refusal)),
-        }
-    }
-
-    fn relay(&self, hall: &Hall, id: Option<u64>, outbound: &Outbound<'_>) {
-        let mut out = Vec::new();
-        hall.room.relay(self.peer, id, outbound, &mut out);
-        hall.carry_out(out);
-    }
-
-    /// Whether a request is to be carried out; if not, it has been answered. Called under the shard's lock, so that what one
-    /// transport had admitted is done before a later one takes the seat.
-    fn admit(&self, id: Option<u64>) -> bool {
-        let generation = self.outbox.generation();
-        // Quietly: the task that would be woken is the one that runs this, and it looks again before it sleeps.
-        self.outbox.seat().quietly(|seat| {
-            let answer = match seat.admit(generation, id, now()) {
-                Admission::Execute => return true,
-                Admission::Repeat => Body::ok(id),
-                Admission::Refused(refusal) => Body::error(id, &refusal),
-                Admission::Stale => return false,
-            };
-            seat.push(answer);
-            false
-        })
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.hub.detach(self);
-    }
+/// `resumed`, as things stand.
+fn resumed(seat: &Seat) -> Frame {
+    notice::resumed(&Resumed {
+        last_id: seat.last_id(),
+        ticket: seat.ticket().to_text(),
+        replay_from: seat.replay_from(),
+        transport: seat.transport().name(),
+    })
 }
 
 /// The runtime's clock, which a simulation may hold still and move.

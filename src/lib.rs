@@ -14,6 +14,7 @@
 //! `docs/architecture.md` tells where to find any behaviour.
 #![warn(missing_docs)]
 
+pub mod cli;
 pub mod client;
 pub mod config;
 pub mod context;
@@ -26,8 +27,8 @@ pub mod outbox;
 pub mod problem;
 pub mod protocol;
 pub mod room;
+pub mod running;
 pub mod seat;
 pub mod server;
-
 pub mod tls;
 pub mod transport;

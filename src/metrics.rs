@@ -9,8 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::protocol::Code;
-use crate::transport::Transport;
+use crate::protocol::{Code, Transport};
 
 /// Everything that is counted. Cheap to clone: all clones count together.
 #[derive(Debug, Clone)]

@@ -1,7 +1,6 @@
 //! The seat as its transport's task sees it: the next frame to write, or the end.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
@@ -86,11 +85,6 @@ impl Outbox {
         self.generation
     }
 
-    /// The seat behind it.
-    pub(crate) fn seat(&self) -> &Arc<SharedSeat> {
-        &self.seat
-    }
-
     /// Waits for the next frame or the end; with `wants_frames` false, while earlier ones are still being written, for the
     /// end alone. Cancel safe: a frame is taken in the same step in which it is returned.
     pub(crate) async fn next(&self, wants_frames: bool) -> Output {
@@ -112,8 +106,10 @@ impl Outbox {
         }
     }
 
-    /// Gives the seat up, if it still has it; returns whether it had.
-    pub(crate) fn detach(&self, until: Instant) -> bool {
-        self.seat.quietly(|seat| seat.detach(self.generation, until))
+    /// Waits until [`try_next`](Self::try_next) has something. Cancel safe.
+    pub(crate) async fn ready(&self) {
+        while !self.seat.quietly(|seat| seat.has_next(self.generation)) {
+            self.wake.notified().await;
+        }
     }
 }

@@ -10,6 +10,7 @@ mod json;
 mod limits;
 mod request;
 mod server;
+mod transport;
 
 pub use code::{Code, Refusal};
 pub use ids::{InvalidRoomName, JoinKey, PeerId, RoomName, Ticket};
@@ -19,6 +20,7 @@ pub use server::{
     Body, Frame, Joined, Kind, LeftReason, Member, Metadata, PeerInfo, PeerState, Picture, Presence, Resumed, RoomInfo,
     notice,
 };
+pub use transport::Transport;
 
 /// The protocol's name and version: WebSocket subprotocol, WebTransport application protocol, discovery.
 pub const PROTOCOL: &str = "wigwag.v1";

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::protocol::{Body, Code, Frame, Kind, Limits, PeerId, Refusal, Ticket};
+use crate::protocol::{Body, Code, Frame, Limits, PeerId, Refusal, Ticket, Transport};
 
 mod buffer;
 mod rate;
@@ -61,11 +61,19 @@ pub enum Resumption {
 
 /// Whether the seat has a transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lease {
+pub enum Lease {
     /// A transport serves it.
     Here,
+    /// It waits for its client's next poll, and counts as here until then.
+    Between {
+        /// When it counts as away.
+        until: Instant,
+    },
     /// It has none, and is kept until then.
-    Away { until: Instant },
+    Away {
+        /// When its peer has left.
+        until: Instant,
+    },
     /// Its peer has left the room: nothing can be taken up any more.
     Left,
 }
@@ -75,6 +83,8 @@ enum Lease {
 pub struct Seat {
     peer: PeerId,
     lease: Lease,
+    /// What serves it, or did last.
+    transport: Transport,
     /// Counts transports: the present one's number. Whoever holds an earlier number has been replaced.
     generation: u64,
     ending: Option<Ending>,
@@ -90,17 +100,20 @@ pub struct Seat {
 struct Tickets {
     newest: Ticket,
     previous: Option<Ticket>,
+    /// The present transport came with the newest one, whose successor has not been told yet.
+    newest_in_use: bool,
 }
 
 impl Seat {
     /// A new seat with its first transport, which has generation 1.
-    pub fn new(ticket: Ticket, limits: &Limits, now: Instant) -> Self {
+    pub fn new(ticket: Ticket, transport: Transport, limits: &Limits, now: Instant) -> Self {
         Seat {
             peer: ticket.peer,
             lease: Lease::Here,
+            transport,
             generation: 1,
             ending: None,
-            tickets: Tickets { newest: ticket, previous: None },
+            tickets: Tickets { newest: ticket, previous: None, newest_in_use: false },
             last_id: 0,
             buffer: Buffer::new(limits.queue_bytes, limits.queue_messages),
             rate: Rate::new(limits.messages_per_second, limits.burst, now),
@@ -132,9 +145,19 @@ impl Seat {
         self.buffer.replay_from()
     }
 
-    /// Whether a transport serves the seat.
-    pub fn is_here(&self) -> bool {
-        self.lease == Lease::Here
+    /// Whether it has a transport, and until when it waits for one.
+    pub fn lease(&self) -> Lease {
+        self.lease
+    }
+
+    /// What serves it, or did last.
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// Whether the last transport was a poll, so that another one is its continuation.
+    pub fn is_polled(&self) -> bool {
+        self.transport == Transport::LongPoll
     }
 
     /// Checks a ticket without using it up.
@@ -142,59 +165,94 @@ impl Seat {
         self.lease != Lease::Left && (ticket == self.tickets.newest || self.tickets.previous == Some(ticket))
     }
 
-    /// Takes the seat up for a new transport by a ticket. `fresh` succeeds it, unless its successor was drawn before: a retry
-    /// whose answer was lost gets the same one again.
+    /// Takes the seat up for a new transport by a ticket, which [`use_ticket`](Self::use_ticket) then uses up.
     ///
     /// # Errors
     /// `resumeExpired` for a ticket that is no good, `badRequest` for a `seq` never sent; the seat stays as it was.
-    pub fn resume(&mut self, ticket: Ticket, seq: u64, fresh: Ticket, now: Instant) -> Result<Resumption, Refusal> {
+    pub fn resume(
+        &mut self,
+        ticket: Ticket,
+        seq: u64,
+        transport: Transport,
+        now: Instant,
+    ) -> Result<Resumption, Refusal> {
         if !self.accepts(ticket) || self.is_expired(now) {
             return Err(Refusal::new(Code::ResumeExpired, "there is no seat for this ticket any more; join anew"));
         }
         if seq > self.buffer.sent() {
             return Err(Refusal::bad_request("\"seq\" was never sent"));
         }
-        if ticket == self.tickets.newest {
-            self.tickets = Tickets { newest: fresh, previous: Some(ticket) };
+        self.tickets.newest_in_use = ticket == self.tickets.newest;
+        if self.tickets.newest_in_use {
             // Only whoever read the last answer knows its ticket: what that answer told of losses has arrived.
             self.buffer.losses_told();
         }
-        self.attach();
+        self.attach(transport);
         Ok(match self.buffer.rewind(seq) {
             None => Resumption::Replay,
             Some(Gap { lost }) => Resumption::Whole { lost },
         })
     }
 
+    /// The answer to the present transport's `resume` is about to go out. `fresh` succeeds the ticket that it came with, unless
+    /// that one's successor was drawn before: a retry whose answer was lost gets the same one again.
+    pub fn use_ticket(&mut self, fresh: Ticket) {
+        if self.tickets.newest_in_use {
+            let previous = Some(self.tickets.newest);
+            self.tickets = Tickets { newest: fresh, previous, newest_in_use: false };
+        }
+    }
+
     /// Takes the seat up by the join key again: the answer to the first join was lost or slow.
     ///
     /// # Errors
     /// `replaced` once the first ticket has been used, which proves that the answer did arrive.
-    pub fn rejoin(&mut self, now: Instant) -> Result<(), Refusal> {
+    pub fn rejoin(&mut self, transport: Transport, now: Instant) -> Result<(), Refusal> {
         if self.lease == Lease::Left || self.is_expired(now) {
             return Err(Refusal::new(Code::ResumeExpired, "the seat of this join key is gone; join with a new one"));
         }
         if self.tickets.previous.is_some() {
             return Err(Refusal::new(Code::Replaced, "the seat of this join key has been resumed elsewhere"));
         }
-        self.attach();
+        self.attach(transport);
         self.buffer.rewind(0);
         Ok(())
     }
 
     /// A transport has ended. Returns whether it had the seat, which is then away until `until`.
     pub fn detach(&mut self, generation: u64, until: Instant) -> bool {
+        let had = self.release(generation, Lease::Away { until });
+        if had {
+            self.buffer.drop_ephemeral();
+        }
+        had
+    }
+
+    /// A poll has ended. Returns whether it had the seat, which then waits for the next one, and counts as here, until `until`.
+    pub fn pause(&mut self, generation: u64, until: Instant) -> bool {
+        self.release(generation, Lease::Between { until })
+    }
+
+    fn release(&mut self, generation: u64, lease: Lease) -> bool {
         if generation != self.generation || self.lease != Lease::Here {
             return false;
         }
-        self.lease = Lease::Away { until };
+        self.lease = lease;
         self.ending = None;
-        self.buffer.drop_ephemeral();
         true
     }
 
+    /// No poll has come in time: the seat is away, for `window` from when the next one was due.
+    pub fn lapse(&mut self, now: Instant, window: Duration) {
+        if let Lease::Between { until } = self.lease
+            && until <= now
+        {
+            self.lease = Lease::Away { until: until + window };
+        }
+    }
+
     /// Whether nobody came back in time.
-    pub fn is_expired(&self, now: Instant) -> bool {
+    fn is_expired(&self, now: Instant) -> bool {
         matches!(self.lease, Lease::Away { until } if until <= now)
     }
 
@@ -210,9 +268,9 @@ impl Seat {
     /// resume, and finds all that had fitted. Answers always fit, or a refusal could get lost: there is at most one for each
     /// request, and requests are read only from a transport that is not about to be closed.
     pub fn push(&mut self, body: Body) -> bool {
-        if body.kind == Kind::Ephemeral {
+        if !body.kind.is_numbered() {
             // Nobody is told when it gets lost, whether for want of a transport or of room.
-            if self.lease == Lease::Here {
+            if matches!(self.lease, Lease::Here | Lease::Between { .. }) {
                 self.buffer.push(body);
             }
             return true;
@@ -251,6 +309,11 @@ impl Seat {
         }
     }
 
+    /// Whether [`next`](Self::next) has something.
+    pub fn has_next(&self, generation: u64) -> bool {
+        generation != self.generation || self.ending.is_some() || self.buffer.has_next()
+    }
+
     /// The client has handled everything up to `seq`.
     ///
     /// # Errors
@@ -266,7 +329,7 @@ impl Seat {
     /// Decides whether a request of that transport and id is to be carried out. Each id is handled once: what comes back here
     /// other than `Stale` counts as handled, whatever the answer.
     pub fn admit(&mut self, generation: u64, id: Option<u64>, now: Instant) -> Admission {
-        if generation != self.generation || self.lease != Lease::Here || self.ending.is_some() {
+        if generation != self.generation || self.lease == Lease::Left || self.ending.is_some() {
             return Admission::Stale;
         }
         let repeated = id.is_some_and(|id| id <= self.last_id);
@@ -282,11 +345,15 @@ impl Seat {
         }
     }
 
-    fn attach(&mut self) {
+    fn attach(&mut self, transport: Transport) {
+        self.transport = transport;
         self.generation += 1;
+        // What came between two polls is for the next one, ephemeral or not.
+        if !matches!(self.lease, Lease::Between { .. }) {
+            self.buffer.drop_ephemeral();
+        }
         self.lease = Lease::Here;
         self.ending = None;
-        self.buffer.drop_ephemeral();
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+pub use crate::protocol::Transport;
 use crate::protocol::{Code, Frame, Refusal, RoomName};
 
 mod admit;
@@ -27,33 +28,6 @@ mod webtransport;
 pub use admit::Opening;
 pub use drive::drive;
 pub(crate) use http2::Http2Stream;
-
-/// The name by which a client knows the transport of its session; `joined.transport` and the metrics say it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Transport {
-    /// WebTransport over HTTP/3.
-    WebTransport,
-    /// WebSocket over HTTP/2 (RFC 8441).
-    WebSocketH2,
-    /// WebSocket over HTTP/1.1 (RFC 6455).
-    WebSocketH1,
-}
-
-impl Transport {
-    /// The name on the wire.
-    pub fn name(self) -> &'static str {
-        match self {
-            Transport::WebTransport => "webtransport",
-            Transport::WebSocketH2 => "websocket-h2",
-            Transport::WebSocketH1 => "websocket-h1",
-        }
-    }
-
-    /// Whether a message is a line there, rather than a frame.
-    pub fn is_line_delimited(self) -> bool {
-        matches!(self, Transport::WebTransport)
-    }
-}
 
 /// The connection that a request came on. Every transport puts one into the extensions of each ordinary request, so that
 /// the router can tell where it was asked.

@@ -175,7 +175,7 @@ async fn a_reader_that_stops_is_closed_and_finds_all_that_had_fitted_when_it_res
     for via in Via::ALL {
         let room = format!("slow.{}", via.transport().name());
         let mut pair = HonestPair::meet(&server, &room).await;
-        let mut slow = Peer::join(&server, via, &room).await;
+        let slow = Peer::join(&server, via, &room).await;
         // It reads nothing any more. Kernel buffers and windows fill first, then the seat's queue.
         let mut accepted = 0u64;
         let refused = loop {

@@ -1,6 +1,7 @@
 //! All integration tests in one binary: linking the server once is what takes the time.
 
 mod architecture;
+mod cli;
 mod limits;
 mod simulation;
 mod support;

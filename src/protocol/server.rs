@@ -16,13 +16,15 @@ use super::{Limits, Outbound, PeerId, Refusal};
 pub struct Frame {
     /// The whole JSON object, without a line break anywhere.
     pub text: Bytes,
+    /// Its number in the session, if it has one.
+    pub seq: Option<u64>,
     /// May be dropped, and rides a datagram where there is one and it fits.
     pub ephemeral: bool,
 }
 
 impl Frame {
     fn of(message: &impl Serialize) -> Self {
-        Frame { text: encode(message).into(), ephemeral: false }
+        Frame { text: encode(message).into(), seq: None, ephemeral: false }
     }
 }
 
@@ -35,6 +37,8 @@ pub enum Kind {
     Payload,
     /// A `message` that may be dropped and is never replayed.
     Ephemeral,
+    /// Belongs to the transport (`pong`): no number, never replayed.
+    Notice,
     /// `ok`, `iceServers` …: told to this client only.
     Answer,
     /// `error`: an answer that must not get lost, because a repeated id is answered `ok`.
@@ -42,7 +46,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether it answers a request of the client's own.
+    /// Whether it gets a `seq` and is replayed until it is acknowledged.
+    pub fn is_numbered(self) -> bool {
+        !matches!(self, Kind::Ephemeral | Kind::Notice)
+    }
+
+    /// Whether it answers a request of the client's own, and must not get lost.
     pub fn is_answer(self) -> bool {
         matches!(self, Kind::Answer | Kind::Error)
     }
@@ -124,6 +133,17 @@ impl Body {
         Body::of(Kind::Error, &Refused::new("error", id, refusal))
     }
 
+    /// `pong`, with the `id` of the client's `ping`.
+    pub fn pong(id: Option<u64>) -> Self {
+        #[derive(Serialize)]
+        struct Pong {
+            r#type: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            id: Option<u64>,
+        }
+        Body::of(Kind::Notice, &Pong { r#type: "pong", id })
+    }
+
     /// `iceServers`; `expire_ms` counts from now.
     pub fn ice_servers(ice_servers: &[serde_json::Value], expire_ms: Option<u64>) -> Self {
         #[derive(Serialize)]
@@ -162,7 +182,7 @@ impl Body {
                 text.into()
             }
         };
-        Frame { text, ephemeral: self.kind == Kind::Ephemeral }
+        Frame { text, seq, ephemeral: self.kind == Kind::Ephemeral }
     }
 }
 
@@ -390,18 +410,7 @@ pub mod notice {
 
     /// `ping`: the server has been silent for a heartbeat.
     pub fn ping() -> Frame {
-        Frame { text: bytes::Bytes::from_static(br#"{"type":"ping"}"#), ephemeral: false }
-    }
-
-    /// `pong`, with the `id` of the client's `ping`.
-    pub fn pong(id: Option<u64>) -> Frame {
-        #[derive(Serialize)]
-        struct Pong {
-            r#type: &'static str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            id: Option<u64>,
-        }
-        Frame::of(&Pong { r#type: "pong", id })
+        Frame { text: bytes::Bytes::from_static(br#"{"type":"ping"}"#), seq: None, ephemeral: false }
     }
 
     /// `goAway`: resume elsewhere within `after`.

@@ -79,7 +79,7 @@ impl Buffer {
     /// Takes a message in, or says that it does not fit. Answers always fit; what is ephemeral makes way for the rest.
     pub(super) fn push(&mut self, body: Body) -> bool {
         let size = body.len();
-        if !self.fits(size) && body.kind != Kind::Ephemeral {
+        if !self.fits(size) && body.kind.is_numbered() {
             self.drop_ephemeral();
         }
         if !self.fits(size) && !body.kind.is_answer() {
@@ -92,7 +92,7 @@ impl Buffer {
                 break;
             }
         }
-        let seq = (body.kind != Kind::Ephemeral).then(|| {
+        let seq = body.kind.is_numbered().then(|| {
             self.next_seq += 1;
             self.next_seq - 1
         });
@@ -115,7 +115,7 @@ impl Buffer {
         match kind {
             Kind::Payload => self.missed.payloads += 1,
             Kind::Presence => self.missed.presence = true,
-            Kind::Ephemeral | Kind::Answer | Kind::Error => {}
+            Kind::Ephemeral | Kind::Notice | Kind::Answer | Kind::Error => {}
         }
     }
 
@@ -131,6 +131,11 @@ impl Buffer {
             self.written.push_back(entry);
         }
         Some(frame)
+    }
+
+    /// Whether anything waits.
+    pub(super) fn has_next(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// The greatest number that was ever written.

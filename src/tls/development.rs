@@ -11,7 +11,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use super::credential::Credential;
 use super::facts::Facts;
@@ -123,7 +123,7 @@ impl Directory {
     fn lock(&self) -> Result<File, StartError> {
         let path = self.path.join(LOCK);
         let failed = |error| StartError::file("write", &path, &error, "choose another directory with --certs-dir");
-        let lock = File::options().create(true).append(true).open(&path).map_err(failed)?;
+        let lock = files::open_lock(&path).map_err(failed)?;
         let deadline = Instant::now() + LOCK_PATIENCE;
         loop {
             match lock.try_lock() {
@@ -263,7 +263,7 @@ impl Directory {
         let path = self.path.join(name);
         files::write(&path, content.as_bytes(), private)
             .map_err(|error| StartError::file("write", &path, &error, WRITABLE))?;
-        info!(path = %path.display(), "made");
+        debug!(path = %path.display(), "made");
         Ok(())
     }
 

@@ -76,16 +76,23 @@ pub(super) fn write(path: &Path, content: &[u8], private: bool) -> io::Result<()
 }
 
 fn create(path: &Path, private: bool) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(if private { 0o600 } else { 0o644 });
-    }
-    #[cfg(not(unix))]
-    let _ = private;
-    options.open(path)
+    with_mode(OpenOptions::new().write(true).create_new(true), private).open(path)
+}
+
+/// Opens a file to be locked, made if missing. Its owner's alone: whoever can open it can hold the lock.
+pub(super) fn open_lock(path: &Path) -> io::Result<File> {
+    with_mode(OpenOptions::new().append(true).create(true), true).open(path)
+}
+
+#[cfg(unix)]
+fn with_mode(options: &mut OpenOptions, private: bool) -> &mut OpenOptions {
+    use std::os::unix::fs::OpenOptionsExt;
+    options.mode(if private { 0o600 } else { 0o644 })
+}
+
+#[cfg(not(unix))]
+fn with_mode(options: &mut OpenOptions, _private: bool) -> &mut OpenOptions {
+    options
 }
 
 /// Makes a directory, and those above it, its owner's alone; one that is there is left as it is.

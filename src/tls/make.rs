@@ -11,6 +11,7 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime};
 
+use super::LOCAL_NAMES;
 use super::plan::{BACKDATE, CA_VALIDITY, LEAF_VALIDITY, WEBTRANSPORT_VALIDITY};
 
 /// Domains that no public host can have, and for which the CA may therefore always sign.
@@ -89,9 +90,10 @@ fn permitted(names: &BTreeSet<String>) -> Vec<GeneralSubtree> {
     let networks = PRIVATE_NETWORKS
         .iter()
         .map(|(address, prefix)| network(address.parse().expect("a constant address parses"), *prefix));
-    let asked = names.iter().map(|name| match name.parse::<IpAddr>() {
-        Ok(address) => network(address, if address.is_ipv4() { 32 } else { 128 }),
-        Err(_) => GeneralSubtree::DnsName(name.clone()),
-    });
+    let asked =
+        names.iter().filter(|name| !LOCAL_NAMES.contains(&name.as_str())).map(|name| match name.parse::<IpAddr>() {
+            Ok(address) => network(address, if address.is_ipv4() { 32 } else { 128 }),
+            Err(_) => GeneralSubtree::DnsName(name.clone()),
+        });
     domains.chain(networks).chain(asked).collect()
 }

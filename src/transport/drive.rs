@@ -92,8 +92,8 @@ impl<W: Wire> Driver<W> {
         self.context.metrics.message(self.transport, request.command.name());
         let hub = &self.context.hub;
         match request.command {
-            Command::Join(join) => hub.join(&opening.room, &join, self.transport.name()),
-            Command::Resume(resume) => hub.resume(&opening.room, &resume, self.transport.name()),
+            Command::Join(join) => hub.join(&opening.room, &join, self.transport),
+            Command::Resume(resume) => hub.resume(&opening.room, &resume, self.transport),
             _ => Err(Refusal::bad_request("the first message must be join or resume")),
         }
         .map_err(End::Closed)
@@ -213,9 +213,7 @@ impl<'a, W: Wire> Pump<'a, W> {
             Some(Received::Message(line)) => match Request::parse(&line, limits) {
                 Ok(request) => {
                     self.context.metrics.message(self.transport, request.command.name());
-                    if let Some(answer) = self.session.handle(request) {
-                        self.feed(answer)?;
-                    }
+                    self.session.handle(request);
                 }
                 Err(invalid) => {
                     self.context.metrics.message(self.transport, "invalid");
@@ -227,9 +225,13 @@ impl<'a, W: Wire> Pump<'a, W> {
                     self.context.metrics.message(self.transport, "datagram");
                     self.session.handle_datagram(&outbound);
                 }
-                Err(refusal) => self.session.refuse(None, &refusal),
+                Err(refusal) => {
+                    self.session.refuse(None, &refusal);
+                }
             },
-            Some(Received::Unusable(refusal)) => self.session.refuse(None, &refusal),
+            Some(Received::Unusable(refusal)) => {
+                self.session.refuse(None, &refusal);
+            }
             None => return Err(End::ByClient),
         }
         Ok(())

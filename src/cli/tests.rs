@@ -1,0 +1,172 @@
+use super::*;
+use crate::config::Config;
+
+fn parse_line(line: &str) -> Result<Command, End> {
+    parse(line.split_whitespace().map(OsString::from))
+}
+
+fn served(line: &str) -> Config {
+    match parse_line(line).unwrap() {
+        Command::Serve(settings, sources) => settings.resolve(&sources).unwrap(),
+        Command::Certs(..) => panic!("{line} does not serve"),
+    }
+}
+
+fn mistake(line: &str) -> String {
+    match parse_line(line) {
+        Err(End::Mistake(error)) => error.to_string(),
+        other => panic!("{line} is no mistake: {other:?}"),
+    }
+}
+
+#[test]
+fn the_word_serve_may_be_left_out() {
+    assert_eq!(served("wigwag"), Config::default());
+    assert_eq!(served("wigwag --heartbeat 3s"), served("wigwag serve --heartbeat 3s"));
+    assert_ne!(served("wigwag --heartbeat 3s"), Config::default());
+    assert!(matches!(parse_line("wigwag --help"), Err(End::Answered(_))));
+    assert!(matches!(parse_line("wigwag --version"), Err(End::Answered(_))));
+    assert!(matches!(parse_line("wigwag certs --json"), Ok(Command::Certs(_, _, certs::Form::Json))));
+}
+
+/// Each default stands in a help text and in `Config::default`: setting it must change nothing.
+#[test]
+fn the_defaults_that_help_tells_are_the_defaults() {
+    let command = command();
+    let serve = command.find_subcommand("serve").unwrap();
+    let mut told = 0;
+    for arg in serve.get_arguments() {
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        let Some((_, default)) = help.split_once("[default: ") else { continue };
+        let default = default.strip_suffix(']').unwrap();
+        let line = format!("wigwag --{} {default}", arg.get_long().unwrap());
+        assert_eq!(served(&line), Config::default(), "{line}");
+        told += 1;
+    }
+    assert_eq!(told, 29, "every setting with a default tells it");
+}
+
+/// `wigwag.example.toml` as it should be: every setting with its help, defaults told but not set.
+fn example() -> String {
+    let mut text = String::from(
+        "# Settings of wigwag, for `wigwag --config wigwag.toml`. What stands here are the defaults, or examples where there\n\
+         # is none. The command line and the environment go before this file; paths are relative to where wigwag is started.\n",
+    );
+    let command = command();
+    let mut heading = None;
+    for arg in command.find_subcommand("serve").unwrap().get_arguments() {
+        let Some(long) = arg.get_long().filter(|long| !["help", "config"].contains(long)) else { continue };
+        if heading != arg.get_help_heading() {
+            heading = arg.get_help_heading();
+            text += &format!("\n## {}\n", heading.unwrap());
+        }
+        let help = arg.get_help().unwrap().to_string();
+        let (help, default) = help.split_once(" [default: ").unwrap_or((&help, ""));
+        text += &format!("\n# {help}\n#{long} = {}\n", toml_value(arg, default.trim_end_matches(']')));
+    }
+    text
+}
+
+fn toml_value(arg: &clap::Arg, default: &str) -> String {
+    let value_name = arg.get_value_names().map(|names| names[0].as_str()).unwrap();
+    match (value_name, default) {
+        ("BOOL", _) => "false".to_owned(),
+        ("N", number) => number.to_owned(),
+        ("FILE", _) => format!("\"{}.pem\"", arg.get_long().unwrap()),
+        ("HOST", _) => "[\"signal.example.org\"]".to_owned(),
+        ("https://HOST", _) => "[\"https://app.example.org\"]".to_owned(),
+        (_, list) if list.contains(',') => format!("{:?}", list.split(',').collect::<Vec<_>>()),
+        (_, text) => format!("{text:?}"),
+    }
+}
+
+/// After a change of the settings, write what the test prints into the file.
+#[test]
+fn the_example_file_tells_every_setting_and_is_valid() {
+    let file = include_str!("../../wigwag.example.toml");
+    let wanted = example();
+    assert!(file == wanted, "wigwag.example.toml should be:\n{wanted}");
+    let set: String = file.lines().map(|line| format!("{}\n", line.strip_prefix('#').unwrap_or(line))).collect();
+    let set: String =
+        set.lines().filter(|line| !line.starts_with([' ', '#'])).map(|line| format!("{line}\n")).collect();
+    let settings: Settings = toml::from_str(&set).unwrap();
+    let told = toml::Table::try_from(&settings).unwrap().len();
+    assert_eq!(told, command().find_subcommand("serve").unwrap().get_arguments().count() - 1, "all but --config");
+    let unset = Settings { cert: None, key: None, name: None, origin: None, ..settings };
+    assert_eq!(unset.resolve(&Sources::default()).unwrap(), Config::default());
+}
+
+#[test]
+fn every_setting_reads_the_variable_of_its_name() {
+    let command = command();
+    for arg in command.get_subcommands().flat_map(clap::Command::get_arguments) {
+        let Some(long) = arg.get_long().filter(|long| !["help", "json"].contains(long)) else { continue };
+        let variable = format!("WIGWAG_{}", long.to_uppercase().replace('-', "_"));
+        assert_eq!(arg.get_env(), Some(variable.as_ref()));
+    }
+    command.debug_assert();
+}
+
+#[test]
+fn mistakes_are_one_line_that_names_what_was_typed() {
+    assert_eq!(
+        mistake("wigwag --lisen 127.0.0.1:1"),
+        "unexpected argument '--lisen' found; a similar argument exists: '--listen'"
+    );
+    assert_eq!(
+        mistake("wigwag --heartbeat=soon"),
+        "invalid value 'soon' for '--heartbeat <TIME>': write a whole number and a unit, like 500ms, 10s, 2m or 1h"
+    );
+    assert_eq!(
+        mistake("wigwag --listen localhost:4433"),
+        "invalid value 'localhost:4433' for '--listen <ADDRESS:PORT>': write an IP address and a port, \
+         like 127.0.0.1:4433 or [::1]:4433"
+    );
+    assert_eq!(mistake("wigwag sevre"), "unrecognized subcommand 'sevre'; a similar subcommand exists: 'serve'");
+    assert!(mistake("wigwag --cert").starts_with("a value is required for '--cert <FILE>'"));
+    assert!(mistake("wigwag --log-format xml").contains("invalid value 'xml'"));
+}
+
+mod banner {
+    use super::super::banner;
+    use crate::config::Protocols;
+    use crate::running::Running;
+
+    fn development() -> Running {
+        Running {
+            listen: vec!["127.0.0.1:4433".parse().unwrap(), "[::1]:4433".parse().unwrap()],
+            plain: vec!["127.0.0.1:8080".parse().unwrap()],
+            admin: Some("127.0.0.1:9433".parse().unwrap()),
+            protocols: Protocols { h3: true, h2: true },
+            names: vec!["localhost".into()],
+            ca: Some("certs/ca.pem".into()),
+        }
+    }
+
+    #[test]
+    fn development_points_at_the_page_that_needs_no_trust() {
+        let text = banner(&development());
+        assert!(text.contains("http://localhost:8080/"), "{text}");
+        for word in
+            ["WebTransport", "127.0.0.1:4433, [::1]:4433", "wigwag certs", "for a phone", "http://127.0.0.1:9433/"]
+        {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+    }
+
+    #[test]
+    fn production_points_at_its_name_and_speaks_of_no_trust() {
+        let text = banner(&Running {
+            listen: vec!["0.0.0.0:443".parse().unwrap()],
+            names: vec!["signal.example.org".into()],
+            protocols: Protocols { h3: false, h2: true },
+            admin: None,
+            ca: None,
+            ..development()
+        });
+        assert!(text.contains("https://signal.example.org/\n"), "{text}");
+        for word in ["WebTransport", "certificates", "phone", "admin"] {
+            assert!(!text.contains(word), "{word}: {text}");
+        }
+    }
+}

@@ -1,0 +1,469 @@
+//! From what was typed to what is meant: defaults filled in, every value in its bounds, no two at odds.
+
+use std::collections::HashSet;
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use http::uri::Authority;
+use rustls::pki_types::DnsName;
+
+use super::units::{Listen, Size, Span};
+use super::{CertificateSource, Config, ConnectionLimits, Protocols, Settings, Sources};
+use crate::error::StartError;
+use crate::origin::origin_of;
+use crate::protocol::Limits;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+impl Settings {
+    /// Checks everything and fills in the defaults. `sources` only gives errors their names.
+    ///
+    /// # Errors
+    /// The first mistake found: a value out of bounds, two that contradict one another, or an address that other machines
+    /// can reach without the flag that says it is meant.
+    pub fn resolve(&self, sources: &Sources) -> Result<Config, StartError> {
+        let check = Check { sources };
+        let default = Config::default();
+        let listen = self.listen.as_ref().map(|list| list.iter().map(|address| address.0).collect());
+        let config = Config {
+            listen: listen.unwrap_or(default.listen),
+            plain: check.plain(self.plain.as_deref(), default.plain)?,
+            admin: match self.admin {
+                None => default.admin,
+                Some(Listen::Off) => None,
+                Some(Listen::At(address)) => Some(address),
+            },
+            certificate: self.certificate_source(sources)?,
+            origins: check.origins(self.origin.as_deref().unwrap_or_default())?,
+            protocols: Protocols { h3: !self.no_h3.unwrap_or(false), h2: !self.no_h2.unwrap_or(false) },
+            limits: self.limits(&check)?,
+            rooms: check.number("max-rooms", self.max_rooms, default.rooms, 1..=100_000_000)?,
+            connections: self.connection_limits(&check)?,
+            heartbeat: check.span("heartbeat", self.heartbeat, default.heartbeat, 100 * MILLISECOND..=10 * MINUTE)?,
+            resume_window: check.span(
+                "resume-window",
+                self.resume_window,
+                default.resume_window,
+                Duration::ZERO..=24 * HOUR,
+            )?,
+            drain: check.span("drain", self.drain, default.drain, Duration::ZERO..=HOUR)?,
+        };
+        check.addresses(&config)?;
+        self.check_exposure(&check, &config)?;
+        Ok(config)
+    }
+
+    /// Where the certificate comes from, for those who need nothing else.
+    ///
+    /// # Errors
+    /// A certificate without its key or the other way round, or a name that is none.
+    pub fn certificate_source(&self, sources: &Sources) -> Result<CertificateSource, StartError> {
+        let check = Check { sources };
+        let names = check.names(self.name.as_deref().unwrap_or_default())?;
+        match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => Ok(CertificateSource::Files { cert: cert.clone(), key: key.clone(), names }),
+            (None, None) => {
+                let dir = self.certs_dir.clone().unwrap_or_else(|| "certs".into());
+                Ok(CertificateSource::Development { dir, names })
+            }
+            (Some(cert), None) => Err(check.bad("cert", cert.display(), "its private key is missing: give --key too")),
+            (None, Some(key)) => Err(check.bad("key", key.display(), "its certificate is missing: give --cert too")),
+        }
+    }
+
+    fn limits(&self, check: &Check<'_>) -> Result<Limits, StartError> {
+        let default = Limits::default();
+        let first_message = Duration::from_millis(default.first_message_ms);
+        let limits = Limits {
+            frame_bytes: check.size("max-frame", self.max_frame, default.frame_bytes, KIB..=16 * MIB)?,
+            data_bytes: check.size("max-data", self.max_data, default.data_bytes, 1..=16 * MIB)?,
+            sdp_bytes: check.size("max-sdp", self.max_sdp, default.sdp_bytes, KIB..=16 * MIB)?,
+            candidate_bytes: check.size(
+                "max-candidate",
+                self.max_candidate,
+                default.candidate_bytes,
+                256..=64 * KIB,
+            )?,
+            metadata_bytes: check.size("max-metadata", self.max_metadata, default.metadata_bytes, 2..=64 * KIB)?,
+            messages_per_second: check.number("rate", self.rate, default.messages_per_second, 1..=1_000_000)?,
+            burst: check.number("burst", self.burst, default.burst, 1..=1_000_000)?,
+            peers: check.number("max-peers", self.max_peers, default.peers, 1..=10_000)?,
+            queue_bytes: check.size("max-queue", self.max_queue, default.queue_bytes, 16 * KIB..=256 * MIB)?,
+            queue_messages: check.number(
+                "max-queue-messages",
+                self.max_queue_messages,
+                default.queue_messages,
+                16..=1_000_000,
+            )?,
+            first_message_ms: check
+                .span("first-message-timeout", self.first_message_timeout, first_message, 100 * MILLISECOND..=MINUTE)?
+                .as_millis() as u64,
+        };
+        let parts = [
+            ("max-data", limits.data_bytes),
+            ("max-sdp", limits.sdp_bytes),
+            ("max-candidate", limits.candidate_bytes),
+            ("max-metadata", limits.metadata_bytes),
+        ];
+        for (key, bytes) in parts {
+            check.at_most(key, bytes, "max-frame", limits.frame_bytes)?;
+        }
+        check.at_most("max-frame", limits.frame_bytes, "max-queue", limits.queue_bytes)?;
+        Ok(limits)
+    }
+
+    fn connection_limits(&self, check: &Check<'_>) -> Result<ConnectionLimits, StartError> {
+        let default = ConnectionLimits::default();
+        let wait = 100 * MILLISECOND..=10 * MINUTE;
+        Ok(ConnectionLimits {
+            connections: check.number("max-connections", self.max_connections, default.connections, 1..=10_000_000)?,
+            streams: check.number("max-streams", self.max_streams, default.streams, 8..=65_536)?,
+            handshake: check.span("handshake-timeout", self.handshake_timeout, default.handshake, wait.clone())?,
+            request_head: check.span("request-timeout", self.request_timeout, default.request_head, wait.clone())?,
+            idle: check.span("idle-timeout", self.idle_timeout, default.idle, SECOND..=24 * HOUR)?,
+            retry_above: check.number("retry-above", self.retry_above, default.retry_above, 0..=1_000_000)?,
+            header_bytes: check.size("max-headers", self.max_headers, default.header_bytes, 4 * KIB..=MIB)?,
+            close: check.span("close-timeout", self.close_timeout, default.close, wait)?,
+        })
+    }
+
+    /// What other machines can reach must have been meant: a mistake here is noticed by others first.
+    fn check_exposure(&self, check: &Check<'_>, config: &Config) -> Result<(), StartError> {
+        let said = |flag: Option<bool>| flag.unwrap_or(false);
+        let beyond = |list: &[SocketAddr]| list.iter().find(|address| !address.ip().is_loopback()).copied();
+        let (listen, plain) = (beyond(&config.listen), beyond(&config.plain));
+        if let Some(address) = config.admin.filter(|address| !address.ip().is_loopback() && !said(self.admin_exposed)) {
+            let why = "other machines could read health and metrics there; give --admin-exposed if that is meant";
+            return Err(check.bad("admin", address, why));
+        }
+        if let Some(address) = plain.filter(|_| !said(self.plain_behind_proxy)) {
+            let why = "other machines would talk to it unencrypted, and browsers give pages from there neither camera nor \
+                       WebTransport (no secure context); give --plain-behind-proxy if a proxy in front ends TLS";
+            return Err(check.bad("plain", address, why));
+        }
+        let Some((key, address)) =
+            listen.map(|address| ("listen", address)).or(plain.map(|address| ("plain", address)))
+        else {
+            return Ok(());
+        };
+        let development = matches!(config.certificate, CertificateSource::Development { .. }) && listen.is_some();
+        match (said(self.open), development && !said(self.dev_certs)) {
+            (true, false) => Ok(()),
+            (false, false) => Err(check.bad(
+                key,
+                address,
+                "whoever reaches it from another machine may enter any room; give --open if that is meant",
+            )),
+            (true, true) => Err(check.bad(
+                key,
+                address,
+                "other machines do not trust development certificates; give --cert and --key, or --dev-certs if that is meant",
+            )),
+            (false, true) => Err(check.bad(
+                key,
+                address,
+                "whoever reaches it from another machine may enter any room, and sees development certificates; \
+                 give --open and --dev-certs if that is meant",
+            )),
+        }
+    }
+}
+
+/// Checks single values and words the errors.
+struct Check<'a> {
+    sources: &'a Sources,
+}
+
+impl Check<'_> {
+    fn bad(&self, key: &str, value: impl Display, why: impl Display) -> StartError {
+        StartError::new(format_args!("{} is {value}: {why}", self.sources.name(key)))
+    }
+
+    fn within<T: PartialOrd + Display>(&self, key: &str, value: T, bounds: RangeInclusive<T>) -> Result<T, StartError> {
+        if bounds.contains(&value) {
+            return Ok(value);
+        }
+        Err(self.bad(key, value, format_args!("it must be from {} to {}", bounds.start(), bounds.end())))
+    }
+
+    fn span(
+        &self,
+        key: &str,
+        typed: Option<Span>,
+        default: Duration,
+        bounds: RangeInclusive<Duration>,
+    ) -> Result<Duration, StartError> {
+        let bounds = Span(*bounds.start())..=Span(*bounds.end());
+        Ok(self.within(key, typed.unwrap_or(Span(default)), bounds)?.0)
+    }
+
+    fn size<T: TryFrom<u64>>(
+        &self,
+        key: &str,
+        typed: Option<Size>,
+        default: T,
+        bounds: RangeInclusive<u64>,
+    ) -> Result<T, StartError> {
+        let Some(size) = typed else { return Ok(default) };
+        let size = self.within(key, size, Size(*bounds.start())..=Size(*bounds.end()))?;
+        T::try_from(size.0).map_err(|_| self.bad(key, size, "it is too much for this machine"))
+    }
+
+    fn number<T: TryFrom<u64>>(
+        &self,
+        key: &str,
+        typed: Option<u64>,
+        default: T,
+        bounds: RangeInclusive<u64>,
+    ) -> Result<T, StartError> {
+        let Some(number) = typed else { return Ok(default) };
+        let number = self.within(key, number, bounds)?;
+        T::try_from(number).map_err(|_| self.bad(key, number, "it is too much for this machine"))
+    }
+
+    fn at_most(&self, key: &str, bytes: usize, other: &str, most: usize) -> Result<(), StartError> {
+        if bytes <= most {
+            return Ok(());
+        }
+        let (bytes, most) = (Size(bytes as u64), Size(most as u64));
+        Err(self.bad(key, bytes, format_args!("it cannot be more than {}, which is {most}", self.sources.name(other))))
+    }
+
+    fn plain(&self, typed: Option<&[Listen]>, default: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, StartError> {
+        let Some(typed) = typed else { return Ok(default) };
+        let addresses: Vec<_> = typed
+            .iter()
+            .filter_map(|listen| match listen {
+                Listen::Off => None,
+                Listen::At(address) => Some(*address),
+            })
+            .collect();
+        if !addresses.is_empty() && addresses.len() < typed.len() {
+            return Err(self.bad("plain", "off and an address", "give one or the other"));
+        }
+        Ok(addresses)
+    }
+
+    /// TCP addresses must differ; port 0 always does.
+    fn addresses(&self, config: &Config) -> Result<(), StartError> {
+        if config.listen.is_empty() {
+            return Err(self.bad("listen", "empty", "give at least one address"));
+        }
+        let mut seen = HashSet::new();
+        let all = [("listen", &config.listen[..]), ("plain", &config.plain[..]), ("admin", config.admin.as_slice())];
+        for (key, list) in all {
+            for address in list.iter().filter(|address| address.port() != 0) {
+                if !seen.insert(address) {
+                    return Err(self.bad(key, address, "this address is listened on already; give each one once"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn names(&self, typed: &[String]) -> Result<Vec<String>, StartError> {
+        let mut names = Vec::new();
+        for name in typed {
+            let plain = match name.parse::<IpAddr>() {
+                Ok(address) if address.is_unspecified() => {
+                    return Err(self.bad("name", name, "it means every address; give one that others can reach"));
+                }
+                Ok(address) => address.to_string(),
+                Err(_) => name.to_ascii_lowercase(),
+            };
+            if plain.parse::<IpAddr>().is_err() && DnsName::try_from(plain.as_str()).is_err() {
+                return Err(self.bad(
+                    "name",
+                    name,
+                    "write a host name or an IP address, without scheme, port or wildcard",
+                ));
+            }
+            if !names.contains(&plain) {
+                names.push(plain);
+            }
+        }
+        Ok(names)
+    }
+
+    fn origins(&self, typed: &[String]) -> Result<Vec<String>, StartError> {
+        let parse = |text: &String| {
+            origin(text).ok_or_else(|| {
+                let why = "write it as browsers send it, like https://app.example.org or http://localhost:3000 (no path, no \
+                           wildcard), or null";
+                self.bad("origin", text, why)
+            })
+        };
+        typed.iter().map(parse).collect()
+    }
+}
+
+/// An origin as browsers serialize it (RFC 6454, 6.2): lower case, without default port.
+fn origin(text: &str) -> Option<String> {
+    let text = text.to_ascii_lowercase();
+    if text == "null" {
+        return Some(text);
+    }
+    let (scheme, authority) = text.split_once("://")?;
+    let named = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
+    if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.bytes().all(named) {
+        return None;
+    }
+    let parsed: Authority = authority.parse().ok()?;
+    let host = parsed.host();
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let address = bare.parse::<IpAddr>().is_ok();
+    if authority.contains(['@', '*']) || !(address || DnsName::try_from(host).is_ok()) {
+        return None;
+    }
+    match parsed.port_u16() {
+        Some(port) => Some(origin_of(scheme, bare, port)),
+        None if authority == host => Some(format!("{scheme}://{host}")),
+        None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Address;
+
+    fn resolve(change: impl FnOnce(&mut Settings)) -> Result<Config, String> {
+        let mut settings = Settings::default();
+        change(&mut settings);
+        settings.resolve(&Sources::default()).map_err(|error| error.to_string())
+    }
+
+    fn at(text: &str) -> Listen {
+        text.parse().unwrap()
+    }
+
+    fn listen(list: &[&str]) -> Option<Vec<Address>> {
+        Some(list.iter().map(|text| text.parse().unwrap()).collect())
+    }
+
+    #[test]
+    fn nothing_typed_is_the_default() {
+        assert_eq!(resolve(|_| {}), Ok(Config::default()));
+    }
+
+    #[test]
+    fn values_out_of_bounds_are_named_with_their_bounds() {
+        let error = resolve(|s| s.heartbeat = Some(Span(Duration::ZERO))).unwrap_err();
+        assert_eq!(error, "--heartbeat is 0ms: it must be from 100ms to 10m");
+        let error = resolve(|s| s.max_frame = Some(Size(1))).unwrap_err();
+        assert_eq!(error, "--max-frame is 1: it must be from 1KiB to 16MiB");
+        let error = resolve(|s| s.rate = Some(0)).unwrap_err();
+        assert_eq!(error, "--rate is 0: it must be from 1 to 1000000");
+    }
+
+    #[test]
+    fn sizes_that_contradict_one_another_are_refused() {
+        let error = resolve(|s| s.max_sdp = Some(Size(256 * KIB))).unwrap_err();
+        assert_eq!(error, "--max-sdp is 256KiB: it cannot be more than --max-frame, which is 160KiB");
+        assert!(resolve(|s| (s.max_sdp, s.max_frame) = (Some(Size(256 * KIB)), Some(Size(300 * KIB)))).is_ok());
+        let error = resolve(|s| s.max_queue = Some(Size(100 * KIB))).unwrap_err();
+        assert_eq!(error, "--max-frame is 160KiB: it cannot be more than --max-queue, which is 100KiB");
+    }
+
+    #[test]
+    fn what_other_machines_reach_must_be_meant() {
+        let public = listen(&["0.0.0.0:4433"]);
+        let files = |s: &mut Settings| (s.cert, s.key) = (Some("c.pem".into()), Some("k.pem".into()));
+        let error = resolve(|s| s.listen = public.clone()).unwrap_err();
+        assert!(error.starts_with("--listen is 0.0.0.0:4433: ") && error.contains("--open and --dev-certs"), "{error}");
+        let error = resolve(|s| (s.listen, s.open) = (public.clone(), Some(true))).unwrap_err();
+        assert!(error.contains("--dev-certs") && !error.contains("--open"), "{error}");
+        let error = resolve(|s| {
+            s.listen = public.clone();
+            files(s);
+        });
+        assert!(error.unwrap_err().contains("--open"));
+        let meant = resolve(|s| (s.listen, s.open, s.dev_certs) = (public.clone(), Some(true), Some(true)));
+        assert!(meant.is_ok());
+        assert!(
+            resolve(|s| {
+                (s.listen, s.open) = (public.clone(), Some(true));
+                files(s);
+            })
+            .is_ok()
+        );
+    }
+
+    #[test]
+    fn plain_text_and_metrics_for_other_machines_must_be_meant() {
+        let plain = Some(vec![at("192.0.2.1:80")]);
+        let error = resolve(|s| (s.plain, s.open) = (plain.clone(), Some(true))).unwrap_err();
+        assert!(error.contains("--plain-behind-proxy") && error.contains("secure context"), "{error}");
+        let error = resolve(|s| (s.plain, s.plain_behind_proxy) = (plain.clone(), Some(true))).unwrap_err();
+        assert!(error.starts_with("--plain is 192.0.2.1:80") && error.contains("--open"), "{error}");
+        let meant = resolve(|s| (s.plain, s.plain_behind_proxy, s.open) = (plain.clone(), Some(true), Some(true)));
+        assert_eq!(meant.unwrap().plain, ["192.0.2.1:80".parse().unwrap()]);
+        let error = resolve(|s| s.admin = Some(at("[::]:9433"))).unwrap_err();
+        assert!(error.contains("--admin-exposed"), "{error}");
+        assert!(resolve(|s| (s.admin, s.admin_exposed) = (Some(at("[::]:9433")), Some(true))).is_ok());
+    }
+
+    #[test]
+    fn off_switches_off_and_stands_alone() {
+        let config = resolve(|s| (s.plain, s.admin) = (Some(vec![Listen::Off]), Some(Listen::Off))).unwrap();
+        assert_eq!((config.plain, config.admin), (vec![], None));
+        assert!(resolve(|s| s.plain = Some(vec![Listen::Off, at("127.0.0.1:1")])).is_err());
+        assert!(resolve(|s| s.listen = Some(vec![])).is_err());
+    }
+
+    #[test]
+    fn an_address_is_listened_on_once() {
+        let error = resolve(|s| s.listen = listen(&["127.0.0.1:8080"])).unwrap_err();
+        assert!(error.starts_with("--plain is 127.0.0.1:8080: "), "{error}");
+        assert!(resolve(|s| s.listen = listen(&["127.0.0.1:0", "127.0.0.1:0"])).is_ok());
+    }
+
+    #[test]
+    fn a_certificate_needs_its_key_and_names_are_names() {
+        assert!(resolve(|s| s.cert = Some("c.pem".into())).unwrap_err().contains("give --key too"));
+        assert!(resolve(|s| s.key = Some("k.pem".into())).unwrap_err().contains("give --cert too"));
+        for bad in ["", "https://a.example", "a:4433", "*.example.org", "a b", "0.0.0.0", "[::1]"] {
+            assert!(resolve(|s| s.name = Some(vec![bad.into()])).is_err(), "{bad}");
+        }
+        let names = ["Desk.Test", "desk.test", "FD00:0::1", "my_host"].map(str::to_owned).to_vec();
+        let config = resolve(|s| s.name = Some(names)).unwrap();
+        let CertificateSource::Development { names, .. } = config.certificate else { panic!("no files were given") };
+        assert_eq!(names, ["desk.test", "fd00::1", "my_host"]);
+    }
+
+    #[test]
+    fn origins_are_what_browsers_send() {
+        for (typed, sent) in [
+            ("https://App.example.org", "https://app.example.org"),
+            ("https://app.example.org:443", "https://app.example.org"),
+            ("http://[::1]:3000", "http://[::1]:3000"),
+            ("http://[::1]", "http://[::1]"),
+            ("tauri://localhost", "tauri://localhost"),
+            ("null", "null"),
+        ] {
+            assert_eq!(origin(typed).as_deref(), Some(sent));
+        }
+        for bad in [
+            "*",
+            "",
+            "app.example.org",
+            "https://",
+            "https://a.example/",
+            "https://*.example",
+            "https://u@a.example",
+            "https://a.example:",
+            "https://a.example:99999",
+            "://a",
+            "https://a example",
+        ] {
+            assert_eq!(origin(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! What was typed: on the command line, in the environment, in a file.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
+use serde::{Deserialize, Serialize};
+use toml::Table;
+
+use super::units::{Address, Listen, Size, Span, one_or_many};
+use crate::error::StartError;
+
+/// Everything that can be set. A setting has one name: the flag `--max-frame` is `WIGWAG_MAX_FRAME` in the environment and
+/// `max-frame` in the file. What is set nowhere is `None`; [`Settings::resolve`] knows the defaults.
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+#[group(skip)]
+pub struct Settings {
+    /// Listen here for QUIC (UDP) and TLS (TCP); may be given again [default: 127.0.0.1:4433,[::1]:4433]
+    #[arg(long, env = "WIGWAG_LISTEN", value_name = "ADDRESS:PORT", value_delimiter = ',', help_heading = LISTENING)]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "one_or_many")]
+    pub listen: Option<Vec<Address>>,
+
+    /// Listen here for unencrypted HTTP/1.1, or off; may be given again [default: 127.0.0.1:8080,[::1]:8080]
+    #[arg(long, env = "WIGWAG_PLAIN", value_name = "ADDRESS:PORT|off", value_delimiter = ',', help_heading = LISTENING)]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "one_or_many")]
+    pub plain: Option<Vec<Listen>>,
+
+    /// Serve health and metrics here, or off [default: 127.0.0.1:9433]
+    #[arg(long, env = "WIGWAG_ADMIN", value_name = "ADDRESS:PORT|off", help_heading = LISTENING)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin: Option<Listen>,
+
+    /// Switch HTTP/3 and WebTransport off
+    #[arg(long, env = "WIGWAG_NO_H3", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = LISTENING)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_h3: Option<bool>,
+
+    /// Switch HTTP/2 off; HTTP/1.1 stays
+    #[arg(long, env = "WIGWAG_NO_H2", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = LISTENING)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_h2: Option<bool>,
+
+    /// Let pages of this origin in, beside the server's own; may be given again
+    #[arg(long, env = "WIGWAG_ORIGIN", value_name = "https://HOST", value_delimiter = ',', help_heading = LISTENING)]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "one_or_many")]
+    pub origin: Option<Vec<String>>,
+
+    /// Certificate chain, PEM, the server's own first; read again when it changes
+    #[arg(long, env = "WIGWAG_CERT", value_name = "FILE", value_parser = path, help_heading = CERTIFICATES)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert: Option<PathBuf>,
+
+    /// Private key of the certificate, PEM, readable by its owner only
+    #[arg(long, env = "WIGWAG_KEY", value_name = "FILE", value_parser = path, help_heading = CERTIFICATES)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+
+    /// Where development certificates are kept when there is no --cert; made if missing [default: certs]
+    #[arg(long, env = "WIGWAG_CERTS_DIR", value_name = "DIR", value_parser = path, help_heading = CERTIFICATES)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certs_dir: Option<PathBuf>,
+
+    /// One more name or address of this server; development certificates always have localhost, 127.0.0.1 and ::1
+    #[arg(long, env = "WIGWAG_NAME", value_name = "HOST", value_delimiter = ',', help_heading = CERTIFICATES)]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "one_or_many")]
+    pub name: Option<Vec<String>>,
+
+    /// Be reachable from other machines although anyone may then enter any room
+    #[arg(long, env = "WIGWAG_OPEN", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = BEYOND)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open: Option<bool>,
+
+    /// Show development certificates to other machines, which do not trust them
+    #[arg(long, env = "WIGWAG_DEV_CERTS", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = BEYOND)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dev_certs: Option<bool>,
+
+    /// Serve --plain to other machines, for a proxy that ends TLS in front; by itself it is no secure context, and browsers
+    /// give its pages neither camera nor WebTransport
+    #[arg(long, env = "WIGWAG_PLAIN_BEHIND_PROXY", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = BEYOND)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plain_behind_proxy: Option<bool>,
+
+    /// Serve --admin to other machines, where whoever reaches it may read it
+    #[arg(long, env = "WIGWAG_ADMIN_EXPOSED", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = BEYOND)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_exposed: Option<bool>,
+
+    /// Ping after this silence; a client silent for two heartbeats is away [default: 10s]
+    #[arg(long, env = "WIGWAG_HEARTBEAT", value_name = "TIME", help_heading = SESSIONS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<Span>,
+
+    /// Keep the seat of a client that lost its transport for this long [default: 30s]
+    #[arg(long, env = "WIGWAG_RESUME_WINDOW", value_name = "TIME", help_heading = SESSIONS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resume_window: Option<Span>,
+
+    /// Give sessions this long to move elsewhere when the server stops [default: 10s]
+    #[arg(long, env = "WIGWAG_DRAIN", value_name = "TIME", help_heading = SESSIONS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Span>,
+
+    /// A transport's first message must come within this time [default: 5s]
+    #[arg(long, env = "WIGWAG_FIRST_MESSAGE_TIMEOUT", value_name = "TIME", help_heading = SESSIONS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_message_timeout: Option<Span>,
+
+    /// Members of a room [default: 64]
+    #[arg(long, env = "WIGWAG_MAX_PEERS", value_name = "N", help_heading = SESSIONS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_peers: Option<u64>,
+
+    /// Rooms at once [default: 65536]
+    #[arg(long, env = "WIGWAG_MAX_ROOMS", value_name = "N", help_heading = SESSIONS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_rooms: Option<u64>,
+
+    /// Messages a second that a session may send for long [default: 200]
+    #[arg(long, env = "WIGWAG_RATE", value_name = "N", help_heading = SESSIONS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<u64>,
+
+    /// Messages that a session may send at once [default: 1000]
+    #[arg(long, env = "WIGWAG_BURST", value_name = "N", help_heading = SESSIONS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u64>,
+
+    /// One line or frame from a client [default: 160KiB]
+    #[arg(long, env = "WIGWAG_MAX_FRAME", value_name = "SIZE", help_heading = SIZES)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_frame: Option<Size>,
+
+    /// The data of a message [default: 64KiB]
+    #[arg(long, env = "WIGWAG_MAX_DATA", value_name = "SIZE", help_heading = SIZES)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_data: Option<Size>,
+
+    /// The SDP of a description [default: 128KiB]
+    #[arg(long, env = "WIGWAG_MAX_SDP", value_name = "SIZE", help_heading = SIZES)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_sdp: Option<Size>,
+
+    /// An ICE candidate [default: 4KiB]
+    #[arg(long, env = "WIGWAG_MAX_CANDIDATE", value_name = "SIZE", help_heading = SIZES)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_candidate: Option<Size>,
+
+    /// A peer's metadata [default: 4KiB]
+    #[arg(long, env = "WIGWAG_MAX_METADATA", value_name = "SIZE", help_heading = SIZES)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_metadata: Option<Size>,
+
+    /// What may wait for a client that does not read [default: 1MiB]
+    #[arg(long, env = "WIGWAG_MAX_QUEUE", value_name = "SIZE", help_heading = SIZES)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_queue: Option<Size>,
+
+    /// How many messages may wait for it [default: 2048]
+    #[arg(long, env = "WIGWAG_MAX_QUEUE_MESSAGES", value_name = "N", help_heading = SIZES)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_queue_messages: Option<u64>,
+
+    /// Connections at once, TCP and QUIC together [default: 16384]
+    #[arg(long, env = "WIGWAG_MAX_CONNECTIONS", value_name = "N", help_heading = CONNECTIONS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u64>,
+
+    /// Requests and streams at once on one connection [default: 256]
+    #[arg(long, env = "WIGWAG_MAX_STREAMS", value_name = "N", help_heading = CONNECTIONS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_streams: Option<u64>,
+
+    /// The headers of a request [default: 16KiB]
+    #[arg(long, env = "WIGWAG_MAX_HEADERS", value_name = "SIZE", help_heading = CONNECTIONS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_headers: Option<Size>,
+
+    /// TLS and QUIC handshakes must be done within this time [default: 5s]
+    #[arg(long, env = "WIGWAG_HANDSHAKE_TIMEOUT", value_name = "TIME", help_heading = CONNECTIONS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handshake_timeout: Option<Span>,
+
+    /// The head of a request must be whole within this time [default: 5s]
+    #[arg(long, env = "WIGWAG_REQUEST_TIMEOUT", value_name = "TIME", help_heading = CONNECTIONS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_timeout: Option<Span>,
+
+    /// Close a connection without requests after this time [default: 1m]
+    #[arg(long, env = "WIGWAG_IDLE_TIMEOUT", value_name = "TIME", help_heading = CONNECTIONS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<Span>,
+
+    /// A closing transport has this long for its last words [default: 2s]
+    #[arg(long, env = "WIGWAG_CLOSE_TIMEOUT", value_name = "TIME", help_heading = CONNECTIONS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub close_timeout: Option<Span>,
+
+    /// Validate QUIC addresses by Retry above this many unfinished handshakes; 0 is always [default: 256]
+    #[arg(long, env = "WIGWAG_RETRY_ABOVE", value_name = "N", help_heading = CONNECTIONS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_above: Option<u64>,
+
+    /// What to log, as level or as target=level list; libraries never go below info [default: info]
+    #[arg(long, env = "WIGWAG_LOG", value_name = "FILTER", help_heading = LOGS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
+
+    /// How to log, to standard error [default: text]
+    #[arg(long, env = "WIGWAG_LOG_FORMAT", value_name = "text|json", hide_possible_values = true, help_heading = LOGS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<LogFormat>,
+}
+
+const LISTENING: &str = "Listening";
+const CERTIFICATES: &str = "Certificates";
+const BEYOND: &str = "Beyond this machine";
+const SESSIONS: &str = "Sessions";
+const SIZES: &str = "Sizes";
+const CONNECTIONS: &str = "Connections";
+const LOGS: &str = "Logs";
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line, for machines.
+    Json,
+}
+
+/// Where each setting came from, so that an error can name what was really typed.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    command_line: BTreeSet<String>,
+    environment: BTreeSet<String>,
+    file: Option<(PathBuf, BTreeSet<String>)>,
+}
+
+/// As text: a path in a file could not be anything else, and one name must mean the same everywhere.
+fn path(text: &str) -> Result<PathBuf, Infallible> {
+    Ok(PathBuf::from(text))
+}
+
+impl Settings {
+    /// What was typed on the command line, else in the environment, else in `file`.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or with an unknown key or a bad value in it.
+    pub fn gather(matches: &ArgMatches, file: Option<&Path>) -> Result<(Settings, Sources), StartError> {
+        let typed = Settings::from_arg_matches(matches).map_err(StartError::new)?;
+        let mut sources = Sources::default();
+        for id in matches.ids() {
+            match matches.value_source(id.as_str()) {
+                Some(ValueSource::CommandLine) => sources.command_line.insert(id.as_str().replace('_', "-")),
+                Some(ValueSource::EnvVariable) => sources.environment.insert(id.as_str().replace('_', "-")),
+                _ => continue,
+            };
+        }
+        let Some(path) = file else { return Ok((typed, sources)) };
+        let mut table = read(path)?;
+        sources.file = Some((path.to_owned(), table.keys().cloned().collect()));
+        // Only what was typed is in `typed`: defaults come last, so that none of them can cover the file.
+        let typed = Table::try_from(&typed).map_err(StartError::new)?;
+        table.extend(typed);
+        Ok((table.try_into().map_err(|error| StartError::new(format_args!("{}: {error}", path.display())))?, sources))
+    }
+}
+
+/// Reads a file of settings, all of them known and well formed.
+fn read(path: &Path) -> Result<Table, StartError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| StartError::file("read the settings", path, &error, "check --config"))?;
+    let refuse = |error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+        StartError::new(format_args!("{}:{line}: {}", path.display(), in_short(error.message())))
+    };
+    toml::from_str::<Settings>(&text).map_err(refuse)?;
+    text.parse().map_err(refuse)
+}
+
+/// The list of all keys would hide what is wrong.
+fn in_short(message: &str) -> String {
+    match message.split_once(", expected one of") {
+        Some((unknown, _)) if unknown.starts_with("unknown field") => {
+            format!("{}; the keys are the long options of 'wigwag serve --help'", unknown.replace("field", "key"))
+        }
+        _ => message.to_owned(),
+    }
+}
+
+impl Sources {
+    /// The name under which `key` was set: `--max-frame`, `WIGWAG_MAX_FRAME`, or `max-frame in wigwag.toml`.
+    pub fn name(&self, key: &str) -> String {
+        if self.command_line.contains(key) {
+            return format!("--{key}");
+        }
+        if self.environment.contains(key) {
+            return format!("WIGWAG_{}", key.to_ascii_uppercase().replace('-', "_"));
+        }
+        match &self.file {
+            Some((path, keys)) if keys.contains(key) => format!("{key} in {}", path.display()),
+            _ => format!("--{key}"),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! A seat as its client's side sees it: requests go in through a [`Speaker`], a [`Session`] is that and the transport that
+//! has the seat.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Hall, Hub, now};
+use crate::outbox::{Outbox, Output, SharedSeat};
+use crate::protocol::{Body, Code, Command, Frame, LeftReason, Metadata, Outbound, PeerId, Refusal, Request, RoomName};
+use crate::seat::{Admission, Ending};
+
+/// Whoever may make requests for a seat, as long as the transport that has the seat now keeps it.
+#[derive(Debug)]
+pub struct Speaker {
+    pub(super) hub: Arc<Hub>,
+    pub(super) room: RoomName,
+    pub(super) peer: PeerId,
+    pub(super) seat: Arc<SharedSeat>,
+    pub(super) generation: u64,
+}
+
+impl Speaker {
+    /// Whose seat it is.
+    pub fn peer(&self) -> PeerId {
+        self.peer
+    }
+
+    /// Carries out one request; what there is to answer goes through the seat's queue. Returns false, and has done nothing, if
+    /// the seat is no longer this speaker's or about to be closed.
+    pub fn handle(&self, request: Request<'_>) -> bool {
+        match request.command {
+            Command::Ping => self.answer(Body::pong(request.id)),
+            Command::Ack(seq) => self.ack(request.id, seq),
+            command => self.execute(request.id, command),
+        }
+    }
+
+    /// Answers a message that could not be understood. It counts against the rate and its id is handled, as if it had been.
+    pub fn refuse(&self, id: Option<u64>, refusal: &Refusal) -> bool {
+        let _order = self.hub.shard(&self.room).lock();
+        match self.admit(id) {
+            Admitted::Execute => self.answer(Body::error(id, refusal)),
+            Admitted::Answered => true,
+            Admitted::Stale => false,
+        }
+    }
+
+    /// Carries out a datagram. There is no id to answer, and nothing but a failure to be told.
+    pub fn handle_datagram(&self, outbound: &Outbound<'_>) {
+        let shard = self.hub.shard(&self.room).lock();
+        if let Some(hall) = shard.get(&self.room)
+            && self.admit(None) == Admitted::Execute
+        {
+            self.relay(hall, None, outbound);
+        }
+    }
+
+    /// Pushes an answer into the seat's own queue, unless a later transport has the seat.
+    fn answer(&self, body: Body) -> bool {
+        self.seat.with(|seat| seat.generation() == self.generation && seat.push(body))
+    }
+
+    fn ack(&self, id: Option<u64>, seq: u64) -> bool {
+        let acked = self.seat.quietly(|seat| (seat.generation() == self.generation).then(|| seat.ack(seq)));
+        match acked {
+            None => false,
+            Some(Err(refusal)) => self.refuse(id, &refusal),
+            // An `ack` is told that it was heard only if it asks.
+            Some(Ok(())) => id.is_none() || self.answer(Body::ok(id)),
+        }
+    }
+
+    fn execute(&self, id: Option<u64>, command: Command<'_>) -> bool {
+        let mut shard = self.hub.shard(&self.room).lock();
+        let Some(hall) = shard.get_mut(&self.room) else { return false };
+        match self.admit(id) {
+            Admitted::Execute => {}
+            Admitted::Answered => return true,
+            Admitted::Stale => return false,
+        }
+        let answer = match command {
+            Command::Send(outbound) => {
+                self.relay(hall, id, &outbound);
+                return true;
+            }
+            Command::Leave => {
+                hall.answer(self.peer, Body::ok(id));
+                hall.remove(self.peer, LeftReason::Left, Some(Ending::Left));
+                self.hub.drop_if_empty(&mut shard, &self.room);
+                return true;
+            }
+            Command::Metadata(metadata) => {
+                let mut out = Vec::new();
+                hall.room.update(self.peer, Metadata::new(&metadata), &mut out);
+                hall.carry_out(out);
+                Ok(())
+            }
+            Command::IceServers => {
+                hall.answer(self.peer, Body::ice_servers(&self.hub.policy.ice_servers, None));
+                Ok(())
+            }
+            Command::Moderate(_) => Err(Refusal::new(Code::Forbidden, "this needs the \"moderate\" grant")),
+            Command::Join(_) | Command::Resume(_) => {
+                Err(Refusal::bad_request("\"join\" and \"resume\" are first messages; this session has begun"))
+            }
+            // Without keys there is nothing that a token could change.
+            Command::Token | Command::Ack(_) | Command::Ping => Ok(()),
+        };
+        match answer {
+            Ok(()) if id.is_some() => hall.answer(self.peer, Body::ok(id)),
+            Ok(()) => {}
+            Err(refusal) => hall.answer(self.peer, Body::error(id, &refusal)),
+        }
+        true
+    }
+
+    fn relay(&self, hall: &Hall, id: Option<u64>, outbound: &Outbound<'_>) {
+        let mut out = Vec::new();
+        hall.room.relay(self.peer, id, outbound, &mut out);
+        hall.carry_out(out);
+    }
+
+    /// Whether a request is to be carried out. Called under the shard's lock, so that what one transport had admitted is done
+    /// before a later one takes the seat.
+    fn admit(&self, id: Option<u64>) -> Admitted {
+        let admission = self.seat.quietly(|seat| seat.admit(self.generation, id, now()));
+        let answer = match admission {
+            Admission::Execute => return Admitted::Execute,
+            Admission::Stale => return Admitted::Stale,
+            Admission::Repeat => Body::ok(id),
+            Admission::Refused(refusal) => Body::error(id, &refusal),
+        };
+        self.answer(answer);
+        Admitted::Answered
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Admitted {
+    Execute,
+    Answered,
+    Stale,
+}
+
+/// A seat with the transport that has it. Dropping it is losing the transport: the seat goes away, whatever ended the task.
+#[derive(Debug)]
+pub struct Session {
+    speaker: Speaker,
+    outbox: Outbox,
+    /// Until when the seat waits for the next poll before it counts as away; `None` on a transport that lasts.
+    next_poll: Option<Instant>,
+}
+
+impl Session {
+    pub(super) fn new(hub: Arc<Hub>, room: RoomName, peer: PeerId, seat: Arc<SharedSeat>) -> Self {
+        let outbox = Outbox::new(Arc::clone(&seat));
+        let generation = outbox.generation();
+        Session { speaker: Speaker { hub, room, peer, seat, generation }, outbox, next_poll: None }
+    }
+
+    /// Makes this the transport of one poll: when it ends, the seat stays `here` until `next_poll`.
+    pub fn expect_next_poll(&mut self, next_poll: Instant) {
+        self.next_poll = Some(next_poll);
+    }
+
+    /// Waits for something to write, or the end; with `wants_frames` false for the end alone. Cancel safe.
+    pub async fn next(&self, wants_frames: bool) -> Output {
+        self.outbox.next(wants_frames).await
+    }
+
+    /// The same without waiting.
+    pub fn try_next(&self) -> Option<Output> {
+        self.outbox.try_next(true)
+    }
+
+    /// Waits until [`try_next`](Self::try_next) has something. Cancel safe.
+    pub async fn ready(&self) {
+        self.outbox.ready().await;
+    }
+
+    /// Uses up the ticket that a poll came with; returns the `resumed` that names its successor.
+    pub fn use_ticket(&self) -> Frame {
+        let _order = self.hub.shard(&self.room).lock();
+        self.hub.use_ticket(&self.seat)
+    }
+}
+
+impl Deref for Session {
+    type Target = Speaker;
+
+    fn deref(&self) -> &Speaker {
+        &self.speaker
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.speaker.hub.detach(&self.speaker, self.next_poll);
+    }
+}

@@ -1,0 +1,192 @@
+//! One QUIC connection from its handshake to its end.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use bytes::Bytes;
+use h3::error::Code;
+use h3::server::RequestResolver;
+use quinn::Connecting;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::debug;
+
+use super::demux::{self, Options};
+use super::sessions::Sessions;
+use super::settings::{self, Settings};
+use super::stream::code;
+use super::{HalfOpen, request, streams};
+use crate::config::Config;
+use crate::context::Context;
+use crate::metrics::ConnectionKind;
+use crate::transport::{HttpVersion, Via};
+
+type H3 = h3::server::Connection<demux::Connection, Bytes>;
+pub(super) type Resolver = RequestResolver<demux::Connection, Bytes>;
+
+/// What the requests and sessions of a connection have in common.
+pub(crate) struct Shared {
+    /// The connection beneath, for its datagrams.
+    pub(crate) quic: quinn::Connection,
+    /// Its sessions.
+    pub(crate) sessions: Arc<Sessions>,
+    /// The client's SETTINGS, once they are there.
+    pub(crate) settings: watch::Receiver<Option<Settings>>,
+    /// Where it comes from.
+    pub(crate) via: Via,
+    /// Where its ordinary requests go.
+    pub(crate) router: Router,
+    /// The server.
+    pub(crate) context: Arc<Context>,
+}
+
+/// Does the handshake and serves the connection until its end, which is also that of all its requests and sessions.
+///
+/// It ends when the client leaves, breaks the protocol, sends no request within `request_head`, has none in flight for `idle`,
+/// or is not heard of for two heartbeats. Draining sends GOAWAY and lets what is in flight finish; stopping cuts it off.
+pub(super) async fn serve(
+    connecting: Connecting,
+    half_open: HalfOpen,
+    port: u16,
+    router: Router,
+    context: Arc<Context>,
+) {
+    let remote = connecting.remote_address();
+    let Some((quic, h3)) = handshake(connecting, &context.config).await else {
+        context.metrics.handshake_failed(ConnectionKind::H3);
+        return;
+    };
+    drop(half_open);
+    let _open = context.metrics.connection(ConnectionKind::H3);
+    let local = SocketAddr::new(quic.local_ip().unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), port);
+    let via = Via { version: HttpVersion::H3, remote, local, encrypted: true };
+    let demux = &h3.inner.conn;
+    let (sessions, settings) = (Arc::clone(demux.sessions()), demux.settings());
+    let shared = Arc::new(Shared { quic, sessions, settings, via, router, context });
+    let reason = Connection::new(h3, shared).run().await;
+    debug!(%remote, reason, "QUIC connection ended");
+}
+
+/// Both handshakes, TLS's and HTTP/3's, side by side: our SETTINGS go out in the server's first flight, so that a client may
+/// open a session with its second.
+async fn handshake(connecting: Connecting, config: &Config) -> Option<(quinn::Connection, H3)> {
+    let remote = connecting.remote_address();
+    // What is sent this early is not yet proven to reach the client that asked; SETTINGS are the same for everybody. It is
+    // not early data: nothing is received before the handshake is complete.
+    let Ok((quic, established)) = connecting.into_0rtt() else {
+        debug!(%remote, "QUIC handshake cannot send early");
+        return None;
+    };
+    let demux = demux::Connection::new(quic.clone(), options(config));
+    let mut builder = h3::server::builder();
+    builder.send_grease(false).max_field_section_size(request::decoded_limit(&config.connections));
+    let both = async { tokio::join!(established, builder.build(demux)) };
+    match timeout(config.connections.handshake, both).await {
+        Ok((true, Ok(h3))) => Some((quic, h3)),
+        Ok(_) => {
+            debug!(%remote, reason = ?quic.close_reason(), "QUIC handshake failed");
+            None
+        }
+        Err(_) => {
+            debug!(%remote, "QUIC handshake not finished in time");
+            quic.close(code(Code::H3_NO_ERROR), b"handshake not finished in time");
+            None
+        }
+    }
+}
+
+fn options(config: &Config) -> Options {
+    // A session takes two streams: its CONNECT and its own.
+    let sessions = (streams(config) / 2).max(1);
+    Options {
+        control_head: settings::of_server(config.connections.header_bytes, sessions.into()),
+        frame_limit: request::encoded_limit(&config.connections),
+        sessions: sessions as usize,
+        patience: config.connections.request_head,
+    }
+}
+
+struct Connection {
+    h3: H3,
+    shared: Arc<Shared>,
+    /// Requests and sessions.
+    tasks: JoinSet<()>,
+    /// When it ends for want of a request; counts while there is no task.
+    idle_until: Instant,
+    /// When it ends, finished or not.
+    cut_off_at: Option<Instant>,
+    draining: bool,
+}
+
+impl Connection {
+    fn new(h3: H3, shared: Arc<Shared>) -> Self {
+        let idle_until = Instant::now() + shared.context.config.connections.request_head;
+        Connection { h3, shared, tasks: JoinSet::new(), idle_until, cut_off_at: None, draining: false }
+    }
+
+    /// Returns why it ended, for the log.
+    async fn run(mut self) -> &'static str {
+        let reason = self.serve().await;
+        // Closes the connection, if it is not, with H3_NO_ERROR; whatever still runs sees it.
+        drop(self.h3);
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        if timeout(self.shared.context.config.connections.close, ended).await.is_err() {
+            debug!(remote = %self.shared.via.remote, "requests outlived their connection");
+        }
+        reason
+    }
+
+    async fn serve(&mut self) -> &'static str {
+        let context = Arc::clone(&self.shared.context);
+        let limits = &context.config.connections;
+        loop {
+            if self.draining && self.tasks.is_empty() {
+                return "drained";
+            }
+            tokio::select! {
+                accepted = self.h3.accept() => match accepted {
+                    Ok(Some(resolver)) => self.dispatch(resolver),
+                    Ok(None) => return "client went away",
+                    Err(error) => {
+                        debug!(remote = %self.shared.via.remote, %error, "HTTP/3 connection ended");
+                        return if error.is_h3_no_error() { "closed" } else { "error" };
+                    }
+                },
+                Some(_) = self.tasks.join_next() => self.idle_until = Instant::now() + limits.idle,
+                () = sleep_until(self.idle_until), if self.tasks.is_empty() => return "idle",
+                () = sleep_until(self.cut_off_at.unwrap_or(self.idle_until)), if self.cut_off_at.is_some() => {
+                    return "cut off";
+                }
+                () = context.drain.cancelled(), if !self.draining => self.drain(limits.close).await,
+                () = context.stop.cancelled(), if self.cut_off_at.is_none() => {
+                    // Sessions take their leave within `close`; the connection has as long again for itself.
+                    self.cut_off_at = Some(Instant::now() + 2 * limits.close);
+                }
+            }
+        }
+    }
+
+    fn dispatch(&mut self, resolver: Resolver) {
+        let Some((id, stopped)) = self.h3.inner.conn.take_last_request() else {
+            debug_assert!(false, "a request without a stream");
+            return;
+        };
+        let shared = Arc::clone(&self.shared);
+        let task = request::serve(resolver, id, stopped, shared);
+        self.tasks.spawn(self.shared.context.tasks.track_future(task));
+    }
+
+    /// Says which requests are still answered: those that have come.
+    async fn drain(&mut self, patience: Duration) {
+        self.draining = true;
+        let ahead = self.h3.inner.conn.close_behind_greatest();
+        // One more, as the id in GOAWAY is the first that is not answered (RFC 9114, 5.2); h3 counts from the last.
+        let sent = timeout(patience, self.h3.shutdown(ahead + 1)).await;
+        if !matches!(sent, Ok(Ok(()))) {
+            debug!(remote = %self.shared.via.remote, "GOAWAY could not be sent");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! HTTP/3 frames on their way to h3, which keeps a frame in memory until it is whole, however long it says it will be, and
+//! reads ahead of the frame that it works on. Here each frame is measured first: unknown ones are dropped, those too long are
+//! refused, and what is handed on never crosses the end of a frame.
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::watch;
+
+use super::settings::{SETTINGS_FRAME, Settings};
+use super::varint;
+
+const DATA: u64 = 0x00;
+const HEADERS: u64 = 0x01;
+/// Types with a meaning for h3, be it an error: CANCEL_PUSH, SETTINGS, PUSH_PROMISE, GOAWAY, MAX_PUSH_ID, WebTransport's
+/// stream header in a wrong place, and those of HTTP/2 that must not be used (RFC 9114, 11.2.1).
+const KNOWN: [u64; 11] = [HEADERS, 0x02, 0x03, SETTINGS_FRAME, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0d, WEBTRANSPORT_STREAM];
+/// Not a frame but the header of a stream, without a length.
+const WEBTRANSPORT_STREAM: u64 = 0x41;
+
+/// A frame, other than DATA, is longer than is allowed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TooLong;
+
+/// One stream's frames.
+#[derive(Debug)]
+pub(super) struct Frames {
+    position: Position,
+    /// The most bytes of a frame that h3 has to see whole.
+    limit: u64,
+    /// Where the first SETTINGS go, beside h3.
+    settings: Option<(watch::Sender<Option<Settings>>, BytesMut)>,
+}
+
+#[derive(Debug)]
+enum Position {
+    /// In a frame's type and length, `seen[..length]` of which are there.
+    Header { seen: [u8; 2 * varint::MAX_BYTES], length: usize },
+    /// In a frame's payload, with so many bytes to go.
+    Payload { left: u64, kind: Kind },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Pass,
+    Settings,
+    Drop,
+}
+
+const HEADER: Position = Position::Header { seen: [0; 2 * varint::MAX_BYTES], length: 0 };
+
+impl Frames {
+    /// Frames of a request's stream.
+    pub(super) fn of_request(limit: u64) -> Self {
+        Frames { position: HEADER, limit, settings: None }
+    }
+
+    /// Frames of the control stream, behind its type; `settings` is told what they say.
+    pub(super) fn of_control(limit: u64, settings: watch::Sender<Option<Settings>>) -> Self {
+        Frames { position: HEADER, limit, settings: Some((settings, BytesMut::new())) }
+    }
+
+    /// What was held back when the stream ended: the beginning of a frame's header, for h3 to complain of.
+    pub(super) fn take_begun(&mut self) -> Option<Bytes> {
+        match std::mem::replace(&mut self.position, HEADER) {
+            Position::Header { seen, length: length @ 1.. } => Some(Bytes::copy_from_slice(&seen[..length])),
+            _ => None,
+        }
+    }
+
+    /// Takes the next piece for h3 from `input`; `None` when there is nothing for it in what is left, which is then nothing.
+    pub(super) fn next(&mut self, input: &mut Bytes) -> Result<Option<Bytes>, TooLong> {
+        while !input.is_empty() {
+            match &mut self.position {
+                Position::Header { seen, length } => {
+                    seen[*length] = input.split_to(1)[0];
+                    *length += 1;
+                    let header = &seen[..*length];
+                    if let Some((kind, size)) = read_header(header) {
+                        let header = Bytes::copy_from_slice(header);
+                        let kind = self.begin(kind, size)?;
+                        if kind != Kind::Drop {
+                            return Ok(Some(header));
+                        }
+                    }
+                }
+                Position::Payload { left, kind } => {
+                    let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                    let piece = input.split_to(taken);
+                    *left -= taken as u64;
+                    let (kind, whole) = (*kind, *left == 0);
+                    if whole {
+                        self.position = HEADER;
+                    }
+                    if kind == Kind::Settings {
+                        self.settings(&piece, whole);
+                    }
+                    if kind != Kind::Drop {
+                        return Ok(Some(piece));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn begin(&mut self, frame: u64, size: u64) -> Result<Kind, TooLong> {
+        let kind = match frame {
+            DATA => Kind::Pass,
+            _ if !KNOWN.contains(&frame) => Kind::Drop,
+            WEBTRANSPORT_STREAM => {
+                self.position = HEADER;
+                return Ok(Kind::Pass);
+            }
+            _ if size > self.limit => return Err(TooLong),
+            SETTINGS_FRAME if self.settings.is_some() => Kind::Settings,
+            _ => Kind::Pass,
+        };
+        self.position = if size == 0 { HEADER } else { Position::Payload { left: size, kind } };
+        if size == 0 && kind == Kind::Settings {
+            self.settings(&[], true);
+        }
+        Ok(kind)
+    }
+
+    fn settings(&mut self, piece: &[u8], whole: bool) {
+        let Some((told, payload)) = &mut self.settings else { return };
+        payload.extend_from_slice(piece);
+        if whole {
+            told.send_replace(Some(Settings::read(payload)));
+            self.settings = None;
+        }
+    }
+}
+
+/// Type and length, once both are there.
+fn read_header(bytes: &[u8]) -> Option<(u64, u64)> {
+    let (frame, taken) = varint::get(bytes)?;
+    let (size, _) = varint::get(&bytes[taken..])?;
+    Some((frame, size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u64, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        varint::put(&mut bytes, kind);
+        varint::put(&mut bytes, payload.len() as u64);
+        bytes.extend_from_slice(payload);
+        bytes
+    }
+
+    /// Everything that comes out when `bytes` come in as chunks of `size`.
+    fn through(frames: &mut Frames, bytes: &[u8], size: usize) -> Result<Vec<Bytes>, TooLong> {
+        let mut out = Vec::new();
+        for chunk in bytes.chunks(size) {
+            let mut chunk = Bytes::copy_from_slice(chunk);
+            while let Some(piece) = frames.next(&mut chunk)? {
+                out.push(piece);
+            }
+            assert!(chunk.is_empty());
+        }
+        Ok(out)
+    }
+
+    #[test]
+    fn unknown_frames_are_dropped_wherever_chunks_end() {
+        let unknown = frame(0x21 + 0x1f * 1000, &[7; 300]);
+        let (headers, data) = (frame(HEADERS, b"head"), frame(DATA, &[1; 200]));
+        let all = [&unknown[..], &headers, &unknown, &data, &unknown].concat();
+        for size in 1..all.len() {
+            let mut frames = Frames::of_request(100);
+            let out = through(&mut frames, &all, size).expect("nothing is too long");
+            assert_eq!(out.concat(), [&headers[..], &data].concat(), "chunks of {size}");
+            assert_eq!(frames.take_begun(), None);
+        }
+    }
+
+    #[test]
+    fn a_header_cut_off_is_not_hidden() {
+        let mut frames = Frames::of_request(100);
+        assert_eq!(through(&mut frames, &[0x01], 1), Ok(vec![]));
+        assert_eq!(frames.take_begun(), Some(Bytes::from_static(&[0x01])));
+        assert_eq!(frames.take_begun(), None);
+    }
+
+    #[test]
+    fn no_piece_crosses_the_end_of_a_frame() {
+        let all = [frame(DATA, b"ab"), frame(DATA, b"c"), frame(DATA, b"")].concat();
+        let out = through(&mut Frames::of_request(0), &all, all.len()).expect("nothing is too long");
+        assert_eq!(out, [&[0, 2][..], b"ab", &[0, 1], b"c", &[0, 0]]);
+    }
+
+    #[test]
+    fn a_long_frame_is_refused_by_its_header_alone() {
+        for kind in KNOWN.into_iter().filter(|&kind| kind != WEBTRANSPORT_STREAM) {
+            let mut header = Vec::new();
+            varint::put(&mut header, kind);
+            varint::put(&mut header, 101);
+            assert_eq!(through(&mut Frames::of_request(100), &header, 1), Err(TooLong), "{kind:#x}");
+        }
+    }
+
+    #[test]
+    fn settings_are_told_and_passed_on() {
+        for size in 1..10 {
+            let (tell, told) = watch::channel(None);
+            let bytes = [frame(SETTINGS_FRAME, &[0x33, 1, 0x08, 1]), frame(0x07, &[0])].concat();
+            let mut frames = Frames::of_control(100, tell);
+            let out = through(&mut frames, &bytes, size).expect("nothing is too long");
+            assert_eq!(out.concat(), bytes);
+            let expected = Settings { datagrams: true, extended_connect: true, webtransport: false };
+            assert_eq!(*told.borrow(), Some(expected));
+        }
+        let (tell, told) = watch::channel(None);
+        through(&mut Frames::of_control(100, tell), &[4, 0], 2).expect("nothing is too long");
+        assert_eq!(*told.borrow(), Some(Settings::default()));
+    }
+}

@@ -1,0 +1,141 @@
+//! What the two ends of an HTTP/3 connection tell each other first (RFC 9114, 7.2.4).
+//!
+//! WebTransport was announced by other identifiers in nearly every draft of draft-ietf-webtrans-http3, and each browser looks
+//! for those of the draft that it was written from. Sending them all does no harm: unknown ones are ignored.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+
+use super::varint;
+
+/// Type of the control stream (RFC 9114, 6.2.1).
+pub(super) const CONTROL_STREAM: u64 = 0x00;
+/// Type of the SETTINGS frame.
+pub(super) const SETTINGS_FRAME: u64 = 0x04;
+
+const MAX_FIELD_SECTION_SIZE: u64 = 0x06;
+/// RFC 9220, 5.
+const ENABLE_CONNECT_PROTOCOL: u64 = 0x08;
+/// RFC 9297, 2.1.1.
+const H3_DATAGRAM: u64 = 0x33;
+/// Draft 02 to 06; Chromium and Firefox look for it.
+const ENABLE_WEBTRANSPORT: u64 = 0x2b60_3742;
+/// Draft 07 to 12.
+const WEBTRANSPORT_MAX_SESSIONS: u64 = 0xc671_706a;
+/// Draft 13 and 14; Safari 26.4 looks for it, and for the three limits below beside it.
+const WT_MAX_SESSIONS: u64 = 0x14e9_cd29;
+const WT_INITIAL_MAX_DATA: u64 = 0x2b61;
+const WT_INITIAL_MAX_STREAMS_UNI: u64 = 0x2b64;
+const WT_INITIAL_MAX_STREAMS_BIDI: u64 = 0x2b65;
+
+/// QUIC's own flow control is the one that counts; what a session may send beside it is as good as unlimited.
+const NO_LIMIT: u64 = 1 << 60;
+
+/// What the other end said, as far as anybody here wants to know.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// It takes `CONNECT` with `:protocol`.
+    pub(crate) extended_connect: bool,
+    /// It takes HTTP datagrams.
+    pub(crate) datagrams: bool,
+    /// It knows WebTransport in one draft or another.
+    pub(crate) webtransport: bool,
+}
+
+impl Settings {
+    /// Reads the payload of a SETTINGS frame. Its form is h3's to judge; what is broken here is not there.
+    pub(super) fn read(mut payload: &[u8]) -> Self {
+        let mut settings = Settings::default();
+        while let Some((id, value)) = next_pair(&mut payload) {
+            match id {
+                ENABLE_CONNECT_PROTOCOL => settings.extended_connect = value == 1,
+                H3_DATAGRAM => settings.datagrams = value == 1,
+                ENABLE_WEBTRANSPORT | WEBTRANSPORT_MAX_SESSIONS | WT_MAX_SESSIONS => {
+                    settings.webtransport |= value > 0;
+                }
+                _ => {}
+            }
+        }
+        settings
+    }
+}
+
+fn next_pair(payload: &mut &[u8]) -> Option<(u64, u64)> {
+    let (id, id_bytes) = varint::get(payload)?;
+    let (value, value_bytes) = varint::get(&payload[id_bytes..])?;
+    *payload = &payload[id_bytes + value_bytes..];
+    Some((id, value))
+}
+
+/// The head of a server's control stream: its type and SETTINGS, offering up to `sessions` WebTransport sessions.
+pub(super) fn of_server(header_bytes: u32, sessions: u64) -> Bytes {
+    control_stream(&[
+        (MAX_FIELD_SECTION_SIZE, header_bytes.into()),
+        (ENABLE_CONNECT_PROTOCOL, 1),
+        (H3_DATAGRAM, 1),
+        (ENABLE_WEBTRANSPORT, 1),
+        (WEBTRANSPORT_MAX_SESSIONS, sessions),
+        (WT_MAX_SESSIONS, sessions),
+        (WT_INITIAL_MAX_DATA, NO_LIMIT),
+        (WT_INITIAL_MAX_STREAMS_UNI, NO_LIMIT),
+        (WT_INITIAL_MAX_STREAMS_BIDI, NO_LIMIT),
+    ])
+}
+
+/// The head of a client's control stream.
+pub(super) fn of_client(header_bytes: u32) -> Bytes {
+    control_stream(&[
+        (MAX_FIELD_SECTION_SIZE, header_bytes.into()),
+        (H3_DATAGRAM, 1),
+        (ENABLE_WEBTRANSPORT, 1),
+        (WEBTRANSPORT_MAX_SESSIONS, 1),
+    ])
+}
+
+fn control_stream(pairs: &[(u64, u64)]) -> Bytes {
+    let mut payload = BytesMut::new();
+    for &(id, value) in pairs {
+        varint::put(&mut payload, id);
+        varint::put(&mut payload, value);
+    }
+    let mut head = BytesMut::new();
+    varint::put(&mut head, CONTROL_STREAM);
+    varint::put(&mut head, SETTINGS_FRAME);
+    varint::put(&mut head, payload.len() as u64);
+    head.put(payload);
+    head.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Type of the stream, type of the frame and two bytes of length.
+    const HEAD: usize = 4;
+
+    #[test]
+    fn both_ends_understand_each_other() {
+        let server = of_server(16 * 1024, 16);
+        let told = Settings::read(&server[HEAD..]);
+        assert_eq!(told, Settings { extended_connect: true, datagrams: true, webtransport: true });
+        let told = Settings::read(&of_client(16 * 1024)[HEAD - 1..]);
+        assert_eq!(told, Settings { extended_connect: false, datagrams: true, webtransport: true });
+    }
+
+    #[test]
+    fn each_dialect_alone_is_webtransport() {
+        for id in [ENABLE_WEBTRANSPORT, WEBTRANSPORT_MAX_SESSIONS, WT_MAX_SESSIONS] {
+            for (value, expected) in [(1, true), (0, false)] {
+                let mut payload = Vec::new();
+                varint::put(&mut payload, id);
+                varint::put(&mut payload, value);
+                assert_eq!(Settings::read(&payload).webtransport, expected, "{id:#x} = {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_broken_end_is_ignored() {
+        assert_eq!(Settings::read(&[0x33]), Settings::default());
+        assert_eq!(Settings::read(&[0xff]), Settings::default());
+    }
+}

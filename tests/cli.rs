@@ -1,0 +1,331 @@
+//! The program as its users meet it: what it prints, what it refuses, and with which exit code.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// Far beyond what any of these takes, on any machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Listens on free ports only, so that tests can run side by side.
+const FREE: [&str; 6] = ["--listen", "127.0.0.1:0", "--plain", "off", "--admin", "off"];
+
+/// The program in an empty directory and an environment without settings.
+struct Shell {
+    dir: TempDir,
+    environment: Vec<(&'static str, String)>,
+}
+
+impl Shell {
+    fn new() -> Self {
+        Shell { dir: TempDir::new().expect("a directory"), environment: Vec::new() }
+    }
+
+    fn with(mut self, variable: &'static str, value: &str) -> Self {
+        self.environment.push((variable, value.to_owned()));
+        self
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        let path = self.dir.path().join(name);
+        fs::write(&path, content).expect("writable");
+        path.to_str().expect("UTF-8").to_owned()
+    }
+
+    fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wigwag"));
+        for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WIGWAG_")) {
+            command.env_remove(variable);
+        }
+        command.args(args).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.current_dir(self.dir.path()).kill_on_drop(true).stdin(Stdio::null());
+        command
+    }
+
+    async fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Output {
+        timeout(PATIENCE, self.command(args).output()).await.expect("it ends by itself").expect("it runs")
+    }
+
+    /// Runs what must be refused; returns the one line that says why.
+    async fn refused<S: AsRef<OsStr>>(&self, args: &[S]) -> String {
+        let output = self.run(args).await;
+        let said = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(output.stdout.is_empty());
+        assert!(
+            said.starts_with("wigwag: ") && said.ends_with('\n') && said.lines().count() == 1,
+            "not one line: {said}"
+        );
+        said
+    }
+
+    /// Where the certificates are by these arguments.
+    async fn certs_dir<S: AsRef<OsStr>>(&self, args: &[S]) -> String {
+        let output = self.run(args).await;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        json["ca"].as_str().and_then(|ca| ca.strip_suffix("/ca.pem")).expect("a CA").to_owned()
+    }
+
+    /// Starts the server and waits until it is ready; returns the line that tells where it listens, too.
+    async fn serve(&self, args: &[&str]) -> (Child, String) {
+        let mut child = self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let listening = async {
+            while let Some(line) = lines.next_line().await.expect("UTF-8") {
+                if line.contains("listening") {
+                    return line;
+                }
+            }
+            panic!("it ended before it was ready");
+        };
+        let line = timeout(PATIENCE, listening).await.expect("it becomes ready");
+        (child, line)
+    }
+
+    /// A certificate and its key in one file, as an operator would have them.
+    async fn certificate(&self) -> String {
+        self.run(&["certs"]).await;
+        self.dir.path().join("certs/localhost.pem").to_str().expect("UTF-8").to_owned()
+    }
+}
+
+fn contains(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part} is not in: {text}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_flags_and_values_are_refused() {
+    let shell = Shell::new();
+    contains(&shell.refused(&["--lisen", "127.0.0.1:1"]).await, &["--lisen", "--listen"]);
+    contains(&shell.refused(&["serve", "now"]).await, &["unexpected argument 'now'"]);
+    contains(&shell.refused(&["--heartbeat", "soon"]).await, &["'soon'", "--heartbeat", "500ms"]);
+    contains(&shell.refused(&["--max-frame", "1KB"]).await, &["'1KB'", "--max-frame", "160KiB"]);
+    contains(&shell.refused(&["--heartbeat", "0s"]).await, &["--heartbeat", "from 100ms to 10m"]);
+    contains(&shell.refused(&["--log", "wigwag=loud"]).await, &["--log is wigwag=loud", "debug"]);
+    contains(&shell.refused(&["--origin", "https://a.example/page"]).await, &["--origin", "no path"]);
+    contains(&shell.refused(&["--cert", "cert.pem"]).await, &["--cert is cert.pem", "--key"]);
+}
+
+#[tokio::test]
+async fn a_bad_value_of_the_environment_is_laid_to_the_environments_charge() {
+    let shell = Shell::new().with("WIGWAG_HEARTBEAT", "soon");
+    contains(&shell.refused(&FREE).await, &["'soon' for WIGWAG_HEARTBEAT", "500ms"]);
+    contains(&shell.refused(&["--heartbeat", "late"]).await, &["'late' for '--heartbeat"]);
+    let shell = Shell::new().with("WIGWAG_HEARTBEAT", "0s");
+    contains(&shell.refused(&FREE).await, &["WIGWAG_HEARTBEAT is 0ms: "]);
+    let shell = Shell::new().with("WIGWAG_NO_H2", "perhaps");
+    contains(&shell.refused(&FREE).await, &["'perhaps' for WIGWAG_NO_H2", "true, false"]);
+}
+
+#[tokio::test]
+async fn a_bad_file_is_refused_with_its_line() {
+    let shell = Shell::new();
+    let with = |content: &str| ["--config".to_owned(), shell.write("wigwag.toml", content)];
+    contains(&shell.refused(&with("heartbeat = '3s'\nlisen = '127.0.0.1:1'")).await, &["wigwag.toml:2: ", "`lisen`"]);
+    contains(&shell.refused(&with("\n\nheartbeat = 'soon'")).await, &["wigwag.toml:3: ", "'soon'", "500ms"]);
+    contains(&shell.refused(&with("heartbeat = 10")).await, &["wigwag.toml:1: ", "'10'", "a unit"]);
+    contains(&shell.refused(&with("listen = ['127.0.0.1']")).await, &["wigwag.toml:1: ", "127.0.0.1:4433"]);
+    contains(&shell.refused(&with("no-h3 = 'yes'")).await, &["wigwag.toml:1: ", "boolean"]);
+    contains(&shell.refused(&with("heartbeat = ")).await, &["wigwag.toml:1: "]);
+    contains(&shell.refused(&with("heartbeat = '0s'")).await, &["heartbeat in ", "wigwag.toml is 0ms: "]);
+    contains(&shell.refused(&["--config", "missing.toml"]).await, &["missing.toml: no such file", "--config"]);
+}
+
+#[tokio::test]
+async fn flags_go_before_the_environment_before_the_file_before_the_default() {
+    let shell = Shell::new();
+    let file = shell.write("wigwag.toml", "certs-dir = 'from-file'\nmax-frame = 163840\norigin = 'https://a.example'");
+    assert_eq!(shell.certs_dir(&["certs", "--json"]).await, "certs");
+    let from_file = ["certs", "--json", "--config", &file];
+    assert_eq!(shell.certs_dir(&from_file).await, "from-file");
+    let shell = shell.with("WIGWAG_CERTS_DIR", "from-environment");
+    assert_eq!(shell.certs_dir(&from_file).await, "from-environment");
+    let typed = ["certs", "--json", "--config", &file, "--certs-dir", "from-flag"];
+    assert_eq!(shell.certs_dir(&typed).await, "from-flag");
+    let shell = Shell::new().with("WIGWAG_CONFIG", &file);
+    assert_eq!(shell.certs_dir(&["certs", "--json"]).await, "from-file");
+}
+
+#[tokio::test]
+async fn other_machines_are_served_only_when_that_is_meant() {
+    let shell = Shell::new();
+    contains(&shell.refused(&["--listen", "0.0.0.0:0"]).await, &["0.0.0.0:0", "--open and --dev-certs"]);
+    contains(&shell.refused(&["--listen", "0.0.0.0:0", "--open"]).await, &["--cert and --key, or --dev-certs"]);
+    contains(&shell.refused(&["--plain", "[::]:0", "--open"]).await, &["--plain-behind-proxy", "secure context"]);
+    contains(&shell.refused(&["--admin", "0.0.0.0:0"]).await, &["--admin-exposed"]);
+    assert!(!shell.dir.path().join("certs").exists(), "nothing is made before the settings are right");
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named_with_its_flag() {
+    let shell = Shell::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for flag in ["--listen", "--plain", "--admin"] {
+        let mut args = FREE;
+        let place = args.iter().position(|arg| *arg == flag).unwrap();
+        args[place + 1] = &address;
+        let expected = format!(
+            "wigwag: cannot listen on {address} (TCP): address already in use; choose another with {flag}, \
+             or stop the program that has it\n"
+        );
+        assert_eq!(shell.refused(&args).await, expected);
+    }
+    drop(taken);
+    let taken = std::net::UdpSocket::bind(&address).unwrap();
+    let said = shell.refused(&["--listen", &address, "--plain", "off", "--admin", "off"]).await;
+    contains(&said, &["(UDP): address already in use", "--listen"]);
+    drop(taken);
+}
+
+#[tokio::test]
+async fn certificates_and_keys_that_cannot_be_used_are_refused() {
+    let shell = Shell::new();
+    let good = shell.certificate().await;
+    let other_shell = Shell::new();
+    let other = other_shell.certificate().await;
+    let garbage = shell.write("garbage.pem", "-----BEGIN PRIVATE KEY-----\n!!\n");
+    private(Path::new(&garbage));
+    let directory = shell.dir.path().to_str().unwrap();
+    for (cert, key, expected) in [
+        ("missing.pem", good.as_str(), "missing.pem: no such file or directory; check --cert"),
+        (&good, "missing.pem", "missing.pem: no such file or directory; check --key"),
+        (&good, directory, "is a directory; check --key"),
+        (&garbage, &good, "holds no certificate"),
+        (&good, &garbage, "holds no private key"),
+        (&good, &other, "does not belong to the certificate"),
+    ] {
+        let said = shell.refused(&["--cert", cert, "--key", key]).await;
+        contains(&said, &[expected, "--"]);
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_key_open_to_every_user_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let shell = Shell::new();
+    let good = shell.certificate().await;
+    let open = shell.write("open.pem", fs::read(&good).unwrap());
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
+    let said = shell.refused(&["--cert", &good, "--key", &open]).await;
+    contains(&said, &["open.pem is open to every user", "0644", "chmod 600"]);
+    // The chain is no secret.
+    private(Path::new(&good));
+    let (_server, _) = shell.serve(&[&["--cert", &open, "--key", &good][..], &FREE].concat()).await;
+}
+
+#[cfg(unix)]
+fn private(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("the test's own file");
+}
+
+#[cfg(not(unix))]
+fn private(_: &Path) {}
+
+#[tokio::test]
+async fn a_directory_that_cannot_hold_certificates_is_refused() {
+    let shell = Shell::new();
+    let file = shell.write("file", "");
+    let below = format!("{file}/certs");
+    contains(&shell.refused(&["--certs-dir", &below]).await, &["file/certs: not a directory", "--certs-dir"]);
+    contains(&shell.refused(&["certs", "--certs-dir", &below]).await, &["--certs-dir"]);
+    let shell = Shell::new();
+    fs::create_dir(shell.dir.path().join("certs")).unwrap();
+    shell.write("certs/ca.pem", "spoilt");
+    contains(&shell.refused(&FREE).await, &["certs/ca.pem is no PEM certificate", "trusted again"]);
+}
+
+#[tokio::test]
+async fn certs_shows_every_certificate_and_how_to_trust_the_ca() {
+    let shell = Shell::new();
+    let output = shell.run(&["certs", "--json", "--name", "desk.test"]).await;
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let entries = json["certificates"].as_array().unwrap();
+    let roles: Vec<_> = entries.iter().map(|entry| entry["role"].as_str().unwrap()).collect();
+    assert_eq!(roles, ["ca", "tls", "webtransport", "webtransport-next"]);
+    assert_eq!(json["development"], true);
+    assert_eq!(entries[1]["names"], serde_json::json!(["127.0.0.1", "::1", "desk.test", "localhost"]));
+    for entry in entries {
+        assert!(shell.dir.path().join(entry["path"].as_str().unwrap()).is_file());
+        assert_eq!(entry["sha256"].as_str().unwrap().len(), 64);
+        assert_eq!(entry["sha256Base64"].as_str().unwrap().len(), 44);
+        assert!(entry["notBefore"].as_str().unwrap() < entry["notAfter"].as_str().unwrap());
+    }
+
+    let output = shell.run(&["certs"]).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    for entry in entries {
+        for field in ["path", "sha256", "sha256Base64", "notAfter", "subject"] {
+            contains(&text, &[entry[field].as_str().unwrap()]);
+        }
+    }
+    let ca = shell.dir.path().join("certs/ca.pem");
+    contains(&text, &["nssdb", "Firefox", "update-ca-certificates", "update-ca-trust", "macOS", "Windows", "curl"]);
+    contains(&text, &[ca.to_str().unwrap()]);
+}
+
+#[tokio::test]
+async fn certs_shows_the_operators_own_certificate() {
+    let shell = Shell::new();
+    let file = shell.certificate().await;
+    let output = shell.run(&["certs", "--json", "--cert", &file, "--key", &file]).await;
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["development"], false);
+    assert_eq!(json["ca"], Value::Null);
+    assert_eq!(json["certificates"][0]["role"], "server");
+    assert_eq!(json["certificates"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn help_and_version_are_answers() {
+    let shell = Shell::new();
+    for (args, expected) in [
+        (&["--help"][..], "wigwag certs"),
+        (&["serve", "--help"], "WIGWAG_MAX_FRAME"),
+        (&["certs", "--help"], "--certs-dir"),
+        (&["help", "serve"], "Beyond this machine"),
+        (&["--version"], concat!("wigwag ", env!("CARGO_PKG_VERSION"))),
+    ] {
+        let output = shell.run(args).await;
+        assert!(output.status.success() && output.stderr.is_empty(), "{args:?}");
+        contains(&String::from_utf8(output.stdout).unwrap(), &[expected]);
+    }
+    let output = shell.run(&["certs", "--help"]).await;
+    assert!(!String::from_utf8(output.stdout).unwrap().contains("--heartbeat"), "certs has no use for it");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_signal_drains_and_ends_in_good_order() {
+    for signal in ["TERM", "INT"] {
+        let shell = Shell::new();
+        let (mut server, listening) =
+            shell.serve(&[&FREE[..], &["--drain", "0s", "--log-format", "json"]].concat()).await;
+        assert!(!listening.contains("127.0.0.1:0"), "the real port is told: {listening}");
+        let pid = server.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().await.unwrap().success());
+        let status = timeout(PATIENCE, server.wait()).await.expect("it ends").unwrap();
+        assert_eq!(status.code(), Some(0));
+        let mut log = String::new();
+        server.stderr.take().unwrap().read_to_string(&mut log).await.unwrap();
+        let drained = log.lines().filter(|line| line.contains("draining")).count();
+        assert_eq!(drained, 1, "{log}");
+        for line in log.lines() {
+            let event: Value = serde_json::from_str(line).expect("every line of the log is JSON");
+            assert!(event["level"].is_string());
+        }
+    }
+}
