@@ -9,12 +9,16 @@ use crate::transport::Transport;
 
 pub mod http;
 pub mod websocket;
+pub mod webtransport;
 
 pub use http::{Endpoint, Error, Http1, Http2};
+pub use webtransport::Http3;
 
 /// How to reach a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Via {
+    /// WebTransport over HTTP/3.
+    WebTransport,
     /// WebSocket over HTTP/2.
     WebSocketH2,
     /// WebSocket over HTTP/1.1.
@@ -23,11 +27,12 @@ pub enum Via {
 
 impl Via {
     /// All of them, best first.
-    pub const ALL: [Via; 2] = [Via::WebSocketH2, Via::WebSocketH1];
+    pub const ALL: [Via; 3] = [Via::WebTransport, Via::WebSocketH2, Via::WebSocketH1];
 
     /// The transport as the server names it.
     pub fn transport(self) -> Transport {
         match self {
+            Via::WebTransport => Transport::WebTransport,
             Via::WebSocketH2 => Transport::WebSocketH2,
             Via::WebSocketH1 => Transport::WebSocketH1,
         }
@@ -80,7 +85,8 @@ pub struct Connection {
 }
 
 enum ClientWire {
-    WebSocket(websocket::WebSocket),
+    WebTransport(Box<webtransport::WebTransport>),
+    WebSocket(Box<websocket::WebSocket>),
 }
 
 impl Connection {
@@ -97,11 +103,17 @@ impl Connection {
     ) -> Result<Self, Error> {
         let path = format!("{ROOMS_PATH}{room}");
         let wire = match via {
+            Via::WebTransport => {
+                let session = Http3::connect(endpoint, trust).await?.webtransport(&path, headers).await?;
+                ClientWire::WebTransport(Box::new(session))
+            }
             Via::WebSocketH2 => {
-                ClientWire::WebSocket(Http2::connect(endpoint, &trust.tls).await?.websocket(&path, headers).await?)
+                let connection = Http2::connect(endpoint, &trust.tls).await?;
+                ClientWire::WebSocket(Box::new(connection.websocket(&path, headers).await?))
             }
             Via::WebSocketH1 => {
-                ClientWire::WebSocket(Http1::connect(endpoint, &trust.tls).await?.websocket(&path, headers).await?)
+                let connection = Http1::connect(endpoint, &trust.tls).await?;
+                ClientWire::WebSocket(Box::new(connection.websocket(&path, headers).await?))
             }
         };
         Ok(Connection { wire })
@@ -113,6 +125,7 @@ impl Connection {
     /// If the transport is closed.
     pub async fn send(&mut self, message: &str) -> Result<(), Error> {
         match &mut self.wire {
+            ClientWire::WebTransport(session) => Ok(session.send(message).await?),
             ClientWire::WebSocket(socket) => Ok(socket.send(message).await?),
         }
     }
@@ -123,6 +136,11 @@ impl Connection {
     /// If the connection is lost without a close.
     pub async fn recv(&mut self) -> Result<Event, Error> {
         match &mut self.wire {
+            ClientWire::WebTransport(session) => Ok(match session.recv().await? {
+                webtransport::Incoming::Message(text) => Event::Message(String::from_utf8_lossy(&text).into_owned()),
+                webtransport::Incoming::Datagram(text) => Event::Datagram(String::from_utf8_lossy(&text).into_owned()),
+                webtransport::Incoming::Closed { code, reason } => Event::Closed { code: Some(code), reason },
+            }),
             ClientWire::WebSocket(socket) => Ok(match socket.recv().await? {
                 websocket::Incoming::Message(text) => Event::Message(String::from_utf8_lossy(&text).into_owned()),
                 websocket::Incoming::Closed { code, reason } => Event::Closed { code: Some(code.into()), reason },

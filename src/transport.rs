@@ -23,7 +23,7 @@ mod poll;
 pub mod quic;
 pub mod tcp;
 mod websocket;
-mod webtransport;
+pub(crate) mod webtransport;
 
 pub use admit::Opening;
 pub use drive::drive;

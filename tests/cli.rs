@@ -2,15 +2,20 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use http::HeaderMap;
+use rustls::RootCertStore;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
+use wigwag::client::{Connection, Endpoint, Event, Trust, Via};
+use wigwag::protocol::RoomName;
 
 /// Far beyond what any of these takes, on any machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -75,13 +80,13 @@ impl Shell {
         json["ca"].as_str().and_then(|ca| ca.strip_suffix("/ca.pem")).expect("a CA").to_owned()
     }
 
-    /// Starts the server and waits until it is ready; returns the line that tells where it listens, too.
-    async fn serve(&self, args: &[&str]) -> (Child, String) {
+    /// Starts the server and waits until it is ready; returns the line of its banner that holds `word`, too.
+    async fn serve(&self, args: &[&str], word: &str) -> (Child, String) {
         let mut child = self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let listening = async {
             while let Some(line) = lines.next_line().await.expect("UTF-8") {
-                if line.contains("listening") {
+                if line.contains(word) {
                     return line;
                 }
             }
@@ -223,7 +228,7 @@ async fn a_key_open_to_every_user_is_refused() {
     contains(&said, &["open.pem is open to every user", "0644", "chmod 600"]);
     // The chain is no secret.
     private(Path::new(&good));
-    let (_server, _) = shell.serve(&[&["--cert", &open, "--key", &good][..], &FREE].concat()).await;
+    let (_server, _) = shell.serve(&[&["--cert", &open, "--key", &good][..], &FREE].concat(), "listening").await;
 }
 
 #[cfg(unix)]
@@ -308,15 +313,20 @@ async fn help_and_version_are_answers() {
 }
 
 #[cfg(unix)]
+async fn signal(server: &Child, name: &str) {
+    let pid = server.id().expect("it runs").to_string();
+    assert!(Command::new("kill").args(["-s", name, &pid]).status().await.expect("kill runs").success());
+}
+
+#[cfg(unix)]
 #[tokio::test]
 async fn a_signal_drains_and_ends_in_good_order() {
-    for signal in ["TERM", "INT"] {
+    for name in ["TERM", "INT"] {
         let shell = Shell::new();
-        let (mut server, listening) =
-            shell.serve(&[&FREE[..], &["--drain", "0s", "--log-format", "json"]].concat()).await;
+        let args = [&FREE[..], &["--log-format", "json"]].concat();
+        let (mut server, listening) = shell.serve(&args, "listening").await;
         assert!(!listening.contains("127.0.0.1:0"), "the real port is told: {listening}");
-        let pid = server.id().unwrap().to_string();
-        assert!(Command::new("kill").args(["-s", signal, &pid]).status().await.unwrap().success());
+        signal(&server, name).await;
         let status = timeout(PATIENCE, server.wait()).await.expect("it ends").unwrap();
         assert_eq!(status.code(), Some(0));
         let mut log = String::new();
@@ -326,6 +336,42 @@ async fn a_signal_drains_and_ends_in_good_order() {
         for line in log.lines() {
             let event: Value = serde_json::from_str(line).expect("every line of the log is JSON");
             assert!(event["level"].is_string());
+        }
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_second_signal_does_not_wait_for_sessions() {
+    let shell = Shell::new();
+    let args = ["--listen", "127.0.0.1:0", "--plain", "127.0.0.1:0", "--admin", "off", "--drain", "1h"];
+    let (mut server, line) = shell.serve(&args, "unencrypted").await;
+    let address: SocketAddr = line.rsplit(' ').next().unwrap().parse().unwrap();
+    let endpoint = Endpoint { encrypted: false, host: "127.0.0.1".into(), port: address.port() };
+    let trust = Trust::new(RootCertStore::empty(), vec![]).unwrap();
+    let room = RoomName::parse("demo").unwrap();
+    let headers = HeaderMap::new();
+    let open = Connection::open(&endpoint, &room, Via::WebSocketH1, &trust, &headers);
+    let mut session = timeout(PATIENCE, open).await.unwrap().unwrap();
+    session.send(r#"{"type":"join"}"#).await.unwrap();
+    hears(&mut session, "joined").await;
+
+    signal(&server, "TERM").await;
+    hears(&mut session, "goAway").await;
+    signal(&server, "TERM").await;
+    hears(&mut session, "closed").await;
+    let status = timeout(PATIENCE, server.wait()).await.expect("it ends an hour early").unwrap();
+    assert_eq!(status.code(), Some(0));
+}
+
+/// Waits for a message of this type.
+#[cfg(unix)]
+async fn hears(session: &mut Connection, wanted: &str) {
+    loop {
+        match timeout(PATIENCE, session.recv()).await.expect("it comes").expect("the connection holds") {
+            Event::Message(text) if text.contains(&format!("\"type\":\"{wanted}\"")) => return,
+            Event::Message(_) => {}
+            other => panic!("{wanted} did not come, but {other:?}"),
         }
     }
 }

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use wigwag::client::http::{Error, Http1, Http2};
+use wigwag::client::http::{Endpoint, Error, Http1, Http2};
 use wigwag::client::websocket::{Incoming, WebSocket};
 use wigwag::config::Config;
 
@@ -24,10 +24,10 @@ use crate::support::{TestServer, config, within};
 /// A server that gives connections up soon, so that a test can see it.
 async fn impatient() -> TestServer {
     configured(|config| {
-        config.connections.handshake = Duration::from_millis(200);
-        config.connections.request_head = Duration::from_millis(200);
-        config.connections.idle = Duration::from_millis(300);
-        config.connections.close = Duration::from_millis(200);
+        config.connections.handshake = Duration::from_millis(500);
+        config.connections.request_head = Duration::from_millis(500);
+        config.connections.idle = Duration::from_millis(600);
+        config.connections.close = Duration::from_millis(500);
     })
     .await
 }
@@ -562,6 +562,26 @@ async fn a_dead_http2_client_is_noticed_though_its_socket_is_open() {
 }
 
 #[tokio::test]
+async fn a_flood_of_pings_ends_the_connection_and_a_burst_does_not() {
+    // So that it is not the missing request that ends it.
+    let server = configured(|config| config.connections.request_head = Duration::from_secs(600)).await;
+    let start = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let pings = |count: u64| (1..=count).flat_map(|n| [b"\0\0\x08\x06\0\0\0\0\0", &n.to_be_bytes()[..]].concat());
+
+    let mut burst = server.raw_tls(&[b"h2"]).await;
+    burst.write_all(&start.iter().copied().chain(pings(100)).collect::<Vec<_>>()).await.unwrap();
+    let mut all = Vec::new();
+    while !all.windows(8).any(|bytes| bytes == 100u64.to_be_bytes()) {
+        assert_ne!(within(burst.read_buf(&mut all)).await.unwrap(), 0, "closed before the last was answered");
+    }
+
+    let mut flood = server.raw_tls(&[b"h2"]).await;
+    // The server need not take it all.
+    let _ = flood.write_all(&start.iter().copied().chain(pings(5000)).collect::<Vec<_>>()).await;
+    ended(flood).await;
+}
+
+#[tokio::test]
 async fn one_connection_too_many_is_closed_and_the_next_after_one_has_gone_is_not() {
     let server = configured(|config| config.connections.connections = 1).await;
     let mut first = server.plain_http1().await;
@@ -608,4 +628,31 @@ async fn draining_ends_what_is_idle_and_leaves_sessions_until_the_server_stops()
     drop((over_http1, over_http2, http2));
     server.context.tasks.close();
     within(server.context.tasks.wait()).await;
+}
+
+#[tokio::test]
+async fn the_admin_listener_tells_readiness_while_the_server_drains() {
+    let server = configured(|config| config.admin = Some(([127, 0, 0, 1], 0).into())).await;
+    let port = server.addresses.admin.unwrap().port();
+    let endpoint = Endpoint { encrypted: false, host: "127.0.0.1".into(), port };
+    let mut admin = within(Http1::connect(&endpoint, &server.trust.tls)).await.unwrap();
+    let none = HeaderMap::new();
+    for (path, drained, status) in [
+        ("/readyz", false, StatusCode::OK),
+        ("/readyz", true, StatusCode::SERVICE_UNAVAILABLE),
+        ("/healthz", true, StatusCode::OK),
+        ("/v1/rooms/a", true, StatusCode::NOT_FOUND),
+    ] {
+        if drained {
+            server.context.drain.cancel();
+        }
+        let response = within(admin.request(Method::GET, path, &none)).await.unwrap();
+        assert_eq!(response.status(), status, "{path}");
+    }
+    let metrics = within(admin.request(Method::GET, "/metrics", &none)).await.unwrap();
+    assert!(metrics.headers()["content-type"].to_str().unwrap().starts_with("application/openmetrics-text"));
+    assert!(metrics.body().ends_with(b"# EOF\n"));
+    // No sessions here, whatever the path.
+    let upgrade = within(admin.websocket("/v1/rooms/a", &none)).await;
+    assert!(matches!(upgrade, Err(Error::Refused(response)) if response.status() == StatusCode::NOT_FOUND));
 }

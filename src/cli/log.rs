@@ -2,9 +2,10 @@
 
 use std::io::IsTerminal;
 
+use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
-use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::filter::{EnvFilter, FilterExt, ParseError, filter_fn};
+use tracing_subscriber::layer::{Filter, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogFormat, Settings, Sources};
@@ -16,21 +17,26 @@ use crate::error::StartError;
 /// A filter that is none.
 pub(super) fn start(settings: &Settings, sources: &Sources) -> Result<(), StartError> {
     let wanted = settings.log.as_deref().unwrap_or("info");
-    let filter = EnvFilter::builder().parse(wanted).map_err(|error| {
+    let filter = filter(wanted).map_err(|error| {
         StartError::new(format_args!(
             "{} is {wanted}: {error}; write a level (error, warn, info, debug, trace) or a list like wigwag=debug,info",
             sources.name("log")
         ))
     })?;
-    // Below info, libraries log what passes through them, and that is other people's.
-    let capped = filter_fn(|metadata| is_ours(metadata.target()) || *metadata.level() <= LevelFilter::INFO);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let layer = match settings.log_format.unwrap_or_default() {
         LogFormat::Text => layer.with_ansi(colours()).boxed(),
         LogFormat::Json => layer.json().boxed(),
     };
-    let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter.and(capped)));
+    let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter));
     subscriber.try_init().map_err(StartError::new)
+}
+
+/// What was asked for, but of libraries nothing below info: there they log what passes through them, and that is other
+/// people's.
+fn filter<S: Subscriber>(wanted: &str) -> Result<impl Filter<S> + use<S>, ParseError> {
+    let capped = filter_fn(|metadata| is_ours(metadata.target()) || *metadata.level() <= LevelFilter::INFO);
+    Ok(EnvFilter::builder().parse(wanted)?.and(capped))
 }
 
 fn is_ours(target: &str) -> bool {
@@ -40,4 +46,40 @@ fn is_ours(target: &str) -> bool {
 /// See <https://no-color.org>.
 fn colours() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Seek};
+    use std::sync::Arc;
+
+    use tracing::{debug, info, trace};
+
+    use super::*;
+
+    fn logged(wanted: &str) -> String {
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let layer = tracing_subscriber::fmt::layer().with_writer(file.clone()).with_ansi(false);
+        let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter(wanted).unwrap()));
+        tracing::subscriber::with_default(subscriber, || {
+            trace!(target: "wigwag::hub", "ours");
+            debug!(target: "wigwagging", "theirs at debug");
+            debug!(target: "h2", "theirs at debug");
+            info!(target: "h2", "theirs at info");
+        });
+        let (mut file, mut text) = (file.as_ref(), String::new());
+        file.rewind().unwrap();
+        file.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn libraries_never_log_below_info() {
+        for wanted in ["trace", "wigwag=trace,h2=trace,wigwagging=trace"] {
+            let text = logged(wanted);
+            assert!(text.contains("ours") && text.contains("theirs at info") && !text.contains("at debug"), "{text}");
+        }
+        assert_eq!(logged("error"), "");
+        assert!(filter::<tracing_subscriber::Registry>("wigwag=loud").is_err());
+    }
 }

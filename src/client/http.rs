@@ -23,7 +23,7 @@ use crate::protocol::PROTOCOL;
 use crate::transport::Http2Stream;
 
 /// The most that a response's body may have; signaling's are small.
-const BODY_BYTES: usize = 1024 * 1024;
+pub(super) const BODY_BYTES: usize = 1024 * 1024;
 
 /// Why a connection, a request or an opening failed.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,9 @@ pub enum Error {
     /// The URL cannot be used.
     #[error("{0}")]
     Url(String),
+    /// QUIC or HTTP/3 failed.
+    #[error("HTTP/3: {0}")]
+    Http3(String),
     /// HTTP/2 failed.
     #[error("HTTP/2: {0}")]
     Http2(#[from] h2::Error),
@@ -89,7 +92,7 @@ impl Endpoint {
         Ok(stream)
     }
 
-    fn authority(&self) -> String {
+    pub(super) fn authority(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
         } else {

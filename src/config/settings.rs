@@ -1,4 +1,5 @@
 //! What was typed: on the command line, in the environment, in a file.
+#![allow(rustdoc::broken_intra_doc_links, reason = "the help texts are doc comments, and `[::1]` is an address")]
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;

@@ -96,3 +96,46 @@ pub(super) async fn add(
     }
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::watch;
+
+    fn headers(hashes: Vec<[u8; 32]>, quic: bool) -> Headers {
+        let names = vec!["localhost".into(), "::1".into()];
+        let hashes = watch::channel(hashes).1;
+        Headers::new(Arc::new(Advertised { names, port: 443, quic, hashes, plain_port: Some(8080) }))
+    }
+
+    fn via(version: HttpVersion, encrypted: bool) -> Via {
+        let address = ([127, 0, 0, 1], 1).into();
+        Via { version, remote: address, local: address, encrypted }
+    }
+
+    #[test]
+    fn a_page_may_connect_to_what_discovery_names() {
+        let headers = headers(vec![], true);
+        let connect = |policy: &HeaderValue| {
+            let policy = policy.to_str().unwrap().to_owned();
+            policy.split("; ").find(|directive| directive.starts_with("connect-src")).unwrap().to_owned()
+        };
+        assert_eq!(connect(&headers.policy), "connect-src 'self' https://localhost wss://localhost");
+        assert_eq!(
+            connect(&headers.plain_policy),
+            "connect-src 'self' https://localhost wss://localhost ws://localhost:8080"
+        );
+    }
+
+    #[test]
+    fn http3_is_offered_only_where_a_browser_could_take_it_up() {
+        let verifiable = headers(vec![], true);
+        assert_eq!(verifiable.alt_svc, "h3=\":443\"; ma=86400");
+        assert!(verifiable.offers_http3(via(HttpVersion::H2, true)));
+        assert!(verifiable.offers_http3(via(HttpVersion::H1, true)));
+        assert!(!verifiable.offers_http3(via(HttpVersion::H3, true)), "it is there already");
+        assert!(!verifiable.offers_http3(via(HttpVersion::H1, false)), "the page's origin is another one");
+        assert!(!headers(vec![[0; 32]], true).offers_http3(via(HttpVersion::H2, true)), "self-made certificate");
+        assert!(!headers(vec![], false).offers_http3(via(HttpVersion::H2, true)), "no QUIC");
+    }
+}

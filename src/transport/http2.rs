@@ -22,9 +22,11 @@ use crate::config::{Config, ConnectionLimits};
 use crate::context::Context;
 
 mod connect;
+mod meter;
 mod request;
 mod stream;
 
+use meter::Metered;
 pub(crate) use stream::Http2Stream;
 
 /// What all streams of a connection together may send without having been read.
@@ -53,7 +55,7 @@ where
 {
     let limits = &context.config.connections;
     let begun = Instant::now();
-    let h2 = match timeout(limits.request_head, settings(limits).handshake(io)).await {
+    let h2 = match timeout(limits.request_head, settings(limits).handshake(Metered::new(io))).await {
         Ok(Ok(h2)) => h2,
         Ok(Err(error)) => return debug!(remote = %via.remote, %error, "no HTTP/2 connection preface"),
         Err(_) => return debug!(remote = %via.remote, "no HTTP/2 connection preface in time"),
@@ -79,7 +81,7 @@ fn settings(limits: &ConnectionLimits) -> Builder {
 type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
 
 struct Connection<S> {
-    h2: h2::server::Connection<S, Bytes>,
+    h2: h2::server::Connection<Metered<S>, Bytes>,
     pings: PingPong,
     via: Via,
     router: Router,
@@ -98,7 +100,7 @@ struct Connection<S> {
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<S> {
     fn new(
-        mut h2: h2::server::Connection<S, Bytes>,
+        mut h2: h2::server::Connection<Metered<S>, Bytes>,
         begun: Instant,
         via: Via,
         router: Router,

@@ -89,7 +89,10 @@ fn socket(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
 ///
 /// # Errors
 /// `tls` does not offer TLS 1.3 with AES-128-GCM, which QUIC's first packets need (RFC 9001, 5).
-fn server_config(tls: &Arc<rustls::ServerConfig>, config: &Config) -> Result<quinn::ServerConfig, NoInitialCipherSuite> {
+fn server_config(
+    tls: &Arc<rustls::ServerConfig>,
+    config: &Config,
+) -> Result<quinn::ServerConfig, NoInitialCipherSuite> {
     let crypto = QuicServerConfig::try_from(Arc::clone(tls))?;
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     server

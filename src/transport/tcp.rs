@@ -3,13 +3,13 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,12 @@ const TLS_HANDSHAKE: u8 = 0x16;
 /// How much of a plain HTTP request is read that came to a TLS port.
 const MISTAKEN_BYTES: u64 = 64 * 1024;
 
+/// Connections of the operator's tools at once.
+const ADMIN_CONNECTIONS: usize = 64;
+
+/// How often the log is told that there are too many connections.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+
 /// How long accepting pauses after an error, from the first to any further one in a row.
 const PAUSE: std::ops::Range<Duration> = Duration::from_millis(10)..Duration::from_secs(1);
 
@@ -39,9 +45,15 @@ const PAUSE: std::ops::Range<Duration> = Duration::from_millis(10)..Duration::fr
 /// unanswered. `tls` must offer `h2` and `http/1.1` by ALPN (without ALPN a client gets HTTP/1.1).
 pub async fn serve_tcp(listener: TcpListener, tls: Option<TlsConfig>, router: Router, context: Arc<Context>) {
     let until = context.drain.clone();
+    let mut warned: Option<Instant> = None;
     accept(listener, &until, |stream, remote| {
         let Ok(permit) = Arc::clone(&context.connections).try_acquire_owned() else {
-            return warn!(%remote, "connection refused: as many are open as the configuration allows");
+            // Whoever causes this would fill the log as well.
+            if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
+                warned = Some(Instant::now());
+                warn!(%remote, "connections refused: as many are open as the configuration allows");
+            }
+            return;
         };
         let (tls, router, context) = (tls.clone(), router.clone(), Arc::clone(&context));
         let tasks = context.tasks.clone();
@@ -50,14 +62,17 @@ pub async fn serve_tcp(listener: TcpListener, tls: Option<TlsConfig>, router: Ro
     .await;
 }
 
-/// Accepts connections for the operator's tools (plain HTTP/1.1, no sessions) until the server stops. They do not count
-/// against the limit of connections, so that a full server can still be looked at.
+/// Accepts connections for the operator's tools (plain HTTP/1.1, no sessions) until the server stops. They have a limit of
+/// their own, so that a full server can still be looked at.
 pub async fn serve_admin(listener: TcpListener, router: Router, context: Arc<Context>) {
     let until = context.stop.clone();
+    let permits = Arc::new(Semaphore::new(ADMIN_CONNECTIONS));
     accept(listener, &until, |stream, remote| {
+        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else { return };
         let (router, context) = (router.clone(), Arc::clone(&context));
         let tasks = context.tasks.clone();
         tasks.spawn(async move {
+            let _permit = permit;
             match prepare(&stream, remote, context.config.heartbeat) {
                 Ok(via) => http1::serve_admin(stream, via, router, context).await,
                 Err(error) => debug!(%remote, %error, "connection lost at once"),

@@ -85,7 +85,8 @@ async fn handshake(connecting: Connecting, config: &Config) -> Option<(quinn::Co
     builder.send_grease(false).max_field_section_size(request::decoded_limit(&config.connections));
     let both = async { tokio::join!(established, builder.build(demux)) };
     match timeout(config.connections.handshake, both).await {
-        Ok((true, Ok(h3))) => Some((quic, h3)),
+        // The first says whether there was early data, and resolves when the handshake is over, well or not.
+        Ok((_, Ok(h3))) if quic.close_reason().is_none() => Some((quic, h3)),
         Ok(_) => {
             debug!(%remote, reason = ?quic.close_reason(), "QUIC handshake failed");
             None

@@ -25,7 +25,7 @@ use super::varint;
 /// Type of a unidirectional stream of a session.
 const WEBTRANSPORT_UNI: u64 = 0x54;
 /// What a bidirectional stream of a session begins with.
-const WEBTRANSPORT_BIDI: u64 = 0x41;
+pub(crate) const WEBTRANSPORT_BIDI: u64 = 0x41;
 const PUSH_STREAM: u64 = 0x01;
 const QPACK_ENCODER_STREAM: u64 = 0x02;
 const QPACK_DECODER_STREAM: u64 = 0x03;
@@ -39,7 +39,7 @@ const DATAGRAMS_AT_ONCE: usize = 64;
 /// Resolves when the client has taken all of a response, or wants no more of it, or is gone.
 pub(crate) type Stopped = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + Sync>>;
 
 /// A future of quinn's that is kept from poll to poll, as these must be, and made anew when it has resolved.
 struct Repeat<T> {
@@ -65,13 +65,13 @@ type Bidi = (quinn::SendStream, quinn::RecvStream);
 /// What both ends set.
 pub(crate) struct Options {
     /// Head of our control stream, in place of h3's.
-    pub(super) control_head: Bytes,
+    pub(crate) control_head: Bytes,
     /// The most bytes of a frame that h3 has to see whole.
-    pub(super) frame_limit: u64,
+    pub(crate) frame_limit: u64,
     /// The most sessions at once.
-    pub(super) sessions: usize,
+    pub(crate) sessions: usize,
     /// How long a stream may take to tell what it is, and to find its session.
-    pub(super) patience: Duration,
+    pub(crate) patience: Duration,
 }
 
 /// The connection as h3 sees it.
@@ -97,7 +97,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(quic: quinn::Connection, options: Options) -> Self {
+    pub(crate) fn new(quic: quinn::Connection, options: Options) -> Self {
         Connection {
             incoming_bidi: Repeat::new(&quic, |quic| Box::pin(async move { quic.accept_bi().await })),
             incoming_uni: Repeat::new(&quic, |quic| Box::pin(async move { quic.accept_uni().await })),
@@ -373,6 +373,19 @@ impl OpenStreams {
     fn new(quic: quinn::Connection, options: &Options, with_control: bool) -> Self {
         let control_head = with_control.then(|| options.control_head.clone());
         OpenStreams { quic, bidi: None, uni: None, control_head, frame_limit: options.frame_limit }
+    }
+}
+
+impl Clone for OpenStreams {
+    /// Another opener, which waits for its own streams.
+    fn clone(&self) -> Self {
+        OpenStreams {
+            quic: self.quic.clone(),
+            bidi: None,
+            uni: None,
+            control_head: None,
+            frame_limit: self.frame_limit,
+        }
     }
 }
 

@@ -58,7 +58,8 @@ pub(super) async fn serve(resolver: Resolver, id: u64, stopped: Stopped, shared:
     if header_list_size(request.headers()) > limits.header_bytes as usize {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         let text = format!("the header fields may have {} bytes", limits.header_bytes);
-        return refuse(stream, stopped, problem_with_status(status, &Refusal::new(Code::TooLarge, text)), &shared).await;
+        return refuse(stream, stopped, problem_with_status(status, &Refusal::new(Code::TooLarge, text)), &shared)
+            .await;
     }
     if request.method() != Method::CONNECT {
         return answer(request, stream, stopped, &shared).await;

@@ -241,8 +241,8 @@ mod tests {
         let sessions = Sessions::new(2);
         let (first, second) = (sessions.open(0).expect("a place"), sessions.open(400).expect("a place"));
         assert!(sessions.open(8).is_none(), "a third is one too many");
-        let mut cx = Context::from_waker(&noop_waker()).waker().clone();
-        let mut cx = Context::from_waker(&mut cx);
+        let waker = noop_waker();
+        let mut cx = Context::from_waker(&waker);
         sessions.datagram(second.datagram(b"two"));
         sessions.datagram(Bytes::from_static(&[77]));
         sessions.datagram(Bytes::new());

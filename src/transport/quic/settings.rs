@@ -82,7 +82,7 @@ pub(super) fn of_server(header_bytes: u32, sessions: u64) -> Bytes {
 }
 
 /// The head of a client's control stream.
-pub(super) fn of_client(header_bytes: u32) -> Bytes {
+pub(crate) fn of_client(header_bytes: u32) -> Bytes {
     control_stream(&[
         (MAX_FIELD_SECTION_SIZE, header_bytes.into()),
         (H3_DATAGRAM, 1),
@@ -109,15 +109,17 @@ fn control_stream(pairs: &[(u64, u64)]) -> Bytes {
 mod tests {
     use super::*;
 
-    /// Type of the stream, type of the frame and two bytes of length.
-    const HEAD: usize = 4;
+    /// What stands behind the stream's type, the frame's type and its length.
+    fn payload(head: &[u8]) -> &[u8] {
+        (0..3).fold(head, |rest, _| &rest[varint::get(rest).expect("a varint").1..])
+    }
 
     #[test]
     fn both_ends_understand_each_other() {
         let server = of_server(16 * 1024, 16);
-        let told = Settings::read(&server[HEAD..]);
+        let told = Settings::read(payload(&server));
         assert_eq!(told, Settings { extended_connect: true, datagrams: true, webtransport: true });
-        let told = Settings::read(&of_client(16 * 1024)[HEAD - 1..]);
+        let told = Settings::read(payload(&of_client(16 * 1024)));
         assert_eq!(told, Settings { extended_connect: false, datagrams: true, webtransport: true });
     }
 

@@ -119,7 +119,8 @@ mod tests {
 
     #[test]
     fn a_close_is_read_behind_unknown_capsules_wherever_chunks_end() {
-        let bytes = [capsule(0x17 + 41 * 1000, &[9; 300]), capsule(0x78ae, b""), close(4511, "kickèd").to_vec()].concat();
+        let bytes =
+            [capsule(0x17 + 41 * 1000, &[9; 300]), capsule(0x78ae, b""), close(4511, "kickèd").to_vec()].concat();
         for size in 1..=bytes.len() {
             let mut decoder = Decoder::default();
             let mut closes = bytes.chunks(size).filter_map(|chunk| decoder.push(chunk).expect("capsules"));

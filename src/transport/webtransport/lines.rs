@@ -91,9 +91,13 @@ mod tests {
 
     #[test]
     fn a_line_too_long_is_refused_before_its_end() {
-        for (text, fits) in
-            [(&b"12345\n"[..], true), (b"12345\r\n", true), (b"123456\n", false), (b"1234567", false), (b"1234567\n", false)]
-        {
+        for (text, fits) in [
+            (&b"12345\n"[..], true),
+            (b"12345\r\n", true),
+            (b"123456\n", false),
+            (b"1234567", false),
+            (b"1234567\n", false),
+        ] {
             for size in 1..=text.len() {
                 assert_eq!(split(text, size, 5).is_ok(), fits, "{text:?} in chunks of {size}");
             }

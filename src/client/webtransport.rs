@@ -1,0 +1,397 @@
+//! Connections to a server over QUIC: ordinary requests over HTTP/3, and WebTransport sessions beside them.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use h3::client::{RequestStream, SendRequest};
+use h3::error::StreamError;
+use h3::ext::Protocol;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use quinn::crypto::rustls::QuicClientConfig;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::Trust;
+use super::http::{BODY_BYTES, Endpoint, Error};
+use crate::protocol::PROTOCOL;
+use crate::transport::quic::demux::{Connection, OpenStreams, Options};
+use crate::transport::quic::sessions::{Session, Sessions};
+use crate::transport::quic::settings::{self, Settings};
+use crate::transport::quic::stream::{BidiStream, poll_chunk};
+use crate::transport::quic::{demux, varint};
+use crate::transport::webtransport::capsule;
+use crate::transport::webtransport::lines::Lines;
+
+const AVAILABLE_PROTOCOLS: HeaderName = HeaderName::from_static("wt-available-protocols");
+
+/// The most that a server's message may have: the whole picture of a large room is larger than any client's message.
+const MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of a response's header list.
+const HEADER_BYTES: u32 = 64 * 1024;
+/// How long the server may take for what belongs to opening a connection.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A server that is silent for so long is gone; asked for a sign of life three times as often.
+const IDLE: Duration = Duration::from_secs(15);
+/// What a session may send to us and nobody has read: several datagrams.
+const DATAGRAM_BUFFER: usize = 256 * 1024;
+
+/// An HTTP/3 connection (RFC 9114). Cheap to clone; it is closed when the last clone and all that it opened are gone.
+#[derive(Clone)]
+pub struct Http3 {
+    requests: SendRequest<OpenStreams, Bytes>,
+    quic: quinn::Connection,
+    sessions: Arc<Sessions>,
+    settings: watch::Receiver<Option<Settings>>,
+    authority: String,
+}
+
+impl Http3 {
+    /// Connects, trusting the certificates whose hashes are in `trust`, or without hashes its authorities.
+    ///
+    /// # Errors
+    /// Whatever went wrong below HTTP or in the handshake.
+    pub async fn connect(endpoint: &Endpoint, trust: &Trust) -> Result<Self, Error> {
+        let config = client_config(trust)?;
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address").into();
+        for address in tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await? {
+            match connect(address, &endpoint.host, config.clone()).await {
+                Ok(quic) => return Self::over(quic, endpoint.authority()).await,
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn over(quic: quinn::Connection, authority: String) -> Result<Self, Error> {
+        let options = Options {
+            control_head: settings::of_client(HEADER_BYTES),
+            frame_limit: HEADER_BYTES.into(),
+            sessions: usize::MAX,
+            patience: PATIENCE,
+        };
+        let connection = Connection::new(quic.clone(), options);
+        let (sessions, settings) = (Arc::clone(connection.sessions()), connection.settings());
+        let mut builder = h3::client::builder();
+        builder.send_grease(false).max_field_section_size(HEADER_BYTES.into());
+        let (mut driver, requests) = builder.build(connection).await.map_err(http3)?;
+        tokio::spawn(async move {
+            let ended = poll_fn(|cx| driver.poll_close(cx)).await;
+            tracing::debug!(error = %ended, "HTTP/3 connection ended");
+        });
+        Ok(Http3 { requests, quic, sessions, settings, authority })
+    }
+
+    /// Sends one request without a body and reads the whole response.
+    ///
+    /// # Errors
+    /// [`Error::Http3`], or [`Error::Body`] for a body of more than 1 MiB.
+    pub async fn request(&self, method: Method, path: &str, headers: &HeaderMap) -> Result<Response<Bytes>, Error> {
+        let mut request = self.head(method, path)?;
+        request.headers_mut().extend(headers.clone());
+        let mut stream = self.requests.clone().send_request(request).await.map_err(http3)?;
+        stream.finish().await.map_err(http3)?;
+        let response = stream.recv_response().await.map_err(http3)?;
+        read(response, &mut stream).await
+    }
+
+    /// Opens a WebTransport session. `headers` go along (`Origin`, `Authorization`) and replace those of the same name.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with the server's answer if that is not 200.
+    pub async fn webtransport(&self, path: &str, headers: &HeaderMap) -> Result<WebTransport, Error> {
+        self.wait_for_webtransport().await?;
+        let mut request = self.head(Method::CONNECT, path)?;
+        request.extensions_mut().insert(Protocol::WEB_TRANSPORT);
+        let offer = HeaderValue::try_from(format!("\"{PROTOCOL}\"")).expect("the protocol's name is ASCII");
+        request.headers_mut().insert(AVAILABLE_PROTOCOLS, offer);
+        request.headers_mut().extend(headers.clone());
+        let mut connect = self.requests.clone().send_request(request).await.map_err(http3)?;
+        let id = connect.id().into_inner();
+        let session = self.sessions.open(id).ok_or_else(|| Error::Http3("too many sessions".into()))?;
+        let response = connect.recv_response().await.map_err(http3)?;
+        if response.status() != StatusCode::OK {
+            return Err(Error::Refused(Box::new(read(response, &mut connect).await?)));
+        }
+        WebTransport::open(self.clone(), connect, session, id).await
+    }
+
+    /// CONNECT with `:protocol` may only follow the server's SETTINGS (RFC 9220, 3).
+    async fn wait_for_webtransport(&self) -> Result<(), Error> {
+        let mut settings = self.settings.clone();
+        let told = timeout(PATIENCE, settings.wait_for(Option::is_some)).await;
+        match told.map(|told| told.map(|settings| *settings)) {
+            Ok(Ok(Some(Settings { extended_connect: true, datagrams: true, webtransport: true }))) => Ok(()),
+            Ok(Ok(_)) => Err(Error::Http3("the server does not offer WebTransport".into())),
+            _ => Err(Error::Http3("the server sent no SETTINGS".into())),
+        }
+    }
+
+    /// Waits until the connection is closed by the server or lost; says why.
+    pub async fn closed(&self) -> String {
+        self.quic.closed().await.to_string()
+    }
+
+    fn head(&self, method: Method, path: &str) -> Result<Request<()>, Error> {
+        let uri = Uri::builder().scheme("https").authority(self.authority.as_str()).path_and_query(path).build();
+        let mut request = Request::new(());
+        *request.uri_mut() = uri.map_err(|error| Error::Url(error.to_string()))?;
+        *request.method_mut() = method;
+        *request.version_mut() = Version::HTTP_3;
+        Ok(request)
+    }
+}
+
+type Connect = RequestStream<BidiStream, Bytes>;
+
+async fn read(head: Response<()>, stream: &mut Connect) -> Result<Response<Bytes>, Error> {
+    let mut body = BytesMut::new();
+    while let Some(mut data) = stream.recv_data().await.map_err(http3)? {
+        if body.len() + data.remaining() > BODY_BYTES {
+            return Err(Error::Body("more than 1 MiB".into()));
+        }
+        body.extend_from_slice(&data.copy_to_bytes(data.remaining()));
+    }
+    Ok(head.map(|()| body.freeze()))
+}
+
+fn http3(error: impl std::fmt::Display) -> Error {
+    Error::Http3(error.to_string())
+}
+
+fn lost(error: StreamError) -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionReset, error.to_string())
+}
+
+async fn connect(address: SocketAddr, name: &str, config: quinn::ClientConfig) -> Result<quinn::Connection, Error> {
+    let local: SocketAddr = match address {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = quinn::Endpoint::client(local)?;
+    let connecting = socket.connect_with(config, address, name).map_err(|error| Error::Url(error.to_string()))?;
+    timeout(PATIENCE, connecting).await.map_err(|_| Error::Http3("no answer in time".into()))?.map_err(http3)
+}
+
+fn client_config(trust: &Trust) -> Result<quinn::ClientConfig, Error> {
+    let mut tls = trust.tls.clone();
+    tls.alpn_protocols = vec![b"h3".to_vec()];
+    if !trust.hashes.is_empty() {
+        let provider = Arc::clone(tls.crypto_provider());
+        tls.dangerous().set_certificate_verifier(Arc::new(Pinned { hashes: trust.hashes.clone(), provider }));
+    }
+    let crypto = QuicClientConfig::try_from(tls).map_err(|error| Error::Io(io::Error::other(error)))?;
+    let mut transport = quinn::TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(0u32.into())
+        .max_concurrent_uni_streams(8u32.into())
+        .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
+        .max_idle_timeout(IDLE.try_into().ok())
+        .keep_alive_interval(Some(IDLE / 3));
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    config.transport_config(Arc::new(transport));
+    Ok(config)
+}
+
+/// Trusts a certificate by its hash, and nothing else of it: what `serverCertificateHashes` is in a browser.
+#[derive(Debug)]
+struct Pinned {
+    hashes: Vec<[u8; 32]>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let hash = ring::digest::digest(&ring::digest::SHA256, end_entity);
+        if self.hashes.iter().any(|pinned| pinned == hash.as_ref()) {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(CertificateError::ApplicationVerificationFailure.into())
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// What the server sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Incoming {
+    /// One line of the stream.
+    Message(Bytes),
+    /// One datagram.
+    Datagram(Bytes),
+    /// The server closed the session; nothing follows.
+    Closed {
+        /// The close code; 0 when nothing was wrong, or none was given.
+        code: u32,
+        /// What a developer may want to read.
+        reason: String,
+    },
+}
+
+/// One WebTransport session with its one stream.
+pub struct WebTransport {
+    connect: Connect,
+    capsules: capsule::Decoder,
+    session: Session,
+    send: quinn::SendStream,
+    recv: quinn::RecvStream,
+    lines: Lines,
+    stream_ended: bool,
+    fed: BytesMut,
+    connection: Http3,
+}
+
+impl WebTransport {
+    async fn open(connection: Http3, connect: Connect, session: Session, id: u64) -> Result<Self, Error> {
+        let (mut send, recv) = connection.quic.open_bi().await.map_err(http3)?;
+        // The server hears of a stream by its first bytes.
+        let mut header = BytesMut::new();
+        varint::put(&mut header, demux::WEBTRANSPORT_BIDI);
+        varint::put(&mut header, id);
+        send.write_chunk(header.freeze()).await.map_err(http3)?;
+        Ok(WebTransport {
+            connect,
+            capsules: capsule::Decoder::default(),
+            session,
+            send,
+            recv,
+            lines: Lines::new(MESSAGE_BYTES),
+            stream_ended: false,
+            fed: BytesMut::new(),
+            connection,
+        })
+    }
+
+    /// Waits for the server's next message, or the end. Cancel safe.
+    ///
+    /// # Errors
+    /// If the connection or the session ends without a word.
+    pub async fn recv(&mut self) -> io::Result<Incoming> {
+        let incoming = poll_fn(|cx| self.poll_recv(cx)).await?;
+        if matches!(incoming, Incoming::Closed { .. }) {
+            // The server waits for it; should it be gone, nothing is lost.
+            let _ = self.connect.finish().await;
+        }
+        Ok(incoming)
+    }
+
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Incoming>> {
+        if let Poll::Ready(datagram) = self.session.poll_datagram(cx) {
+            return Poll::Ready(Ok(Incoming::Datagram(datagram)));
+        }
+        if !self.stream_ended {
+            match self.poll_line(cx) {
+                Poll::Ready(Ok(Some(line))) => return Poll::Ready(Ok(Incoming::Message(line))),
+                // The other stream says why.
+                Poll::Ready(Ok(None) | Err(_)) => self.stream_ended = true,
+                Poll::Pending => {}
+            }
+        }
+        loop {
+            let Some(mut data) = ready!(self.connect.poll_recv_data(cx)).map_err(lost)? else {
+                return Poll::Ready(Ok(Incoming::Closed { code: 0, reason: String::new() }));
+            };
+            let data = data.copy_to_bytes(data.remaining());
+            if let Some(closed) = self.capsules.push(&data).map_err(invalid)? {
+                return Poll::Ready(Ok(Incoming::Closed { code: closed.code, reason: closed.reason }));
+            }
+        }
+    }
+
+    fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        loop {
+            if let Some(line) = self.lines.next().map_err(|_| invalid("a line is too long"))? {
+                return Poll::Ready(Ok(Some(line)));
+            }
+            match ready!(poll_chunk(&mut self.recv, usize::MAX, cx))? {
+                Some(chunk) => self.lines.push(chunk),
+                None => return Poll::Ready(Ok(None)),
+            }
+        }
+    }
+
+    /// Sends one message, waiting while the connection takes no more.
+    ///
+    /// # Errors
+    /// If the session is closed.
+    pub async fn send(&mut self, text: &str) -> io::Result<()> {
+        self.feed(text);
+        self.flush().await
+    }
+
+    /// Queues one message; [`flush`](Self::flush) sends all that are queued at once.
+    pub fn feed(&mut self, text: &str) {
+        self.fed.extend_from_slice(text.as_bytes());
+        self.fed.extend_from_slice(b"\n");
+    }
+
+    /// Sends what was queued.
+    ///
+    /// # Errors
+    /// If the session is closed.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        let fed = std::mem::take(&mut self.fed).freeze();
+        Ok(self.send.write_chunk(fed).await?)
+    }
+
+    /// Sends one message as a datagram, which may be lost.
+    ///
+    /// # Errors
+    /// If it does not fit one, or the session is closed.
+    pub fn send_datagram(&self, text: &str) -> io::Result<()> {
+        self.connection.quic.send_datagram(self.session.datagram(text.as_bytes())).map_err(io::Error::other)
+    }
+
+    /// Closes the session with `code` and waits for the server to end its side, dropping what it still sends.
+    ///
+    /// # Errors
+    /// If the connection ends before.
+    pub async fn close(mut self, code: u32, reason: &str) -> io::Result<()> {
+        self.connect.send_data(capsule::close(code, reason)).await.map_err(lost)?;
+        self.connect.finish().await.map_err(lost)?;
+        while self.connect.recv_data().await.map_err(lost)?.is_some() {}
+        Ok(())
+    }
+}
+
+fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
