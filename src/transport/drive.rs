@@ -17,25 +17,36 @@ use crate::seat::Ending;
 /// Fed to a wire before it is flushed; coalesces what waits without keeping more than this beside the queue.
 const BATCH_BYTES: usize = 64 * 1024;
 
-/// Runs a session on `wire` from its first message to its last. Returns when the transport is closed; the seat may live on.
-pub async fn drive<W: Wire>(wire: W, opening: Opening, context: Arc<Context>) {
+/// Runs a session on `wire` from its first message to its last. Completes when the transport is closed; the seat may live on.
+pub fn drive<W: Wire>(wire: W, opening: Opening, context: Arc<Context>) -> impl Future<Output = ()> + Send {
     let span =
         info_span!("session", room = %opening.room, transport = opening.transport.name(), peer = tracing::field::Empty);
-    Driver { wire, transport: opening.transport, context }.run(opening).instrument(span).await;
+    let mut driver = Driver { wire, opening, context };
+    async move {
+        let begun = Instant::now();
+        let end = driver.run().await;
+        Box::pin(driver.say_goodbye(end, begun.elapsed())).await;
+    }
+    .instrument(span)
 }
 
 /// The same for a transport whose first message has been dealt with, and the seat taken, before it was a wire.
-pub(super) async fn carry_on<W: Wire>(
+pub(super) fn carry_on<W: Wire>(
     wire: W,
     opening: Opening,
     session: Session,
     greeting: Frame,
     context: Arc<Context>,
-) {
-    let transport = opening.transport;
-    let span = info_span!("session", room = %opening.room, transport = transport.name(), peer = %session.peer());
-    let driver = Driver { wire, transport, context };
-    driver.serve(session, greeting, &opening).instrument(span).await;
+) -> impl Future<Output = ()> + Send {
+    let transport = opening.transport.name();
+    let span = info_span!("session", room = %opening.room, transport, peer = %session.peer());
+    let mut driver = Driver { wire, opening, context };
+    async move {
+        let begun = Instant::now();
+        let end = driver.serve(session, greeting).await;
+        Box::pin(driver.say_goodbye(end, begun.elapsed())).await;
+    }
+    .instrument(span)
 }
 
 /// Takes the seat that a first message asks for; returns the answer to begin with.
@@ -71,36 +82,34 @@ impl From<WireError> for End {
     }
 }
 
+/// A transport and what it was opened for. An idle session is little more than this and what it waits with, so its futures
+/// borrow it, and the rare large ones are boxed.
 struct Driver<W> {
     wire: W,
-    transport: Transport,
+    opening: Opening,
     context: Arc<Context>,
 }
 
 impl<W: Wire> Driver<W> {
-    async fn run(mut self, opening: Opening) {
-        let begun = Instant::now();
-        match self.first_message(&opening).await {
+    async fn run(&mut self) -> End {
+        match self.first_message().await {
             Ok((session, greeting)) => {
                 tracing::Span::current().record("peer", tracing::field::display(session.peer()));
-                self.serve(session, greeting, &opening).await;
+                self.serve(session, greeting).await
             }
-            Err(end) => self.say_goodbye(end, begun.elapsed()).await,
+            Err(end) => end,
         }
     }
 
-    async fn serve(mut self, session: Session, greeting: Frame, opening: &Opening) {
-        let begun = Instant::now();
-        info!(remote = %opening.via.remote, "session begins");
-        let open = self.context.metrics.session(self.transport);
-        // The session is dropped, and others told, before the goodbye, which a dead client could drag out.
-        let end = Pump::new(&mut self, session, greeting).run().await;
-        drop(open);
-        self.say_goodbye(end, begun.elapsed()).await;
+    /// Runs the session that has begun. It is dropped, and others told, before the goodbye, which a dead client could drag out.
+    async fn serve(&mut self, session: Session, greeting: Frame) -> End {
+        info!(remote = %self.opening.via.remote, "session begins");
+        let _open = self.context.metrics.session(self.opening.transport);
+        Pump::new(self, session, greeting).run().await
     }
 
     /// Waits for `join` or `resume` and takes the seat.
-    async fn first_message(&mut self, opening: &Opening) -> Result<(Session, Frame), End> {
+    async fn first_message(&mut self) -> Result<(Session, Frame), End> {
         let limits = &self.context.config.limits;
         let wait = Duration::from_millis(limits.first_message_ms);
         let received = tokio::select! {
@@ -121,8 +130,8 @@ impl<W: Wire> Driver<W> {
             },
         };
         let request = Request::parse(&line, limits).map_err(|invalid| End::Closed(invalid.refusal))?;
-        self.context.metrics.message(self.transport, request.command.name());
-        take_seat(opening, request, &self.context).map_err(End::Closed)
+        self.context.metrics.message(self.opening.transport, request.command.name());
+        take_seat(&self.opening, request, &self.context).map_err(End::Closed)
     }
 
     /// The last word, and time for the client to read it.
@@ -138,12 +147,12 @@ impl<W: Wire> Driver<W> {
                 Close { code: None, reason: "".into() }
             }
             End::Left => {
-                self.context.metrics.closed(self.transport, None);
+                self.context.metrics.closed(self.opening.transport, None);
                 info!(lasted_ms, "peer left");
                 Close { code: None, reason: "left".into() }
             }
             End::Closed(refusal) => {
-                self.context.metrics.closed(self.transport, Some(refusal.code));
+                self.context.metrics.closed(self.opening.transport, Some(refusal.code));
                 info!(lasted_ms, code = refusal.code.name(), reason = %refusal.message, "transport closed");
                 if let Err(error) = self.wire.feed(notice::closed(&refusal)) {
                     debug!(%error, "the last message could not be sent");
@@ -151,7 +160,8 @@ impl<W: Wire> Driver<W> {
                 Close { code: Some(refusal.code), reason: refusal.message }
             }
         };
-        if timeout(self.context.config.connections.close, self.wire.close(close)).await.is_err() {
+        let wait = self.context.config.connections.close;
+        if timeout(wait, self.wire.close(close)).await.is_err() {
             debug!("the client did not take its leave in time");
         }
     }
@@ -182,7 +192,7 @@ impl<'a, W: Wire> Pump<'a, W> {
         let context = Arc::clone(&driver.context);
         let mut pump = Pump {
             wire: &mut driver.wire,
-            transport: driver.transport,
+            transport: driver.opening.transport,
             context,
             session,
             unflushed: 0,
@@ -196,13 +206,13 @@ impl<'a, W: Wire> Pump<'a, W> {
     }
 
     /// Runs until one side ends. Reading goes on while writing waits, or two that both wait to write would wait for ever.
-    async fn run(mut self) -> End {
+    async fn run(&mut self) -> End {
         let (stop, drain) = (self.context.stop.clone(), self.context.drain.clone());
         loop {
             let idle = self.unflushed == 0;
             let timer = sleep_until(self.next_look().into());
             let step = tokio::select! {
-                io = poll_fn(|cx| Self::poll_io(self.wire, self.unflushed, cx)) => match io {
+                io = poll_fn(|cx| Self::poll_io(&mut *self.wire, self.unflushed, cx)) => match io {
                     Ok(Io::Flushed) => { self.unflushed = 0; Ok(()) }
                     Ok(Io::Received(received)) => self.received(received),
                     Err(error) => Err(error.into()),

@@ -55,7 +55,9 @@ where
 {
     let limits = &context.config.connections;
     let begun = Instant::now();
-    let h2 = match timeout(limits.request_head, settings(limits).handshake(Metered::new(io))).await {
+    // Boxed, as it is over long before the connection is.
+    let handshake = Box::pin(settings(limits).handshake(Metered::new(io)));
+    let h2 = match timeout(limits.request_head, handshake).await {
         Ok(Ok(h2)) => h2,
         Ok(Err(error)) => return debug!(remote = %via.remote, %error, "no HTTP/2 connection preface"),
         Err(_) => return debug!(remote = %via.remote, "no HTTP/2 connection preface in time"),
@@ -124,8 +126,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<S> {
     }
 
     /// Returns why it ended, for the log.
-    async fn run(mut self) -> &'static str {
-        let Context { drain, stop, .. } = &*Arc::clone(&self.context);
+    async fn run(&mut self) -> &'static str {
+        let (drain, stop) = (self.context.drain.clone(), self.context.stop.clone());
         let (mut draining, mut stopping) = (false, false);
         loop {
             let timer = sleep_until(self.next_deadline());

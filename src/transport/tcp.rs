@@ -143,13 +143,14 @@ async fn connection(
         Some(tls) => encrypted(stream, via, tls, router, context).await,
         None => {
             let _open = context.metrics.connection(ConnectionKind::Plain);
-            http1::serve(stream, via, router, Arc::clone(&context)).await;
+            Box::pin(http1::serve(stream, via, router, Arc::clone(&context))).await;
         }
     }
 }
 
 async fn encrypted(stream: TcpStream, via: Via, tls: TlsConfig, router: Router, context: Arc<Context>) {
-    let handshake = timeout(context.config.connections.handshake, handshake(stream, tls));
+    // Boxed, as is what follows: a task keeps the largest of its futures for as long as it lives.
+    let handshake = timeout(context.config.connections.handshake, Box::pin(handshake(stream, tls)));
     let stream = tokio::select! {
         stream = handshake => match stream {
             Ok(Ok(stream)) => stream,
@@ -167,11 +168,11 @@ async fn encrypted(stream: TcpStream, via: Via, tls: TlsConfig, router: Router, 
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         let _open = context.metrics.connection(ConnectionKind::H2);
         let via = Via { version: HttpVersion::H2, encrypted: true, ..via };
-        http2::serve(stream, via, router, Arc::clone(&context)).await;
+        Box::pin(http2::serve(stream, via, router, Arc::clone(&context))).await;
     } else {
         let _open = context.metrics.connection(ConnectionKind::H1);
         let via = Via { encrypted: true, ..via };
-        http1::serve(stream, via, router, Arc::clone(&context)).await;
+        Box::pin(http1::serve(stream, via, router, Arc::clone(&context))).await;
     }
 }
 
