@@ -13,6 +13,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser};
 
 mod banner;
 mod certs;
+mod join;
 mod log;
 mod serve;
 
@@ -28,6 +29,8 @@ pub enum Command {
     Serve(Settings, Sources),
     /// Show the certificates.
     Certs(Settings, Sources, certs::Form),
+    /// Be a peer in a room.
+    Join(join::JoinArgs),
 }
 
 /// Why the program ends before it has done what it was told, or without being told anything.
@@ -78,6 +81,9 @@ enum CliCommand {
     /// Show the certificates, made if missing, and how to make browsers and systems trust them
     #[command(after_help = CERTS_EXAMPLES)]
     Certs(CertsArgs),
+    /// Join a room from the terminal: prints what happens, says what is typed
+    #[command(after_help = JOIN_EXAMPLES)]
+    Join(join::JoinArgs),
 }
 
 #[derive(Debug, Args)]
@@ -101,6 +107,7 @@ struct CertsArgs {
 const ABOUT_SETTINGS: &str = "\
 Examples:
   wigwag                  serve this machine: http://localhost:8080 and https://localhost:4433
+  wigwag join demo        be a peer in the room demo, from the terminal
   wigwag certs            see the development certificates, learn how to trust them
   wigwag serve --help     see every setting
   wigwag --cert fullchain.pem --key privkey.pem --listen 0.0.0.0:443 --open
@@ -127,6 +134,15 @@ Examples:
   wigwag certs --name desk.local
   wigwag certs --json | jq -r '.certificates[].sha256'";
 
+const JOIN_EXAMPLES: &str = "\
+Examples:
+  wigwag join demo
+  wigwag join demo --via websocket-h2 --server https://localhost:4433
+  echo hello | wigwag join demo --json
+
+A typed line goes to the whole room; a line that begins with { is sent as it is, as a message of the
+protocol. The end of the input, or Ctrl-C, leaves the room.";
+
 /// Settings without which `certs` makes no difference are not worth its help page; they are read all the same, as the file
 /// and the environment are shared with `serve`.
 const CERTS_SETTINGS: [&str; 6] = ["config", "json", "cert", "key", "certs_dir", "name"];
@@ -141,15 +157,17 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, End> {
     let matches = command.try_get_matches_from_mut(&args).map_err(|error| refuse(error, &command, &args))?;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| refuse(error, &command, &args))?;
     let (_, matches) = matches.subcommand().expect("clap has required a command");
-    let common = match &cli.command {
-        CliCommand::Serve(common) => common,
-        CliCommand::Certs(certs) => &certs.common,
-    };
-    let (settings, sources) = Settings::gather(matches, common.config.as_deref())?;
+    let gather = |common: &CommonArgs| Settings::gather(matches, common.config.as_deref());
     Ok(match cli.command {
-        CliCommand::Serve(_) => Command::Serve(settings, sources),
-        CliCommand::Certs(CertsArgs { json: true, .. }) => Command::Certs(settings, sources, certs::Form::Json),
-        CliCommand::Certs(_) => Command::Certs(settings, sources, certs::Form::Text),
+        CliCommand::Serve(common) => {
+            let (settings, sources) = gather(&common)?;
+            Command::Serve(settings, sources)
+        }
+        CliCommand::Certs(CertsArgs { common, json }) => {
+            let (settings, sources) = gather(&common)?;
+            Command::Certs(settings, sources, if json { certs::Form::Json } else { certs::Form::Text })
+        }
+        CliCommand::Join(join) => Command::Join(join),
     })
 }
 
@@ -173,6 +191,7 @@ pub fn run(command: Command) -> Result<(), End> {
     match command {
         Command::Serve(settings, sources) => serve::run(&settings, &sources),
         Command::Certs(settings, sources, form) => certs::run(&settings, &sources, form),
+        Command::Join(args) => join::run(&args),
     }
 }
 

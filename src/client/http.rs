@@ -29,7 +29,7 @@ pub(super) const BODY_BYTES: usize = 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Below HTTP: the name, TCP or TLS.
-    #[error("cannot connect: {0}")]
+    #[error("cannot connect")]
     Io(#[from] io::Error),
     /// The URL cannot be used.
     #[error("{0}")]
@@ -38,10 +38,10 @@ pub enum Error {
     #[error("HTTP/3: {0}")]
     Http3(String),
     /// HTTP/2 failed.
-    #[error("HTTP/2: {0}")]
+    #[error("HTTP/2 failed")]
     Http2(#[from] h2::Error),
     /// HTTP/1.1 failed.
-    #[error("HTTP/1.1: {0}")]
+    #[error("HTTP/1.1 failed")]
     Http1(#[from] hyper::Error),
     /// The server answered, but not as asked; the body of a refusal is problem+json.
     #[error("the server answered {}: {}", .0.status(), String::from_utf8_lossy(.0.body()))]
