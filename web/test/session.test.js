@@ -392,6 +392,24 @@ describe('resuming', options, () => {
     await resumed;
     assert.equal(server.links.at(-1).sent[0].token, 'token-2');
   });
+
+  test('takes the way it knows when the discovery does not answer again', async (t) => {
+    const server = new FakeServer();
+    const environment = server.environment();
+    const { fetch } = environment;
+    environment.fetch = (...request) => environment.answer(...request);
+    environment.answer = fetch;
+    const session = connect(t, server, { environment });
+    await session.joined;
+    environment.answer = async () => {
+      throw new DOMException('the deadline has passed', 'TimeoutError');
+    };
+    const resumed = next(session, 'resumed');
+    linkOf(server, session).break();
+    await resumed;
+    assert.equal(session.state, 'open');
+    assert.equal(server.discoveries, 1);
+  });
 });
 
 describe('acknowledgements', options, () => {

@@ -69,8 +69,8 @@ export class Connector {
 
   /** @param {TransportType|null} winner */
   async #ladder(winner) {
-    const { fetch, supports, secure } = this.#environment;
-    this.#offers = await discover(fetch, this.#origin, this.#room, this.#timing.discoveryMs);
+    const { supports, secure } = this.#environment;
+    this.#offers = await this.#latestOffers();
     return ladder(this.#offers, {
       order: this.#order,
       supported: supports,
@@ -79,6 +79,24 @@ export class Connector {
       demoted: this.#memory.demoted(this.#place()),
       headStartMs: this.#timing.headStartMs,
     });
+  }
+
+  /**
+   * A browser keeps sending requests into an HTTP connection that has died without a word, for a minute or more; new
+   * transports open connections of their own. So when the discovery is slow to come again, what it said last must do.
+   * @returns {Promise<Offer[]>}
+   */
+  async #latestOffers() {
+    const known = this.#offers;
+    const { discoveryMs, rediscoveryMs } = this.#timing;
+    const patienceMs = known.length > 0 ? rediscoveryMs : discoveryMs;
+    try {
+      return await discover(this.#environment.fetch, this.#origin, this.#room, patienceMs);
+    } catch (error) {
+      const isLate = /** @type {any} */ (error)?.cause?.name === 'TimeoutError';
+      if (isLate && known.length > 0) return known;
+      throw error;
+    }
   }
 
   /** Where transports work or do not: the server's origin and the kind of network. */

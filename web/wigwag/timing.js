@@ -5,6 +5,8 @@ export const timing = Object.freeze({
   headStartMs: Object.freeze({ webtransport: 250, websocket: 250, 'event-stream': 1500, 'long-poll': 3000 }),
   /** For the discovery's answer. */
   discoveryMs: 5_000,
+  /** For the same when an earlier answer can take its place. */
+  rediscoveryMs: 2_000,
   /** For a transport to open. */
   openMs: 8_000,
   /** For the answer to `join` or `resume` while another open transport waits for its turn … */

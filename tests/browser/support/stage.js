@@ -17,6 +17,8 @@ const behind = '127.0.0.2';
 
 /** A scenario whose own deadlines all failed to end it. */
 const hangMs = 180_000;
+/** Firefox tells of lost WebSockets in the words of an error that nothing caught. */
+const lostConnection = /^The connection to wss?:\S+ was interrupted|can.t establish a connection to the server at wss?:/;
 const maxLines = 200;
 const logTail = 40;
 
@@ -78,12 +80,12 @@ export class Stage {
   /**
    * A member in a page of its own, over the given transport.
    * @param {string} browserName
-   * @param {keyof typeof transports} transport
+   * @param {keyof typeof transports | {origin: 'secure'|'plain', types?: string[]}} transport  one, or what to try
    * @param {{room: string, name?: string, media?: boolean}} options
    * @returns {Promise<Member>}
    */
-  async member(browserName, transport, { room, name = `${browserName} ${transport}`, media }) {
-    const { origin, types } = transports[transport];
+  async member(browserName, transport, { room, name = browserName, media }) {
+    const { origin, types } = typeof transport === 'string' ? transports[transport] : transport;
     const page = await this.page(browserName, `${this.server[origin]}${blankPath}`);
     return Member.join(page, { room, name, types, media });
   }
@@ -138,6 +140,7 @@ class OpenPage {
     this.context = context;
     page.on('console', (message) => this.#hear(`${message.type()}: ${message.text()}`));
     page.on('pageerror', (error) => {
+      if (lostConnection.test(error.message)) return this.#hear(`told: ${error.message}`);
       this.#hear(`uncaught: ${error.message}`);
       this.problems.push(`uncaught: ${error.stack ?? error.message}`);
     });
