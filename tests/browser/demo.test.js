@@ -40,7 +40,7 @@ async function meet(browser, size, viewport) {
   await photograph(ada, '3 invitation');
   await ada.page.keyboard.press('Escape');
   const bob = new Visitor(await stage.page(browser, link, viewport), 'Bob');
-  assert.equal(await bob.read('room'), room);
+  await bob.until('the room of the link', (name) => document.querySelector('[data-testid=room]').value === name, room);
   await bob.join();
   await Promise.all([ada.sees(1), bob.sees(1)]);
   await photograph(bob, '4 call');
@@ -63,8 +63,8 @@ async function meet(browser, size, viewport) {
   await ada.click('rejoin');
   await Promise.all([ada.sees(1), bob.sees(1)]);
 
-  // Who closes the page is gone at once, and not when the seat's time is over.
-  await bob.page.close();
+  // Who goes to another page is gone at once, and not when the seat's time is over.
+  await bob.page.goto('about:blank');
   await ada.sees(0);
   await ada.click('leave');
 }

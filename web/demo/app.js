@@ -4,7 +4,7 @@ import { Chat } from './chat.js';
 import { Controls, listKeys, listenToKeys } from './controls.js';
 import { Details } from './details.js';
 import { DevicePicker } from './devices.js';
-import { closeDialogs, prepareDialogs, toast, toggleDialog } from './dialogs.js';
+import { clearToasts, closeDialogs, prepareDialogs, toast, toggleDialog } from './dialogs.js';
 import { byId, make, setText } from './dom.js';
 import { LocalMedia } from './media.js';
 import { Meeting } from './meeting.js';
@@ -166,6 +166,7 @@ class App {
   /** @param {'left'|'failed'} state @param {import('./words.js').Explanation} why */
   #end(state, { title, text, remedies }) {
     closeDialogs();
+    clearToasts();
     this.#media.stop();
     this.#isSilenced = false;
     setText(byId('over-title', HTMLElement), title);

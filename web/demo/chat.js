@@ -1,5 +1,6 @@
 // The chat panel: messages, and how many of them nobody has seen yet.
 
+import { clearToasts } from './dialogs.js';
 import { byId, make, setText } from './dom.js';
 
 /** Messages kept on the page. */
@@ -74,6 +75,7 @@ export class Chat {
   }
 
   #open() {
+    clearToasts();
     this.#panel.hidden = false;
     this.#toggle.setAttribute('aria-expanded', 'true');
     this.#setUnread(0);

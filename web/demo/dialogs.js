@@ -35,6 +35,11 @@ export function toast(text) {
   setTimeout(() => element.remove(), toastMs);
 }
 
+/** Takes back what toasts have told: it is to be seen by now, or over. */
+export function clearToasts() {
+  byId('toasts', HTMLElement).replaceChildren();
+}
+
 /**
  * Copies a text, and says on the button that it has. Where the browser forbids it, the text is shown to be copied by hand.
  * @param {string} text

@@ -180,8 +180,10 @@ export class Meeting {
 
   /** Leaves without waiting, as the page is being closed. */
   close() {
-    this.#finish();
+    this.phase = 'over';
+    // First, as the page may have only a moment left.
     this.#session.close();
+    this.#finish();
   }
 
   #listen() {

@@ -17,8 +17,8 @@ const behind = '127.0.0.2';
 
 /** A scenario whose own deadlines all failed to end it. */
 const hangMs = 180_000;
-/** Firefox tells of lost WebSockets in the words of an error that nothing caught. */
-const lostConnection = /^The connection to wss?:\S+ was interrupted|can.t establish a connection to the server at wss?:/;
+/** Firefox tells of lost connections in the words of an error that nothing caught. */
+const lostConnection = /^The connection to wss?:\S+ was interrupted|can.t establish a connection to the server at wss?:|^WebRTC: ICE failed/;
 const maxLines = 200;
 const logTail = 40;
 
