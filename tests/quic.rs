@@ -218,8 +218,12 @@ mod h3 {
 
     /// The head of a control stream: H3_DATAGRAM and draft 02's WebTransport.
     pub(super) fn control_stream() -> Vec<u8> {
-        let settings = [varint(0x33), varint(1), varint(0x2b60_3742), varint(1)].concat();
-        [varint(0), frame(0x04, &settings)].concat()
+        control_stream_of(&[varint(0x33), varint(1), varint(0x2b60_3742), varint(1)].concat())
+    }
+
+    /// The head of a control stream with other SETTINGS.
+    pub(super) fn control_stream_of(settings: &[u8]) -> Vec<u8> {
+        [varint(0), frame(0x04, settings)].concat()
     }
 
     /// A HEADERS frame of literal fields (RFC 9204, 4.5.6).
@@ -321,6 +325,20 @@ async fn a_session_asked_for_before_settings_is_answered_behind_them() {
     let _control = open_uni(&quic, &h3::control_stream()).await;
     assert_eq!(within(answer.read_chunk(1, true)).await.expect("readable").expect("an answer").bytes[0], 0x01);
     read_until(&mut messages, "\"joined\"").await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_datagrams_hears_everything_by_its_stream() {
+    let server = TestServer::start().await;
+    let quic = server.raw_quic().await;
+    let _control = open_uni(&quic, &h3::control_stream_of(&[])).await;
+    let (connect, _answer) = open(&quic, &h3::connect("demo")).await;
+    let (mut lines, mut messages) = open(&quic, &h3::session_stream(connect.id().into())).await;
+    lines.write_all(b"{\"type\":\"join\"}\n").await.expect("sent");
+    read_until(&mut messages, "\"joined\"").await;
+    let sender = join(&server.http3().await, "demo").await;
+    sender.send_datagram(&json!({"type": "message", "data": "hello"}).to_string()).expect("it fits");
+    read_until(&mut messages, "\"hello\"").await;
 }
 
 #[tokio::test]
