@@ -304,10 +304,14 @@ async fn connection_code(quic: &quinn::Connection) -> u64 {
 /// Waits for some bytes that hold `expected`.
 async fn read_until(recv: &mut quinn::RecvStream, expected: &str) {
     let mut text = String::new();
-    while !text.contains(expected) {
-        let chunk = within(recv.read_chunk(usize::MAX, true)).await.expect("readable").expect("not ended");
-        text.push_str(&String::from_utf8_lossy(&chunk.bytes));
-    }
+    // The deadline is that of the whole: the server's pings come for ever.
+    within(async {
+        while !text.contains(expected) {
+            let chunk = recv.read_chunk(usize::MAX, true).await.expect("readable").expect("not ended");
+            text.push_str(&String::from_utf8_lossy(&chunk.bytes));
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -567,6 +571,42 @@ async fn draining_refuses_what_is_new_and_lets_sessions_go_on_until_the_server_s
     assert_eq!(close_code(&mut session).await, 4000);
     assert!(within(http3.closed()).await.contains("closed by peer"));
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_is_only_asked_for_where_settings_offer_it() {
+    let server = Server::load(config()).await.expect("a certificate");
+    let loopback = "127.0.0.1:0".parse().expect("an address");
+    let tls = Arc::clone(&server.certificates().quic().borrow());
+    let endpoint = quic::bind(loopback, &tls, server.config()).expect("a socket");
+    let port = endpoint.local_addr().expect("bound").port();
+    let hashes = server.certificates().hashes().borrow().clone();
+    let trust = wigwag::client::Trust::new(rustls::RootCertStore::empty(), hashes).expect("TLS 1.3");
+    let (extended_connect, datagrams, webtransport) = (0x08, 0x33, 0x2b60_3742);
+    for (settings, offered) in [
+        (&[datagrams, webtransport][..], false),
+        (&[extended_connect, webtransport], false),
+        (&[extended_connect, datagrams], false),
+        (&[extended_connect, datagrams, webtransport], true),
+    ] {
+        let asking = async {
+            let address = Endpoint { encrypted: true, host: "127.0.0.1".into(), port };
+            let http3 = Http3::connect(&address, &trust).await.expect("an HTTP/3 connection");
+            http3.webtransport("/v1/rooms/demo", &HeaderMap::new()).await.err()
+        };
+        let answering = async {
+            let quic = endpoint.accept().await.expect("a client").await.expect("a connection");
+            let settings: Vec<u8> = settings.iter().flat_map(|&id| [h3::varint(id), h3::varint(1)].concat()).collect();
+            let _control = open_uni(&quic, &h3::control_stream_of(&settings)).await;
+            let asked = quic.accept_bi().await.is_ok();
+            quic.close(0u32.into(), b"");
+            asked
+        };
+        let (error, asked) = within(async { tokio::join!(Box::pin(asking), answering) }).await;
+        assert_eq!(asked, offered, "{settings:x?}");
+        let told = error.expect("no session in any case").to_string();
+        assert_ne!(told.contains("does not offer WebTransport"), offered, "{settings:x?}: {told}");
+    }
 }
 
 /// An endpoint with a router of the test's own.
