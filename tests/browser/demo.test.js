@@ -40,6 +40,7 @@ async function meet(browser, size, viewport) {
   await photograph(ada, '3 invitation');
   await ada.page.keyboard.press('Escape');
   const bob = new Visitor(await stage.page(browser, link, viewport), 'Bob');
+  await bob.until('the form', () => document.documentElement.dataset.state === 'prejoin');
   assert.equal(await bob.read('room'), room);
   await bob.join();
   await Promise.all([ada.sees(1), bob.sees(1)]);
