@@ -7,6 +7,7 @@ use ::http::HeaderMap;
 use crate::protocol::{ROOMS_PATH, RoomName};
 use crate::transport::Transport;
 
+mod datagrams;
 pub mod http;
 mod poll;
 pub mod websocket;

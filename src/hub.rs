@@ -240,11 +240,12 @@ impl Hub {
         let hall = shard.get_mut(name)?;
         let peer = *hall.keys.get(join.key.as_ref()?)?;
         let seat = Arc::clone(hall.seats.get(&peer)?);
-        if let Err(refusal) = seat.with(|seat| seat.rejoin(transport, now)) {
-            return Some(Err(refusal));
-        }
+        let lost = match seat.with(|seat| seat.rejoin(transport, now)) {
+            Ok(lost) => lost,
+            Err(refusal) => return Some(Err(refusal)),
+        };
         hall.back(peer);
-        let joined = self.joined(hall, &seat, Some(0), transport);
+        let joined = self.joined(hall, &seat, Some(lost), transport);
         Some(Ok((self.session(name, peer, seat), joined)))
     }
 

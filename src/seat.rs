@@ -208,11 +208,12 @@ impl Seat {
         }
     }
 
-    /// Takes the seat up by the join key again: the answer to the first join was lost or slow.
+    /// Takes the seat up by the join key again: the answer to the first join was lost or slow. Returns how many payloads could
+    /// not be kept for it meanwhile.
     ///
     /// # Errors
     /// `replaced` once the first ticket has been used, which proves that the answer did arrive.
-    pub fn rejoin(&mut self, transport: Transport, now: Instant) -> Result<(), Refusal> {
+    pub fn rejoin(&mut self, transport: Transport, now: Instant) -> Result<u64, Refusal> {
         if self.lease == Lease::Left || self.is_expired(now) {
             return Err(Refusal::new(Code::ResumeExpired, "the seat of this join key is gone; join with a new one"));
         }
@@ -220,8 +221,7 @@ impl Seat {
             return Err(Refusal::new(Code::Replaced, "the seat of this join key has been resumed elsewhere"));
         }
         self.attach(transport);
-        self.buffer.rewind(0);
-        Ok(())
+        Ok(self.buffer.rewind(0).map_or(0, |gap| gap.lost))
     }
 
     /// A transport has ended. Returns whether it had the seat, which is then away until `until`.

@@ -218,8 +218,12 @@ mod h3 {
 
     /// The head of a control stream: H3_DATAGRAM and draft 02's WebTransport.
     pub(super) fn control_stream() -> Vec<u8> {
-        let settings = [varint(0x33), varint(1), varint(0x2b60_3742), varint(1)].concat();
-        [varint(0), frame(0x04, &settings)].concat()
+        control_stream_of(&[varint(0x33), varint(1), varint(0x2b60_3742), varint(1)].concat())
+    }
+
+    /// The head of a control stream with other SETTINGS.
+    pub(super) fn control_stream_of(settings: &[u8]) -> Vec<u8> {
+        [varint(0), frame(0x04, settings)].concat()
     }
 
     /// A HEADERS frame of literal fields (RFC 9204, 4.5.6).
@@ -300,10 +304,14 @@ async fn connection_code(quic: &quinn::Connection) -> u64 {
 /// Waits for some bytes that hold `expected`.
 async fn read_until(recv: &mut quinn::RecvStream, expected: &str) {
     let mut text = String::new();
-    while !text.contains(expected) {
-        let chunk = within(recv.read_chunk(usize::MAX, true)).await.expect("readable").expect("not ended");
-        text.push_str(&String::from_utf8_lossy(&chunk.bytes));
-    }
+    // The deadline is that of the whole: the server's pings come for ever.
+    within(async {
+        while !text.contains(expected) {
+            let chunk = recv.read_chunk(usize::MAX, true).await.expect("readable").expect("not ended");
+            text.push_str(&String::from_utf8_lossy(&chunk.bytes));
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -321,6 +329,20 @@ async fn a_session_asked_for_before_settings_is_answered_behind_them() {
     let _control = open_uni(&quic, &h3::control_stream()).await;
     assert_eq!(within(answer.read_chunk(1, true)).await.expect("readable").expect("an answer").bytes[0], 0x01);
     read_until(&mut messages, "\"joined\"").await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_datagrams_hears_everything_by_its_stream() {
+    let server = TestServer::start().await;
+    let quic = server.raw_quic().await;
+    let _control = open_uni(&quic, &h3::control_stream_of(&[])).await;
+    let (connect, _answer) = open(&quic, &h3::connect("demo")).await;
+    let (mut lines, mut messages) = open(&quic, &h3::session_stream(connect.id().into())).await;
+    lines.write_all(b"{\"type\":\"join\"}\n").await.expect("sent");
+    read_until(&mut messages, "\"joined\"").await;
+    let sender = join(&server.http3().await, "demo").await;
+    sender.send_datagram(&json!({"type": "message", "data": "hello"}).to_string()).expect("it fits");
+    read_until(&mut messages, "\"hello\"").await;
 }
 
 #[tokio::test]
@@ -549,6 +571,42 @@ async fn draining_refuses_what_is_new_and_lets_sessions_go_on_until_the_server_s
     assert_eq!(close_code(&mut session).await, 4000);
     assert!(within(http3.closed()).await.contains("closed by peer"));
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_is_only_asked_for_where_settings_offer_it() {
+    let server = Server::load(config()).await.expect("a certificate");
+    let loopback = "127.0.0.1:0".parse().expect("an address");
+    let tls = Arc::clone(&server.certificates().quic().borrow());
+    let endpoint = quic::bind(loopback, &tls, server.config()).expect("a socket");
+    let port = endpoint.local_addr().expect("bound").port();
+    let hashes = server.certificates().hashes().borrow().clone();
+    let trust = wigwag::client::Trust::new(rustls::RootCertStore::empty(), hashes).expect("TLS 1.3");
+    let (extended_connect, datagrams, webtransport) = (0x08, 0x33, 0x2b60_3742);
+    for (settings, offered) in [
+        (&[datagrams, webtransport][..], false),
+        (&[extended_connect, webtransport], false),
+        (&[extended_connect, datagrams], false),
+        (&[extended_connect, datagrams, webtransport], true),
+    ] {
+        let asking = async {
+            let address = Endpoint { encrypted: true, host: "127.0.0.1".into(), port };
+            let http3 = Http3::connect(&address, &trust).await.expect("an HTTP/3 connection");
+            http3.webtransport("/v1/rooms/demo", &HeaderMap::new()).await.err()
+        };
+        let answering = async {
+            let quic = endpoint.accept().await.expect("a client").await.expect("a connection");
+            let settings: Vec<u8> = settings.iter().flat_map(|&id| [h3::varint(id), h3::varint(1)].concat()).collect();
+            let _control = open_uni(&quic, &h3::control_stream_of(&settings)).await;
+            let asked = quic.accept_bi().await.is_ok();
+            quic.close(0u32.into(), b"");
+            asked
+        };
+        let (error, asked) = within(async { tokio::join!(Box::pin(asking), answering) }).await;
+        assert_eq!(asked, offered, "{settings:x?}");
+        let told = error.expect("no session in any case").to_string();
+        assert_ne!(told.contains("does not offer WebTransport"), offered, "{settings:x?}: {told}");
+    }
 }
 
 /// An endpoint with a router of the test's own.

@@ -401,8 +401,8 @@ impl Client {
     fn handle(&mut self, message: &Value, link: usize, acks: bool) {
         let kind = message["type"].as_str().expect("every message has a type");
         if matches!(kind, "joined" | "resumed") {
-            // The answer of an earlier attempt may come late, and a later one's is what counts.
-            if link > self.greeted_by {
+            // Who tries again has given the earlier attempt up: its answer, coming late, may be about a seat that is gone.
+            if link == self.attempts {
                 self.greeted_by = link;
                 self.greeted(kind, message);
             }
@@ -414,8 +414,9 @@ impl Client {
         if seq <= self.handled {
             return;
         }
-        if link < self.greeted_by && seq > self.handled + 1 {
-            // A link that was overtaken before its own greeting was read.
+        // What a link brings counts only if its greeting did; an overtaken one may be behind, but never ahead.
+        let greeted = self.links.iter().any(|one| one.number == link && one.greeted);
+        if !greeted || (link < self.greeted_by && seq > self.handled + 1) {
             return;
         }
         assert_eq!(seq, self.handled + 1, "client {}: a hole before {message}", self.name);

@@ -1,5 +1,9 @@
 //! Connections to a server over QUIC: ordinary requests over HTTP/3, and WebTransport sessions beside them.
+//!
+//! HTTP/3 is h3's on its stock adapter, not on the server's own: a server opens no streams in a session, so that nothing has
+//! to be told apart here but datagrams, and each end is a check of the other.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -8,8 +12,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use h3::ConnectionState as _;
 use h3::client::{RequestStream, SendRequest};
-use h3::error::StreamError;
+use h3::error::{Code, ConnectionError, StreamError};
 use h3::ext::Protocol;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use quinn::crypto::rustls::QuicClientConfig;
@@ -21,17 +26,18 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::Trust;
+use super::datagrams::{Datagrams, Inbox};
 use super::http::{BODY_BYTES, Endpoint, Error};
 use crate::protocol::PROTOCOL;
-use crate::transport::quic::demux::{Connection, OpenStreams, Options};
-use crate::transport::quic::sessions::{Session, Sessions};
-use crate::transport::quic::settings::{self, Settings};
-use crate::transport::quic::stream::{BidiStream, poll_chunk};
-use crate::transport::quic::{demux, varint};
+use crate::transport::quic::stream::poll_chunk;
+use crate::transport::quic::varint;
 use crate::transport::webtransport::capsule;
 use crate::transport::webtransport::lines::Lines;
 
 const AVAILABLE_PROTOCOLS: HeaderName = HeaderName::from_static("wt-available-protocols");
+
+/// What a bidirectional stream of a session begins with (draft-ietf-webtrans-http3, 4.3).
+const SESSION_STREAM: u64 = 0x41;
 
 /// The most that a server's message may have: the whole picture of a large room is larger than any client's message.
 const MESSAGE_BYTES: usize = 4 * 1024 * 1024;
@@ -47,11 +53,24 @@ const DATAGRAM_BUFFER: usize = 256 * 1024;
 /// An HTTP/3 connection (RFC 9114). Cheap to clone; it is closed when the last clone and all that it opened are gone.
 #[derive(Clone)]
 pub struct Http3 {
-    requests: SendRequest<OpenStreams, Bytes>,
+    requests: SendRequest<h3_quinn::OpenStreams, Bytes>,
     quic: quinn::Connection,
-    sessions: Arc<Sessions>,
+    datagrams: Arc<Datagrams>,
     settings: watch::Receiver<Option<Settings>>,
     authority: String,
+}
+
+type Driver = h3::client::Connection<h3_quinn::Connection, Bytes>;
+
+/// What a server's SETTINGS say, as far as sessions need it.
+#[derive(Debug, Clone, Copy)]
+struct Settings {
+    /// RFC 9220, 3.
+    extended_connect: bool,
+    /// RFC 9297, 2.1.1.
+    datagrams: bool,
+    /// SETTINGS_ENABLE_WEBTRANSPORT of draft-ietf-webtrans-http3-02, which h3 reads, and servers send for browsers.
+    webtransport: bool,
 }
 
 impl Http3 {
@@ -76,22 +95,19 @@ impl Http3 {
     /// # Errors
     /// If the connection is lost meanwhile.
     pub async fn over(quic: quinn::Connection, authority: String) -> Result<Self, Error> {
-        let options = Options {
-            control_head: settings::of_client(HEADER_BYTES),
-            frame_limit: HEADER_BYTES.into(),
-            sessions: usize::MAX,
-            patience: PATIENCE,
-        };
-        let connection = Connection::new(quic.clone(), options);
-        let (sessions, settings) = (Arc::clone(connection.sessions()), connection.settings());
+        // Of WebTransport a client need not say anything, and h3's cannot.
         let mut builder = h3::client::builder();
-        builder.send_grease(false).max_field_section_size(HEADER_BYTES.into());
-        let (mut driver, requests) = builder.build(connection).await.map_err(http3)?;
+        builder.send_grease(false).enable_datagram(true).max_field_section_size(HEADER_BYTES.into());
+        let (driver, requests) = builder.build(h3_quinn::Connection::new(quic.clone())).await.map_err(http3)?;
+        let datagrams = Arc::new(Datagrams::default());
+        let (tell, settings) = watch::channel(None);
+        // Both end with the connection, which h3 closes when the last that sends requests is gone.
+        tokio::spawn(receive_datagrams(quic.clone(), Arc::clone(&datagrams)));
         tokio::spawn(async move {
-            let ended = poll_fn(|cx| driver.poll_close(cx)).await;
+            let ended = drive(driver, tell).await;
             tracing::debug!(error = %ended, "HTTP/3 connection ended");
         });
-        Ok(Http3 { requests, quic, sessions, settings, authority })
+        Ok(Http3 { requests, quic, datagrams, settings, authority })
     }
 
     /// Sends one request without a body and reads the whole response.
@@ -119,13 +135,14 @@ impl Http3 {
         request.headers_mut().insert(AVAILABLE_PROTOCOLS, offer);
         request.headers_mut().extend(headers.clone());
         let mut connect = self.requests.clone().send_request(request).await.map_err(http3)?;
+        // The adapter knows the id only while it does not read.
         let id = connect.id().into_inner();
-        let session = self.sessions.open(id).ok_or_else(|| Error::Http3("too many sessions".into()))?;
+        let inbox = self.datagrams.open(id);
         let response = connect.recv_response().await.map_err(http3)?;
         if response.status() != StatusCode::OK {
             return Err(Error::Refused(Box::new(read(response, &mut connect).await?)));
         }
-        WebTransport::open(self.clone(), connect, session, id).await
+        WebTransport::open(self.clone(), connect, inbox).await
     }
 
     /// CONNECT with `:protocol` may only follow the server's SETTINGS (RFC 9220, 3).
@@ -154,7 +171,32 @@ impl Http3 {
     }
 }
 
-type Connect = RequestStream<BidiStream, Bytes>;
+/// Runs a connection to its end, telling the server's SETTINGS once they are there.
+async fn drive(mut driver: Driver, settings: watch::Sender<Option<Settings>>) -> ConnectionError {
+    poll_fn(|cx| {
+        let polled = driver.poll_close(cx);
+        // h3 borrows those that have come, and makes up owned ones as long as none have.
+        if settings.borrow().is_none()
+            && let Cow::Borrowed(said) = driver.settings()
+        {
+            settings.send_replace(Some(Settings {
+                extended_connect: said.enable_extended_connect(),
+                datagrams: said.enable_datagram(),
+                webtransport: said.enable_webtransport(),
+            }));
+        }
+        polled
+    })
+    .await
+}
+
+async fn receive_datagrams(quic: quinn::Connection, datagrams: Arc<Datagrams>) {
+    while let Ok(datagram) = quic.read_datagram().await {
+        datagrams.deliver(datagram);
+    }
+}
+
+type Connect = RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>;
 
 async fn read(head: Response<()>, stream: &mut Connect) -> Result<Response<Bytes>, Error> {
     let mut body = BytesMut::new();
@@ -277,8 +319,10 @@ pub enum Incoming {
 /// One WebTransport session with its one stream.
 pub struct WebTransport {
     connect: Connect,
+    /// Our side of `connect` has ended as it should.
+    finished: bool,
     capsules: capsule::Decoder,
-    session: Session,
+    inbox: Inbox,
     send: quinn::SendStream,
     recv: quinn::RecvStream,
     lines: Lines,
@@ -288,17 +332,18 @@ pub struct WebTransport {
 }
 
 impl WebTransport {
-    async fn open(connection: Http3, connect: Connect, session: Session, id: u64) -> Result<Self, Error> {
+    async fn open(connection: Http3, connect: Connect, inbox: Inbox) -> Result<Self, Error> {
         let (mut send, recv) = connection.quic.open_bi().await.map_err(http3)?;
         // The server hears of a stream by its first bytes.
         let mut header = BytesMut::new();
-        varint::put(&mut header, demux::WEBTRANSPORT_BIDI);
-        varint::put(&mut header, id);
+        varint::put(&mut header, SESSION_STREAM);
+        varint::put(&mut header, inbox.session());
         send.write_chunk(header.freeze()).await.map_err(http3)?;
         Ok(WebTransport {
             connect,
+            finished: false,
             capsules: capsule::Decoder::default(),
-            session,
+            inbox,
             send,
             recv,
             lines: Lines::new(MESSAGE_BYTES),
@@ -316,13 +361,13 @@ impl WebTransport {
         let incoming = poll_fn(|cx| self.poll_recv(cx)).await?;
         if matches!(incoming, Incoming::Closed { .. }) {
             // The server waits for it; should it be gone, nothing is lost.
-            let _ = self.connect.finish().await;
+            let _ = self.finish().await;
         }
         Ok(incoming)
     }
 
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Incoming>> {
-        if let Poll::Ready(datagram) = self.session.poll_datagram(cx) {
+        if let Poll::Ready(datagram) = self.inbox.poll_recv(cx) {
             return Poll::Ready(Ok(Incoming::Datagram(datagram)));
         }
         if !self.stream_ended {
@@ -385,7 +430,7 @@ impl WebTransport {
     /// # Errors
     /// If it does not fit one, or the session is closed.
     pub fn send_datagram(&self, text: &str) -> io::Result<()> {
-        self.connection.quic.send_datagram(self.session.datagram(text.as_bytes())).map_err(io::Error::other)
+        self.connection.quic.send_datagram(self.inbox.datagram(text.as_bytes())).map_err(io::Error::other)
     }
 
     /// Closes the session with `code` and waits for the server to end its side, dropping what it still sends.
@@ -394,9 +439,24 @@ impl WebTransport {
     /// If the connection ends before.
     pub async fn close(mut self, code: u32, reason: &str) -> io::Result<()> {
         self.connect.send_data(capsule::close(code, reason)).await.map_err(lost)?;
-        self.connect.finish().await.map_err(lost)?;
+        self.finish().await.map_err(lost)?;
         while self.connect.recv_data().await.map_err(lost)?.is_some() {}
         Ok(())
+    }
+
+    async fn finish(&mut self) -> Result<(), StreamError> {
+        self.connect.finish().await?;
+        self.finished = true;
+        Ok(())
+    }
+}
+
+impl Drop for WebTransport {
+    fn drop(&mut self) {
+        // The adapter would end the stream as if the session had been closed.
+        if !self.finished {
+            self.connect.stop_stream(Code::H3_REQUEST_CANCELLED);
+        }
     }
 }
 

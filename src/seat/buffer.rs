@@ -179,10 +179,7 @@ impl Buffer {
             self.waiting.push_front(entry);
         }
         self.waiting_bytes += std::mem::take(&mut self.written_bytes);
-        // A repeated id is answered `ok`: without its error, what was refused would look accepted.
-        for Entry { body, .. } in std::mem::take(&mut self.errors) {
-            self.push(body);
-        }
+        self.restore_errors();
         self.told.payloads += self.missed.payloads;
         self.told.presence |= self.missed.presence;
         self.missed = Missed::default();
@@ -198,6 +195,17 @@ impl Buffer {
     pub(super) fn drop_ephemeral(&mut self) {
         self.waiting.retain(|entry| entry.seq.is_some());
         self.waiting_bytes = self.waiting.iter().map(|entry| entry.body.len()).sum();
+    }
+
+    /// Puts errors that were pushed out in front of the replay, under the last numbers of the gap, which has at least as many as
+    /// there were errors in it. A repeated id is answered `ok`: without its error before that, what was refused would look
+    /// accepted.
+    fn restore_errors(&mut self) {
+        while let Some(Entry { body, .. }) = self.errors.pop_back() {
+            self.waiting_bytes += body.len();
+            self.waiting.push_front(Entry { seq: Some(self.gone), body });
+            self.gone -= 1;
+        }
     }
 
     fn lost_after(&self, seq: u64) -> u64 {
@@ -330,6 +338,22 @@ mod tests {
         assert!(!buffer.push(small()));
         assert!(buffer.push(Body::ok(Some(1))) && buffer.is_over());
         assert_eq!(written(&mut buffer), [1, 2]);
+    }
+
+    #[test]
+    fn a_pushed_out_error_comes_before_what_was_kept_and_leaves_no_hole() {
+        let refusal = crate::protocol::Refusal::bad_request("no");
+        let mut buffer = Buffer::new(10_000, 2);
+        assert!(buffer.push(small()) && buffer.push(Body::error(Some(1), &refusal)));
+        assert_eq!(written(&mut buffer), [1, 2]);
+        assert!(buffer.push(small()) && buffer.push(Body::ok(Some(1))));
+        assert_eq!(written(&mut buffer), [3, 4]);
+        assert_eq!(buffer.rewind(0), Some(Gap { lost: 1 }));
+        assert_eq!(buffer.replay_from(), 2);
+        let first = buffer.next().expect("the error");
+        assert!(first.seq == Some(2) && first.text.windows(5).any(|text| text == b"error"));
+        assert_eq!(written(&mut buffer), [3, 4]);
+        assert_eq!(buffer.rewind(2), None, "the error counts as kept");
     }
 
     #[test]

@@ -48,7 +48,9 @@ pub(super) async fn serve(request: Request<()>, stream: Stream, id: u64, stopped
     // Whoever is interested in the end of the CONNECT stream reads it.
     drop(stopped);
     let context = Arc::clone(&shared.context);
-    let wire = WebTransport::new(connect, session, shared.quic.clone(), &context.config);
+    let takes_datagrams = shared.settings.borrow().is_some_and(|settings| settings.datagrams);
+    let datagrams = takes_datagrams.then(|| shared.quic.clone());
+    let wire = WebTransport::new(connect, session, datagrams, &context.config);
     drop(shared);
     drive(wire, opening, context).await;
 }
@@ -101,7 +103,8 @@ struct WebTransport {
     connect: Stream,
     capsules: capsule::Decoder,
     session: Session,
-    quic: quinn::Connection,
+    /// Where datagrams are sent; `None` if the client takes none (RFC 9297, 2.1.1).
+    datagrams: Option<quinn::Connection>,
     /// `None` until the client has opened it.
     stream: Option<SessionStream>,
     lines: Lines,
@@ -115,12 +118,17 @@ struct WebTransport {
 }
 
 impl WebTransport {
-    fn new(connect: Stream, session: Session, quic: quinn::Connection, config: &crate::config::Config) -> Self {
+    fn new(
+        connect: Stream,
+        session: Session,
+        datagrams: Option<quinn::Connection>,
+        config: &crate::config::Config,
+    ) -> Self {
         WebTransport {
             connect,
             capsules: capsule::Decoder::default(),
             session,
-            quic,
+            datagrams,
             stream: None,
             lines: Lines::new(config.limits.frame_bytes),
             fed: BytesMut::new(),
@@ -190,9 +198,9 @@ impl WebTransport {
     }
 
     fn send_datagram(&self, text: &[u8]) -> bool {
+        let Some(quic) = &self.datagrams else { return false };
         let datagram = self.session.datagram(text);
-        self.quic.max_datagram_size().is_some_and(|most| datagram.len() <= most)
-            && self.quic.send_datagram(datagram).is_ok()
+        quic.max_datagram_size().is_some_and(|most| datagram.len() <= most) && quic.send_datagram(datagram).is_ok()
     }
 
     /// Sees everything that was fed to the client, and ends the stream.

@@ -25,7 +25,7 @@ use super::varint;
 /// Type of a unidirectional stream of a session.
 const WEBTRANSPORT_UNI: u64 = 0x54;
 /// What a bidirectional stream of a session begins with.
-pub(crate) const WEBTRANSPORT_BIDI: u64 = 0x41;
+const WEBTRANSPORT_BIDI: u64 = 0x41;
 const PUSH_STREAM: u64 = 0x01;
 const QPACK_ENCODER_STREAM: u64 = 0x02;
 const QPACK_DECODER_STREAM: u64 = 0x03;
@@ -62,16 +62,16 @@ impl<T> Repeat<T> {
 
 type Bidi = (quinn::SendStream, quinn::RecvStream);
 
-/// What both ends set.
-pub(crate) struct Options {
+/// What the configuration says of a connection.
+pub(super) struct Options {
     /// Head of our control stream, in place of h3's.
-    pub(crate) control_head: Bytes,
+    pub(super) control_head: Bytes,
     /// The most bytes of a frame that h3 has to see whole.
-    pub(crate) frame_limit: u64,
+    pub(super) frame_limit: u64,
     /// The most sessions at once.
-    pub(crate) sessions: usize,
+    pub(super) sessions: usize,
     /// How long a stream may take to tell what it is, and to find its session.
-    pub(crate) patience: Duration,
+    pub(super) patience: Duration,
 }
 
 /// The connection as h3 sees it.
@@ -97,12 +97,12 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(quic: quinn::Connection, options: Options) -> Self {
+    pub(super) fn new(quic: quinn::Connection, options: Options) -> Self {
         Connection {
             incoming_bidi: Repeat::new(&quic, |quic| Box::pin(async move { quic.accept_bi().await })),
             incoming_uni: Repeat::new(&quic, |quic| Box::pin(async move { quic.accept_uni().await })),
             incoming_datagrams: Repeat::new(&quic, |quic| Box::pin(async move { quic.read_datagram().await })),
-            opener: OpenStreams::new(quic.clone(), &options, true),
+            opener: OpenStreams::new(quic.clone(), Some(options.control_head.clone())),
             unclassified: Vec::new(),
             deadline: None,
             requests: Vec::new(),
@@ -118,12 +118,12 @@ impl Connection {
     }
 
     /// The connection's sessions.
-    pub(crate) fn sessions(&self) -> &Arc<Sessions> {
+    pub(super) fn sessions(&self) -> &Arc<Sessions> {
         &self.sessions
     }
 
-    /// What the other end's SETTINGS say, once they are there.
-    pub(crate) fn settings(&self) -> watch::Receiver<Option<Settings>> {
+    /// What the client's SETTINGS say, once they are there.
+    pub(super) fn settings(&self) -> watch::Receiver<Option<Settings>> {
         self.settings.subscribe()
     }
 
@@ -217,7 +217,7 @@ impl Connection {
         let frames = match kind {
             CONTROL_STREAM => Some(Frames::of_control(self.options.frame_limit, self.settings.clone())),
             QPACK_ENCODER_STREAM | QPACK_DECODER_STREAM => None,
-            PUSH_STREAM if self.quic.side().is_server() => {
+            PUSH_STREAM => {
                 return self.quic.close(code(Code::H3_STREAM_CREATION_ERROR), b"only servers push");
             }
             _ => {
@@ -337,7 +337,7 @@ impl quic::Connection<Bytes> for Connection {
     }
 
     fn opener(&self) -> OpenStreams {
-        OpenStreams::new(self.quic.clone(), &self.options, false)
+        OpenStreams::new(self.quic.clone(), None)
     }
 }
 
@@ -358,34 +358,17 @@ impl quic::OpenStreams<Bytes> for Connection {
     }
 }
 
-/// Opens streams on behalf of h3.
+/// Opens streams on behalf of h3: the control stream and those of QPACK.
 pub(crate) struct OpenStreams {
     quic: quinn::Connection,
-    bidi: Option<BoxFuture<Result<Bidi, quinn::ConnectionError>>>,
     uni: Option<BoxFuture<Result<quinn::SendStream, quinn::ConnectionError>>>,
-    /// The first unidirectional stream that h3 opens is the control stream; it begins with this.
+    /// The first stream that h3 opens is the control stream; it begins with this.
     control_head: Option<Bytes>,
-    /// How the response to a request is received.
-    frame_limit: u64,
 }
 
 impl OpenStreams {
-    fn new(quic: quinn::Connection, options: &Options, with_control: bool) -> Self {
-        let control_head = with_control.then(|| options.control_head.clone());
-        OpenStreams { quic, bidi: None, uni: None, control_head, frame_limit: options.frame_limit }
-    }
-}
-
-impl Clone for OpenStreams {
-    /// Another opener, which waits for its own streams.
-    fn clone(&self) -> Self {
-        OpenStreams {
-            quic: self.quic.clone(),
-            bidi: None,
-            uni: None,
-            control_head: None,
-            frame_limit: self.frame_limit,
-        }
+    fn new(quic: quinn::Connection, control_head: Option<Bytes>) -> Self {
+        OpenStreams { quic, uni: None, control_head }
     }
 }
 
@@ -393,18 +376,10 @@ impl quic::OpenStreams<Bytes> for OpenStreams {
     type BidiStream = BidiStream;
     type SendStream = SendStream;
 
-    fn poll_open_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<BidiStream, StreamErrorIncoming>> {
-        let quic = &self.quic;
-        let opening = self.bidi.get_or_insert_with(|| {
-            let quic = quic.clone();
-            Box::pin(async move { quic.open_bi().await })
-        });
-        let opened = ready!(opening.as_mut().poll(cx));
-        self.bidi = None;
-        let (send, recv) = opened.map_err(stream_error)?;
-        let frames = Frames::of_request(self.frame_limit);
-        let recv = RecvStream::new(recv, Bytes::new(), Bytes::new(), Some(frames));
-        Poll::Ready(Ok(BidiStream { send: SendStream::new(send), recv }))
+    /// Only clients open requests.
+    fn poll_open_bidi(&mut self, _cx: &mut Context<'_>) -> Poll<Result<BidiStream, StreamErrorIncoming>> {
+        let connection_error = ConnectionErrorIncoming::InternalError("a server opens no requests".into());
+        Poll::Ready(Err(StreamErrorIncoming::ConnectionErrorIncoming { connection_error }))
     }
 
     fn poll_open_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<SendStream, StreamErrorIncoming>> {

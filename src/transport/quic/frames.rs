@@ -209,7 +209,7 @@ mod tests {
             let mut frames = Frames::of_control(100, tell);
             let out = through(&mut frames, &bytes, size).expect("nothing is too long");
             assert_eq!(out.concat(), bytes);
-            let expected = Settings { datagrams: true, extended_connect: true, webtransport: false };
+            let expected = Settings { datagrams: true };
             assert_eq!(*told.borrow(), Some(expected));
         }
         let (tell, told) = watch::channel(None);

@@ -30,32 +30,18 @@ const WT_INITIAL_MAX_STREAMS_BIDI: u64 = 0x2b65;
 /// QUIC's own flow control is the one that counts; what a session may send beside it is as good as unlimited.
 const NO_LIMIT: u64 = 1 << 60;
 
-/// What the other end said, as far as anybody here wants to know.
+/// What the client said, as far as anybody here wants to know: of WebTransport it need not say anything.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Settings {
-    /// It takes `CONNECT` with `:protocol`.
-    pub(crate) extended_connect: bool,
-    /// It takes HTTP datagrams.
+    /// It takes HTTP datagrams, which must not be sent to it otherwise.
     pub(crate) datagrams: bool,
-    /// It knows WebTransport in one draft or another.
-    pub(crate) webtransport: bool,
 }
 
 impl Settings {
     /// Reads the payload of a SETTINGS frame. Its form is h3's to judge; what is broken here is not there.
     pub(super) fn read(mut payload: &[u8]) -> Self {
-        let mut settings = Settings::default();
-        while let Some((id, value)) = next_pair(&mut payload) {
-            match id {
-                ENABLE_CONNECT_PROTOCOL => settings.extended_connect = value == 1,
-                H3_DATAGRAM => settings.datagrams = value == 1,
-                ENABLE_WEBTRANSPORT | WEBTRANSPORT_MAX_SESSIONS | WT_MAX_SESSIONS => {
-                    settings.webtransport |= value > 0;
-                }
-                _ => {}
-            }
-        }
-        settings
+        let mut pairs = std::iter::from_fn(|| next_pair(&mut payload));
+        Settings { datagrams: pairs.any(|pair| pair == (H3_DATAGRAM, 1)) }
     }
 }
 
@@ -81,16 +67,6 @@ pub(super) fn of_server(header_bytes: u32, sessions: u64) -> Bytes {
     ])
 }
 
-/// The head of a client's control stream.
-pub(crate) fn of_client(header_bytes: u32) -> Bytes {
-    control_stream(&[
-        (MAX_FIELD_SECTION_SIZE, header_bytes.into()),
-        (H3_DATAGRAM, 1),
-        (ENABLE_WEBTRANSPORT, 1),
-        (WEBTRANSPORT_MAX_SESSIONS, 1),
-    ])
-}
-
 fn control_stream(pairs: &[(u64, u64)]) -> Bytes {
     let mut payload = BytesMut::new();
     for &(id, value) in pairs {
@@ -109,34 +85,25 @@ fn control_stream(pairs: &[(u64, u64)]) -> Bytes {
 mod tests {
     use super::*;
 
-    /// What the SETTINGS at the head of a control stream say.
-    fn read_stream(mut head: &[u8]) -> Settings {
-        let mut next = || {
-            let (value, taken) = varint::get(head).expect("an integer");
-            head = &head[taken..];
-            value
-        };
-        assert_eq!([next(), next()], [CONTROL_STREAM, SETTINGS_FRAME]);
-        assert_eq!(next(), head.len() as u64);
-        Settings::read(head)
-    }
-
     #[test]
-    fn both_ends_understand_each_other() {
-        let expected = Settings { extended_connect: true, datagrams: true, webtransport: true };
-        assert_eq!(read_stream(&of_server(16 * 1024, 16)), expected);
-        assert_eq!(read_stream(&of_client(16 * 1024)), Settings { extended_connect: false, ..expected });
-    }
-
-    #[test]
-    fn each_dialect_alone_is_webtransport() {
+    fn a_server_offers_all_that_a_session_needs_in_every_dialect() {
+        let head = of_server(16 * 1024, 16);
+        assert_eq!(head[..2], [CONTROL_STREAM as u8, SETTINGS_FRAME as u8]);
+        let (length, taken) = varint::get(&head[2..]).expect("an integer");
+        let mut payload = &head[2 + taken..];
+        assert_eq!(length, payload.len() as u64);
+        assert_eq!(Settings::read(payload), Settings { datagrams: true });
+        let pairs: Vec<_> = std::iter::from_fn(|| next_pair(&mut payload)).collect();
+        assert!(pairs.contains(&(ENABLE_CONNECT_PROTOCOL, 1)));
         for id in [ENABLE_WEBTRANSPORT, WEBTRANSPORT_MAX_SESSIONS, WT_MAX_SESSIONS] {
-            for (value, expected) in [(1, true), (0, false)] {
-                let mut payload = Vec::new();
-                varint::put(&mut payload, id);
-                varint::put(&mut payload, value);
-                assert_eq!(Settings::read(&payload).webtransport, expected, "{id:#x} = {value}");
-            }
+            assert!(pairs.iter().any(|&(said, value)| said == id && value > 0), "{id:#x}");
+        }
+    }
+
+    #[test]
+    fn a_client_takes_datagrams_only_if_it_says_so() {
+        for (payload, datagrams) in [(&[0x08, 1, 0x33, 1][..], true), (&[0x33, 0], false), (&[0x08, 1], false)] {
+            assert_eq!(Settings::read(payload), Settings { datagrams }, "{payload:?}");
         }
     }
 
