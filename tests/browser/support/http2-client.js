@@ -67,9 +67,11 @@ export class Http2WebSocket {
     this.closed.catch(() => {}); // Told by whoever waits for it.
   }
 
-  /** @param {object} message */
+  /** @param {object} message @returns {Promise<void>} resolves when it has gone, in a DATA frame of its own */
   send(message) {
-    this.stream.write(textFrame(JSON.stringify(message)));
+    return new Promise((resolve, reject) => {
+      this.stream.write(textFrame(JSON.stringify(message)), (error) => (error ? reject(error) : resolve()));
+    });
   }
 
   /** @param {string} type @returns {Promise<any>} the next message of that type; those before it are passed over */

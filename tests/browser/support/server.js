@@ -94,6 +94,16 @@ export class Server {
     return new Counters(await response.text());
   }
 
+  /** It stands still, and what is sent to it waits in the system's buffers. */
+  freeze() {
+    this.#process.kill('SIGSTOP');
+  }
+
+  /** It goes on, and finds all that waits at once. */
+  thaw() {
+    this.#process.kill('SIGCONT');
+  }
+
   /**
    * Ends it as an operator would.
    * @throws where it does not end well
