@@ -61,8 +61,7 @@ async function meet(browser, size, viewport) {
   await photograph(ada, '8 left');
   await bob.sees(0);
   await ada.click('rejoin');
-  // Connected again; Bob's page is behind Ada's by now, and a browser may hold its camera back.
-  await Promise.all([ada.meets(1), bob.meets(1)]);
+  await Promise.all([ada.sees(1), bob.sees(1)]);
 
   // Who goes to another page is gone at once, and not when the seat's time is over.
   await bob.page.goto('about:blank');

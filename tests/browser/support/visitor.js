@@ -52,14 +52,6 @@ export class Visitor {
     }, count);
   }
 
-  /** So many others are connected, whatever they show. @param {number} count */
-  async meets(count) {
-    await this.until(`${count} connected`, (expected) => {
-      const tiles = [...document.querySelectorAll('[data-testid=tile]')];
-      return tiles.length === expected && tiles.every((tile) => tile.dataset.state === 'connected');
-    }, count);
-  }
-
   /** The one other is shown so. @param {'audio'|'video'} what @param {boolean} on */
   async seesPeerWith(what, on) {
     await this.until(`a peer with ${what} ${on ? 'on' : 'off'}`, (name, value) => {
