@@ -13,6 +13,7 @@ pub use settings::{LogFormat, Settings, Sources};
 pub use units::{Address, Listen, Size, Span};
 
 use crate::auth;
+use crate::ice;
 use crate::protocol::Limits;
 
 /// Everything the server needs to know, checked. `Config::default()` is what a start without any setting means.
@@ -30,6 +31,8 @@ pub struct Config {
     pub origins: Vec<String>,
     /// What tokens must be like; `None` lets everybody into every room.
     pub tokens: Option<auth::Policy>,
+    /// STUN and TURN servers that clients are told of.
+    pub ice: ice::Policy,
     /// Protocols that are served; all of them unless some were switched off.
     pub protocols: Protocols,
     /// What a session may ask for.
@@ -57,6 +60,7 @@ impl Default for Config {
             certificate: CertificateSource::Development { dir: PathBuf::from("certs"), names: Vec::new() },
             origins: Vec::new(),
             tokens: None,
+            ice: ice::Policy { lifetime: Duration::from_secs(3600), ..ice::Policy::default() },
             protocols: Protocols { h3: true, h2: true },
             limits: Limits::default(),
             rooms: 65_536,

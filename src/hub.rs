@@ -10,12 +10,13 @@ use std::collections::{BinaryHeap, HashMap};
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use crate::ice::{IceServers, Issued};
 use crate::outbox::SharedSeat;
 use crate::protocol::{
     Body, Code, Frame, Grant, Join, JoinKey, Joined, LeftReason, Limits, Member, Metadata, PeerId, Refusal, Resume,
@@ -32,7 +33,7 @@ pub use session::{Session, Speaker};
 const SHARDS: usize = 64;
 
 /// What the hub is told once, at the start.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Policy {
     /// Limits of sessions and rooms.
     pub limits: Limits,
@@ -42,8 +43,8 @@ pub struct Policy {
     pub heartbeat: Duration,
     /// How long a seat is kept without a transport.
     pub resume_window: Duration,
-    /// STUN and TURN servers as RTCIceServer dictionaries.
-    pub ice_servers: Vec<serde_json::Value>,
+    /// STUN and TURN servers.
+    pub ice_servers: IceServers,
 }
 
 /// All rooms of this server.
@@ -55,9 +56,9 @@ pub struct Hub {
     hasher: RandomState,
     shards: Box<[Mutex<HashMap<RoomName, Hall>>]>,
     rooms: AtomicUsize,
-    /// When which seat has to be looked at. Entries are never taken back: a seat that returned is found to be here.
-    leases: Mutex<BinaryHeap<Reverse<(Instant, RoomName, PeerId)>>>,
-    lease_added: Notify,
+    /// When which seat has to be looked at. Entries are never taken back, but a seat knows its next one and adds no later ones.
+    looks: Mutex<BinaryHeap<Reverse<(Instant, RoomName, PeerId)>>>,
+    look_added: Notify,
 }
 
 /// A room and the seats of its members.
@@ -77,8 +78,8 @@ impl Hub {
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             rooms: AtomicUsize::new(0),
-            leases: Mutex::default(),
-            lease_added: Notify::new(),
+            looks: Mutex::default(),
+            look_added: Notify::new(),
         })
     }
 
@@ -123,8 +124,8 @@ impl Hub {
             hall.keys.insert(key.clone(), peer);
         }
         hall.carry_out(out);
-        self.follow_token(hall, name, peer);
         let joined = self.joined(hall, &seat, None, transport);
+        self.tend(hall, peer);
         Ok((self.session(name, peer, seat), joined))
     }
 
@@ -194,19 +195,19 @@ impl Hub {
         Ok(Speaker::new(Arc::clone(self), name.clone(), peer, seat, generation))
     }
 
-    /// Lets time pass: frees seats whose resume window has ended. Runs until it is dropped.
+    /// Lets time pass: frees seats whose resume window has ended, ends sessions whose token has, renews TURN credentials. Runs until it is dropped.
     pub async fn keep_time(&self) {
         loop {
-            let next = self.leases.lock().peek().map(|Reverse((at, ..))| *at);
+            let next = self.looks.lock().peek().map(|Reverse((at, ..))| *at);
             match next {
-                Some(at) if at <= now() => self.expire_one(),
+                Some(at) if at <= now() => self.look_at_one(),
                 Some(at) => {
                     tokio::select! {
                         () = tokio::time::sleep_until(at.into()) => {}
-                        () = self.lease_added.notified() => {}
+                        () = self.look_added.notified() => {}
                     }
                 }
-                None => self.lease_added.notified().await,
+                None => self.look_added.notified().await,
             }
         }
     }
@@ -244,8 +245,8 @@ impl Hub {
         let ticket = resume.ticket.ok_or_else(resume_expired)?;
         let resumption = seat.with(|seat| seat.resume(ticket, resume.seq, renewal, transport, now()))?;
         if let Some(hall) = shard.get_mut(name) {
-            self.follow_token(hall, name, peer);
             hall.back(peer);
+            self.tend(hall, peer);
         }
         Ok((self.session(name, peer, seat), resumption))
     }
@@ -267,9 +268,9 @@ impl Hub {
             Ok(lost) => lost,
             Err(refusal) => return Some(Err(refusal)),
         };
-        self.follow_token(hall, name, peer);
         hall.back(peer);
         let joined = self.joined(hall, &seat, Some(lost), transport);
+        self.tend(hall, peer);
         Some(Ok((self.session(name, peer, seat), joined)))
     }
 
@@ -280,6 +281,7 @@ impl Hub {
     /// `joined`; `lost` is there for a session that is not new.
     fn joined(&self, hall: &Hall, seat: &SharedSeat, lost: Option<u64>, transport: Transport) -> Frame {
         let policy = &self.policy;
+        let ice = self.issue_ice(seat);
         seat.quietly(|seat| {
             notice::joined(&Joined {
                 replay_from: seat.replay_from(),
@@ -289,8 +291,8 @@ impl Hub {
                 ticket: seat.ticket().to_text(),
                 resume_window_ms: policy.resume_window.as_millis() as u64,
                 heartbeat_ms: policy.heartbeat.as_millis() as u64,
-                ice_servers: &policy.ice_servers,
-                ice_servers_expire_ms: None,
+                ice_servers: &ice.servers,
+                ice_servers_expire_ms: ice.lasts.map(|lasts| lasts.as_millis() as u64),
                 limits: &seat.grant().limits,
                 transport: transport.name(),
             })
@@ -305,51 +307,63 @@ impl Hub {
             None => speaker.seat.quietly(|seat| seat.detach(speaker.generation, now() + self.policy.resume_window)),
         };
         if detached && let Some(hall) = shard.get_mut(&speaker.room) {
-            self.follow_lease(hall, &speaker.room, speaker.peer);
+            self.tend(hall, speaker.peer);
             self.drop_if_empty(&mut shard, &speaker.room);
         }
     }
 
     /// Looks at one seat whose time has come.
-    fn expire_one(&self) {
-        let Some(Reverse((_, name, peer))) = self.leases.lock().pop() else { return };
+    fn look_at_one(&self) {
+        let Some(Reverse((at, name, peer))) = self.looks.lock().pop() else { return };
         let mut shard = self.shard(&name).lock();
         if let Some(hall) = shard.get_mut(&name) {
             if let Some(seat) = hall.seats.get(&peer) {
-                seat.quietly(|seat| seat.lapse(now(), self.policy.resume_window));
+                seat.quietly(|seat| {
+                    seat.looked(at);
+                    seat.lapse(now(), self.policy.resume_window);
+                });
             }
-            self.follow_lease(hall, &name, peer);
-            self.follow_token(hall, &name, peer);
+            self.tend(hall, peer);
             self.drop_if_empty(&mut shard, &name);
         }
     }
 
-    /// Lets a seat's token age, and notes when to look at it again.
-    fn follow_token(&self, hall: &Hall, name: &RoomName, peer: PeerId) {
-        let Some(seat) = hall.seats.get(&peer).filter(|seat| seat.quietly(|seat| seat.grant().expires.is_some()))
-        else {
-            return;
-        };
-        if let Some(at) = seat.with(|seat| seat.age_token(now())) {
-            self.leases.lock().push(Reverse((at, name.clone(), peer)));
-            self.lease_added.notify_one();
+    /// Does what time has made due for a seat, tells the room what its lease has come to, and notes when to look again.
+    fn tend(&self, hall: &mut Hall, peer: PeerId) {
+        let Some(seat) = hall.seats.get(&peer).map(Arc::clone) else { return };
+        let now = now();
+        match seat.quietly(|seat| seat.lease()) {
+            Lease::Away { until } if until <= now => return hall.remove(peer, LeftReason::Timeout, None),
+            Lease::Away { .. } => hall.away(peer),
+            Lease::Here | Lease::Between { .. } | Lease::Left => {}
+        }
+        if seat.quietly(|seat| seat.is_token_due(now)) {
+            seat.with(|seat| seat.age_token(now));
+        }
+        if seat.quietly(|seat| seat.is_ice_due(now)) {
+            hall.answer(peer, self.ice_servers(&seat));
+        }
+        if let Some(at) = seat.quietly(|seat| seat.next_look(now)) {
+            self.looks.lock().push(Reverse((at, hall.room.name().clone(), peer)));
+            self.look_added.notify_one();
         }
     }
 
-    /// Tells the room what a seat's lease has come to, and notes when to look at it again.
-    fn follow_lease(&self, hall: &mut Hall, name: &RoomName, peer: PeerId) {
-        let Some(lease) = hall.seats.get(&peer).map(|seat| seat.quietly(|seat| seat.lease())) else { return };
-        let until = match lease {
-            Lease::Here | Lease::Left => return,
-            Lease::Between { until } => until,
-            Lease::Away { until } if until <= now() => return hall.remove(peer, LeftReason::Timeout, None),
-            Lease::Away { until } => {
-                hall.away(peer);
-                until
-            }
-        };
-        self.leases.lock().push(Reverse((until, name.clone(), peer)));
-        self.lease_added.notify_one();
+    /// STUN and TURN servers for a seat, with fresh credentials, which will be renewed in time.
+    fn issue_ice(&self, seat: &SharedSeat) -> Issued {
+        let servers = &self.policy.ice_servers;
+        let due = servers.renew_after().map(|after| now() + after);
+        let peer = seat.quietly(|seat| {
+            seat.expect_ice(due);
+            seat.peer()
+        });
+        servers.issue(peer, SystemTime::now())
+    }
+
+    /// The same as a message.
+    fn ice_servers(&self, seat: &SharedSeat) -> Body {
+        let Issued { servers, lasts } = self.issue_ice(seat);
+        Body::ice_servers(&servers, lasts.map(|lasts| lasts.as_millis() as u64))
     }
 
     fn count_room(&self) -> Result<(), Refusal> {

@@ -23,6 +23,7 @@ pub mod error;
 mod files;
 pub mod http;
 pub mod hub;
+pub mod ice;
 pub mod metrics;
 pub mod origin;
 pub mod outbox;

@@ -69,6 +69,11 @@ impl Room {
         Room { name, members: BTreeMap::new(), locked: false, revision: 0 }
     }
 
+    /// Its name.
+    pub fn name(&self) -> &RoomName {
+        &self.name
+    }
+
     /// Takes a newcomer in and tells the others.
     ///
     /// # Errors

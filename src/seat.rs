@@ -98,8 +98,10 @@ pub struct Seat {
     grant: Grant,
     /// When the client is to be told that its token ends, until it has been.
     warn_at: Option<Instant>,
-    /// When the hub looks at the token again.
-    token_look: Option<Instant>,
+    /// When the client needs fresh TURN credentials; `None` where there are none.
+    ice_due: Option<Instant>,
+    /// When the hub looks at the seat next.
+    look: Option<Instant>,
 }
 
 /// Two tickets are good at any time, because an answer may be lost on the way: the newest, and the one it succeeded until the
@@ -127,7 +129,8 @@ impl Seat {
             buffer: Buffer::new(limits.queue_bytes, limits.queue_messages),
             rate: Rate::new(limits.messages_per_second, limits.burst, now),
             warn_at: warn_at(&grant, now),
-            token_look: None,
+            ice_due: None,
+            look: None,
             grant,
         }
     }
@@ -265,22 +268,57 @@ impl Seat {
         Ok(())
     }
 
+    /// Whether [`age_token`](Self::age_token) has something to do.
+    pub fn is_token_due(&self, now: Instant) -> bool {
+        self.grant.is_expired(now) || self.is_served() && self.warn_at.is_some_and(|at| at <= now)
+    }
+
     /// Tells the client that its token is about to end, and ends the transport when it has ended; the seat waits for a `resume`
-    /// with a new token as for any other. Returns when to look again, unless that was said before.
-    pub fn age_token(&mut self, now: Instant) -> Option<Instant> {
-        let expires = self.grant.expires?;
-        if expires <= now {
-            if self.lease == Lease::Here && self.ending.is_none() {
-                self.ending = Some(Ending::Closed(token_expired()));
-            }
-            return None;
-        }
-        if self.warn_at.is_some_and(|at| at <= now) {
+    /// with a new token as for any other.
+    pub fn age_token(&mut self, now: Instant) {
+        let Some(expires) = self.grant.expires else { return };
+        if expires > now {
             self.warn_at = None;
             self.push(Body::token_expiring((expires - now).as_millis() as u64));
+        } else if self.lease == Lease::Here && self.ending.is_none() {
+            self.ending = Some(Ending::Closed(token_expired()));
         }
-        let next = Some(self.warn_at.unwrap_or(expires));
-        (std::mem::replace(&mut self.token_look, next) != next).then_some(next).flatten()
+    }
+
+    /// The client was told TURN credentials, of which it needs fresh ones at `due`.
+    pub fn expect_ice(&mut self, due: Option<Instant>) {
+        self.ice_due = due;
+    }
+
+    /// Whether the client needs fresh TURN credentials, and is there to take them.
+    pub fn is_ice_due(&self, now: Instant) -> bool {
+        self.ice_due.is_some_and(|due| due <= now) && self.is_served()
+    }
+
+    /// When to look at the seat again, unless that, or a sooner look, was said before.
+    pub fn next_look(&mut self, now: Instant) -> Option<Instant> {
+        let lease = match self.lease {
+            Lease::Between { until } | Lease::Away { until } => Some(until),
+            Lease::Here | Lease::Left => None,
+        };
+        let token = self.warn_at.or(self.grant.expires).filter(|at| *at > now);
+        let ice = self.ice_due.filter(|_| self.is_served());
+        let next = [lease, token, ice].into_iter().flatten().min()?;
+        if self.look.is_some_and(|look| look <= next) {
+            return None;
+        }
+        self.look = Some(next);
+        Some(next)
+    }
+
+    /// The look that was due `at` is done.
+    pub fn looked(&mut self, at: Instant) {
+        self.look.take_if(|look| *look == at);
+    }
+
+    /// Whether it has a transport, or waits for the next poll.
+    fn is_served(&self) -> bool {
+        matches!(self.lease, Lease::Here | Lease::Between { .. })
     }
 
     /// A transport has ended. Returns whether it had the seat, which is then away until `until`.
@@ -334,7 +372,7 @@ impl Seat {
     pub fn push(&mut self, body: Body) -> bool {
         if !body.kind.is_numbered() {
             // Nobody is told when it gets lost, whether for want of a transport or of room.
-            if matches!(self.lease, Lease::Here | Lease::Between { .. }) {
+            if self.is_served() {
                 self.buffer.push(body);
             }
             return true;

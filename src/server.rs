@@ -20,6 +20,7 @@ use crate::context::Context;
 use crate::error::StartError;
 use crate::http::{self, Advertised};
 use crate::hub::{Hub, Policy};
+use crate::ice::IceServers;
 use crate::metrics::Metrics;
 use crate::origin::{Origins, origin_of};
 use crate::tls::{Certificates, Renewal};
@@ -92,7 +93,7 @@ impl Server {
                 rooms: config.rooms,
                 heartbeat: config.heartbeat,
                 resume_window: config.resume_window,
-                ice_servers: Vec::new(),
+                ice_servers: IceServers::load(&config.ice)?,
             }),
             metrics: Metrics::default(),
             auth,

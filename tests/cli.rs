@@ -416,7 +416,7 @@ async fn keys_and_tokens_are_made_and_serve() {
 }
 
 #[tokio::test]
-async fn token_keys_that_cannot_be_used_are_refused_at_the_start() {
+async fn keys_and_secrets_that_cannot_be_used_are_refused_at_the_start() {
     let shell = Shell::new();
     let with = |keys: &str| {
         [&["serve", "--token-keys", keys][..], &FREE].concat().iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()
@@ -435,6 +435,11 @@ async fn token_keys_that_cannot_be_used_are_refused_at_the_start() {
     }
     let secret = shell.write("secret.json", r#"{"kty":"oct","k":"MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE"}"#);
     contains(&shell.refused(&with(&secret)).await, &["open to every user", "chmod 600"]);
+    contains(&shell.refused(&["--ice-server", "turn:a.example"]).await, &["--turn-secret"]);
+    contains(&shell.refused(&["--ice-server", "turn://a.example"]).await, &["write stun:HOST"]);
+    contains(&shell.refused(&["--turn-secret", "x"]).await, &["turn:HOST"]);
+    let unset = ["--ice-server", "turn:a.example", "--turn-secret", "env:NOT_SET_ANYWHERE"];
+    contains(&shell.refused(&[&unset[..], &FREE].concat()).await, &["NOT_SET_ANYWHERE", "static-auth-secret"]);
     contains(&shell.refused(&["--token-issuer", "x"]).await, &["--token-keys"]);
     contains(&shell.refused(&["--token-keys", &secret, "--open"]).await, &["give one of them"]);
     contains(&shell.refused(&["--token-keys", &secret, "--token-keys-private"]).await, &["keys at a URL"]);

@@ -92,7 +92,7 @@ impl World {
             rooms: 10,
             heartbeat: Duration::from_secs(10),
             resume_window: WINDOW,
-            ice_servers: vec![],
+            ice_servers: Default::default(),
         });
         let clients = (0..rng.usize(2..=4))
             .map(|name| Client { name, key: format!("key-{seed:020}-{name}"), ..Client::default() })

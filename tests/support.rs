@@ -34,6 +34,7 @@ pub(crate) fn config() -> Config {
         certificate: CertificateSource::Development { dir: certificates_dir(), names: vec![] },
         origins: vec![],
         tokens: None,
+        ice: Config::default().ice,
         protocols: Protocols { h3: true, h2: true },
         limits: Limits::default(),
         rooms: 1000,

@@ -45,7 +45,7 @@ fn the_defaults_that_help_tells_are_the_defaults() {
         assert_eq!(served(&line), Config::default(), "{line}");
         told += 1;
     }
-    assert_eq!(told, 29, "every setting with a default tells it");
+    assert_eq!(told, 30, "every setting with a default tells it");
 }
 
 /// `wigwag.example.toml` as it should be: every setting with its help, defaults told but not set.
@@ -78,6 +78,8 @@ fn toml_value(arg: &clap::Arg, default: &str) -> String {
         ("TEXT", _) => {
             format!("\"{}\"", if arg.get_long() == Some("token-issuer") { "https://id.example.org" } else { "wigwag" })
         }
+        ("stun:HOST|turn:HOST", _) => "[\"turn:turn.example.org:3478?transport=udp\"]".to_owned(),
+        ("FILE|env:VARIABLE", _) => "\"env:TURN_SECRET\"".to_owned(),
         ("FILE|env:VARIABLE|https://URL", _) => "\"keys/token-keys.json\"".to_owned(),
         ("HOST", _) => "[\"signal.example.org\"]".to_owned(),
         ("https://HOST", _) => "[\"https://app.example.org\"]".to_owned(),
@@ -107,6 +109,8 @@ fn the_example_file_tells_every_setting_and_is_valid() {
         token_issuer: None,
         token_audience: None,
         token_keys_ca: None,
+        ice_server: None,
+        turn_secret: None,
         ..settings
     };
     assert_eq!(unset.resolve(&Sources::default()).unwrap(), Config::default());

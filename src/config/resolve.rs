@@ -13,6 +13,7 @@ use super::units::{Listen, Size, Span};
 use super::{CertificateSource, Config, ConnectionLimits, Protocols, Settings, Sources};
 use crate::auth::{self, KeySource, Reach};
 use crate::error::StartError;
+use crate::ice::{self, IceUrl};
 use crate::origin::origin_of;
 use crate::protocol::Limits;
 
@@ -44,6 +45,7 @@ impl Settings {
             certificate: self.certificate_source(sources)?,
             origins: check.origins(self.origin.as_deref().unwrap_or_default())?,
             tokens: self.tokens(&check)?,
+            ice: self.ice(&check, default.ice.lifetime)?,
             protocols: Protocols { h3: !self.no_h3.unwrap_or(false), h2: !self.no_h2.unwrap_or(false) },
             limits: self.limits(&check)?,
             rooms: check.number("max-rooms", self.max_rooms, default.rooms, 1..=100_000_000)?,
@@ -112,6 +114,30 @@ impl Settings {
         }
         let (issuer, audience) = (self.token_issuer.clone(), self.token_audience.clone());
         Ok(Some(auth::Policy { keys: source, issuer, audience }))
+    }
+
+    fn ice(&self, check: &Check<'_>, lifetime: Duration) -> Result<ice::Policy, StartError> {
+        let parse = |text: &String| text.parse::<IceUrl>().map_err(|why| check.bad("ice-server", text, why));
+        let urls: Vec<_> = self.ice_server.iter().flatten().map(parse).collect::<Result<_, _>>()?;
+        let secret =
+            self.turn_secret.as_ref().map(|text| text.parse().map_err(|why| check.bad("turn-secret", text, why)));
+        let secret = secret.transpose()?;
+        match urls.iter().find(|url| url.needs_credentials()) {
+            Some(url) if secret.is_none() => {
+                return Err(check.bad("ice-server", url, "a TURN server needs credentials; give --turn-secret too"));
+            }
+            None if secret.is_some() => {
+                return Err(check.bad(
+                    "turn-secret",
+                    "set",
+                    "there is no TURN server to use it; give --ice-server turn:HOST too",
+                ));
+            }
+            _ => {}
+        }
+        // More than an hour would outlive the trust that they were given in.
+        let lifetime = check.span("turn-lifetime", self.turn_lifetime, lifetime, MINUTE..=HOUR)?;
+        Ok(ice::Policy { urls, secret, lifetime })
     }
 
     fn limits(&self, check: &Check<'_>) -> Result<Limits, StartError> {

@@ -74,6 +74,21 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_keys_private: Option<bool>,
 
+    /// Tell clients of this STUN or TURN server; may be given again
+    #[arg(long, env = "WIGWAG_ICE_SERVER", value_name = "stun:HOST|turn:HOST", value_delimiter = ',', help_heading = ICE)]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "one_or_many")]
+    pub ice_server: Option<Vec<String>>,
+
+    /// Make TURN credentials with this secret, which the TURN servers know too (coturn: static-auth-secret)
+    #[arg(long, env = "WIGWAG_TURN_SECRET", value_name = "FILE|env:VARIABLE", help_heading = ICE)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_secret: Option<String>,
+
+    /// TURN credentials are good for this long, and renewed before [default: 1h]
+    #[arg(long, env = "WIGWAG_TURN_LIFETIME", value_name = "TIME", help_heading = ICE)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_lifetime: Option<Span>,
+
     /// Certificate chain, PEM, the server's own first; read again when it changes
     #[arg(long, env = "WIGWAG_CERT", value_name = "FILE", value_parser = path, help_heading = CERTIFICATES)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -243,6 +258,7 @@ pub struct Settings {
 
 const LISTENING: &str = "Listening";
 const TOKENS: &str = "Tokens";
+const ICE: &str = "STUN and TURN";
 const CERTIFICATES: &str = "Certificates";
 const BEYOND: &str = "Beyond this machine";
 const SESSIONS: &str = "Sessions";

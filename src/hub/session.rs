@@ -130,7 +130,8 @@ impl Speaker {
                 Ok(())
             }
             Command::IceServers => {
-                hall.answer(self.peer, Body::ice_servers(&self.hub.policy.ice_servers, None));
+                hall.answer(self.peer, self.hub.ice_servers(&self.seat));
+                self.hub.tend(hall, self.peer);
                 Ok(())
             }
             Command::Moderate(request) => self.moderate(hall, request),
@@ -186,7 +187,7 @@ impl Speaker {
         }
         match newer.and_then(|newer| self.seat.quietly(|seat| seat.renew(newer, now()))) {
             Ok(()) => {
-                self.hub.follow_token(hall, &self.room, self.peer);
+                self.hub.tend(hall, self.peer);
                 if id.is_some() {
                     hall.answer(self.peer, Body::ok(id));
                 }
