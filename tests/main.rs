@@ -4,6 +4,7 @@ mod architecture;
 mod cli;
 mod limits;
 mod quic;
+mod schema;
 mod simulation;
 mod support;
 mod tcp;
