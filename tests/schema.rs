@@ -45,7 +45,7 @@ impl Messages {
 }
 
 /// Clients ignore members that they do not know; the server's own messages have none.
-fn forbid_undeclared(schema: &mut Value) {
+pub(crate) fn forbid_undeclared(schema: &mut Value) {
     match schema {
         Value::Object(members) => {
             members.values_mut().for_each(forbid_undeclared);
