@@ -35,7 +35,7 @@ pub fn router(advertised: Advertised, context: Arc<Context>) -> Router {
         .layer(CorsLayer::new().allow_origin(Any).allow_methods([Method::GET]).allow_headers(Any))
         .with_state(Arc::clone(&advertised));
     let sessions = Router::new()
-        .route("/v1/rooms/{room}", post(poll::open).fallback(room))
+        .route("/v1/rooms/{room}", post(poll::open).get(room).fallback(room))
         .route(
             "/v1/rooms/{room}/messages",
             post(poll::messages).fallback(|| async { method_not_allowed("POST,OPTIONS") }),
