@@ -266,10 +266,8 @@ async fn what_can_be_asked_of_everybody_is_as_described() {
     let mut description = Description::new(OPENAPI);
     for template in ["/v1/discovery", "/v1/openapi.json", "/v1/messages.schema.json"] {
         let ask = |method, status| Ask { template, method, room: "", headers: &[FOREIGN], body: Some(""), status };
-        for endpoint in [server.plain()] {
-            hold(&mut description, &endpoint, ask("GET", 200)).await;
-            hold(&mut description, &endpoint, ask("POST", 405)).await;
-        }
+        hold(&mut description, &server.plain(), ask("GET", 200)).await;
+        hold(&mut description, &server.plain(), ask("POST", 405)).await;
     }
     let served = ask(&server.plain(), "GET", "/v1/openapi.json", &[], Some("")).await;
     assert_eq!(served.body(), OPENAPI);
