@@ -18,8 +18,8 @@ use uuid::Uuid;
 
 use crate::outbox::SharedSeat;
 use crate::protocol::{
-    Body, Code, Frame, Join, JoinKey, Joined, LeftReason, Limits, Member, Metadata, PeerId, Refusal, Resume, Resumed,
-    RoomName, Ticket, Transport, notice,
+    Body, Code, Frame, Grant, Join, JoinKey, Joined, LeftReason, Limits, Member, Metadata, PeerId, Refusal, Resume,
+    Resumed, RoomName, Ticket, Transport, notice,
 };
 use crate::room::{Delivery, Room};
 use crate::seat::{Ending, Lease, Resumption, Seat};
@@ -50,6 +50,8 @@ pub struct Policy {
 #[derive(Debug)]
 pub struct Hub {
     policy: Policy,
+    /// What a session has that shows no token, where none is asked for.
+    open: Grant,
     hasher: RandomState,
     shards: Box<[Mutex<HashMap<RoomName, Hall>>]>,
     rooms: AtomicUsize,
@@ -70,6 +72,7 @@ impl Hub {
     /// A hub without rooms.
     pub fn new(policy: Policy) -> Arc<Self> {
         Arc::new(Hub {
+            open: Grant::open(Arc::new(policy.limits.clone())),
             policy,
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
@@ -80,18 +83,22 @@ impl Hub {
     }
 
     /// Takes a seat in a room, which comes to be with its first member. Returns the session and the `joined` to begin with.
+    /// `grant` is what the client's token allows; `None` where no token is asked for.
     ///
     /// # Errors
-    /// `roomFull`, `roomLocked`, or why a join key is no longer good.
+    /// `forbidden` without the grant to join, `roomFull`, `roomLocked`, or why a join key is no longer good.
     pub fn join(
         self: &Arc<Self>,
         name: &RoomName,
         join: &Join<'_>,
+        grant: Option<Grant>,
         transport: Transport,
     ) -> Result<(Session, Frame), Refusal> {
         let now = now();
+        let grant = grant.unwrap_or_else(|| self.open.clone());
+        grant.admits(join)?;
         let mut shard = self.shard(name).lock();
-        if let Some(again) = self.rejoin(&mut shard, name, join, transport, now) {
+        if let Some(again) = self.rejoin(&mut shard, name, join, &grant, transport, now) {
             return again;
         }
         let hall = match shard.entry(name.clone()) {
@@ -103,34 +110,39 @@ impl Hub {
         };
         // Minted under the shard's lock, so that ids grow in the order of joining.
         let peer = PeerId::new(Uuid::now_v7());
-        let member = Member { peer, user: None, metadata: Metadata::new(&join.metadata) };
+        let metadata = Metadata::vouched(&join.metadata, grant.metadata.as_deref());
+        let member = Member { peer, user: grant.user.clone(), metadata };
         let mut out = Vec::new();
-        if let Err(refusal) = hall.room.join(member, &self.policy.limits, &mut out) {
+        if let Err(refusal) = hall.room.join(member, &grant.limits, &mut out) {
             self.drop_if_empty(&mut shard, name);
             return Err(refusal);
         }
-        let seat = SharedSeat::new(Seat::new(fresh_ticket(peer), transport, &self.policy.limits, now));
+        let seat = SharedSeat::new(Seat::new(fresh_ticket(peer), transport, grant, now));
         hall.seats.insert(peer, Arc::clone(&seat));
         if let Some(key) = &join.key {
             hall.keys.insert(key.clone(), peer);
         }
         hall.carry_out(out);
+        self.follow_token(hall, name, peer);
         let joined = self.joined(hall, &seat, None, transport);
         Ok((self.session(name, peer, seat), joined))
     }
 
-    /// Takes a seat up again. Returns the session and the `resumed`, or the `joined` if there is a gap.
+    /// Takes a seat up again. Returns the session and the `resumed`, or the `joined` if there is a gap. `renewal` takes the place
+    /// of the session's token.
     ///
     /// # Errors
-    /// `resumeExpired` for a ticket that is no good (any more, or in this room), `badRequest` for a `seq` never sent.
+    /// `resumeExpired` for a ticket that is no good (any more, or in this room), `badRequest` for a `seq` never sent,
+    /// `tokenExpired` if a new token is needed, `unauthorized` for one of somebody else's.
     pub fn resume(
         self: &Arc<Self>,
         name: &RoomName,
-        resume: &Resume,
+        resume: &Resume<'_>,
+        renewal: Option<Grant>,
         transport: Transport,
     ) -> Result<(Session, Frame), Refusal> {
         let mut shard = self.shard(name).lock();
-        let (session, resumption) = self.take_up(&mut shard, name, resume, transport)?;
+        let (session, resumption) = self.take_up(&mut shard, name, resume, renewal, transport)?;
         session.seat.quietly(|seat| seat.use_ticket(fresh_ticket(session.peer())));
         let hall = shard.get_mut(name).ok_or_else(resume_expired)?;
         let greeting = match resumption {
@@ -145,12 +157,17 @@ impl Hub {
     ///
     /// # Errors
     /// As [`resume`](Self::resume).
-    pub fn poll(self: &Arc<Self>, name: &RoomName, resume: &Resume) -> Result<(Session, Option<Frame>, bool), Refusal> {
+    pub fn poll(
+        self: &Arc<Self>,
+        name: &RoomName,
+        resume: &Resume<'_>,
+        renewal: Option<Grant>,
+    ) -> Result<(Session, Option<Frame>, bool), Refusal> {
         let transport = Transport::LongPoll;
         let mut shard = self.shard(name).lock();
         let seat = Self::seat_of(&shard, name, resume.ticket)?.1;
         let moved = seat.quietly(|seat| !seat.is_polled());
-        let (session, resumption) = self.take_up(&mut shard, name, resume, transport)?;
+        let (session, resumption) = self.take_up(&mut shard, name, resume, renewal, transport)?;
         let greeting = match resumption {
             Resumption::Replay => None,
             Resumption::Whole { lost } => {
@@ -165,13 +182,16 @@ impl Hub {
     /// Lets the holder of a ticket make requests for its seat, beside the transport that has it; the ticket is not used up.
     ///
     /// # Errors
-    /// `unauthorized` for a ticket that is no good.
+    /// `unauthorized` for a ticket that is no good, `tokenExpired` if the session needs a new token.
     pub fn speaker(self: &Arc<Self>, name: &RoomName, ticket: Option<Ticket>) -> Result<Speaker, Refusal> {
         let refused = |_| Refusal::new(Code::Unauthorized, "Wigwag-Ticket must be the ticket of a seat in this room");
         let shard = self.shard(name).lock();
         let (peer, seat) = Self::seat_of(&shard, name, ticket).map_err(refused)?;
-        let generation = seat.quietly(|seat| seat.generation());
-        Ok(Speaker { hub: Arc::clone(self), room: name.clone(), peer, seat, generation })
+        let (generation, expired) = seat.quietly(|seat| (seat.generation(), seat.grant().is_expired(now())));
+        if expired {
+            return Err(Refusal::new(Code::TokenExpired, "the session's token has expired; resume with a new one"));
+        }
+        Ok(Speaker::new(Arc::clone(self), name.clone(), peer, seat, generation))
     }
 
     /// Lets time pass: frees seats whose resume window has ended. Runs until it is dropped.
@@ -216,13 +236,15 @@ impl Hub {
         self: &Arc<Self>,
         shard: &mut HashMap<RoomName, Hall>,
         name: &RoomName,
-        resume: &Resume,
+        resume: &Resume<'_>,
+        renewal: Option<Grant>,
         transport: Transport,
     ) -> Result<(Session, Resumption), Refusal> {
         let (peer, seat) = Self::seat_of(shard, name, resume.ticket)?;
         let ticket = resume.ticket.ok_or_else(resume_expired)?;
-        let resumption = seat.with(|seat| seat.resume(ticket, resume.seq, transport, now()))?;
+        let resumption = seat.with(|seat| seat.resume(ticket, resume.seq, renewal, transport, now()))?;
         if let Some(hall) = shard.get_mut(name) {
+            self.follow_token(hall, name, peer);
             hall.back(peer);
         }
         Ok((self.session(name, peer, seat), resumption))
@@ -234,16 +256,18 @@ impl Hub {
         shard: &mut HashMap<RoomName, Hall>,
         name: &RoomName,
         join: &Join<'_>,
+        grant: &Grant,
         transport: Transport,
         now: Instant,
     ) -> Option<Result<(Session, Frame), Refusal>> {
         let hall = shard.get_mut(name)?;
         let peer = *hall.keys.get(join.key.as_ref()?)?;
         let seat = Arc::clone(hall.seats.get(&peer)?);
-        let lost = match seat.with(|seat| seat.rejoin(transport, now)) {
+        let lost = match seat.with(|seat| seat.rejoin(grant.clone(), transport, now)) {
             Ok(lost) => lost,
             Err(refusal) => return Some(Err(refusal)),
         };
+        self.follow_token(hall, name, peer);
         hall.back(peer);
         let joined = self.joined(hall, &seat, Some(lost), transport);
         Some(Ok((self.session(name, peer, seat), joined)))
@@ -267,7 +291,7 @@ impl Hub {
                 heartbeat_ms: policy.heartbeat.as_millis() as u64,
                 ice_servers: &policy.ice_servers,
                 ice_servers_expire_ms: None,
-                limits: &policy.limits,
+                limits: &seat.grant().limits,
                 transport: transport.name(),
             })
         })
@@ -295,7 +319,20 @@ impl Hub {
                 seat.quietly(|seat| seat.lapse(now(), self.policy.resume_window));
             }
             self.follow_lease(hall, &name, peer);
+            self.follow_token(hall, &name, peer);
             self.drop_if_empty(&mut shard, &name);
+        }
+    }
+
+    /// Lets a seat's token age, and notes when to look at it again.
+    fn follow_token(&self, hall: &Hall, name: &RoomName, peer: PeerId) {
+        let Some(seat) = hall.seats.get(&peer).filter(|seat| seat.quietly(|seat| seat.grant().expires.is_some()))
+        else {
+            return;
+        };
+        if let Some(at) = seat.with(|seat| seat.age_token(now())) {
+            self.leases.lock().push(Reverse((at, name.clone(), peer)));
+            self.lease_added.notify_one();
         }
     }
 

@@ -112,6 +112,16 @@ impl Room {
         }
     }
 
+    /// Locks or unlocks the room: newcomers are refused while it is locked. Everybody is told, the moderator too.
+    pub fn lock(&mut self, locked: bool, out: &mut Vec<Delivery>) {
+        if self.locked != locked {
+            self.locked = locked;
+            self.revision += 1;
+            let body = Body::room_updated(locked, self.revision);
+            out.extend(self.members.keys().map(|&to| Delivery { to, body: body.clone(), receipt: None }));
+        }
+    }
+
     /// Carries a member's payload to one other or to all others. The sender is answered by `ok` or `error`: here, or, for a
     /// directed one, as the delivery's receipt says.
     pub fn relay(&self, from: PeerId, id: Option<u64>, outbound: &Outbound<'_>, out: &mut Vec<Delivery>) {
@@ -267,6 +277,20 @@ mod tests {
         assert!(out.is_empty() && room.len() == 2 && room.revision() == 2);
         room.leave(peer(1), LeftReason::Left, &mut out);
         assert!(room.join(member(3), &limits, &mut out).is_ok());
+    }
+
+    #[test]
+    fn a_locked_room_refuses_newcomers_and_all_members_hear_of_it_once() {
+        let mut room = room_of(&[1, 2]);
+        let mut out = vec![];
+        room.lock(true, &mut out);
+        room.lock(true, &mut out);
+        let update = json!({"type": "roomUpdated", "locked": true, "revision": 3});
+        assert_eq!(told(&out), [(peer(1), update.clone()), (peer(2), update)]);
+        let refused = room.join(member(3), &Limits::default(), &mut out).map_err(|refusal| refusal.code);
+        assert_eq!(refused, Err(Code::RoomLocked));
+        room.lock(false, &mut out);
+        assert!(room.join(member(3), &Limits::default(), &mut out).is_ok());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::auth::Verifier;
 use crate::config::Config;
 use crate::context::Context;
 use crate::error::StartError;
@@ -64,6 +65,10 @@ impl Server {
     /// # Errors
     /// One line that says what to do; nothing is left listening.
     pub async fn load(config: Config) -> Result<Server, StartError> {
+        let auth = match &config.tokens {
+            Some(policy) => Some(Verifier::load(policy.clone(), &config.limits).await?),
+            None => None,
+        };
         let (certificates, renewal) = Certificates::load(&config.certificate, config.protocols)?;
         let secure = bind_secure(&config, &certificates).await?;
         let mut plain = Vec::with_capacity(config.plain.len());
@@ -90,6 +95,7 @@ impl Server {
                 ice_servers: Vec::new(),
             }),
             metrics: Metrics::default(),
+            auth,
             origins: origins(&config, &certificates, &advertised),
             connections: Arc::new(Semaphore::new(config.connections.connections)),
             drain: CancellationToken::new(),
@@ -130,6 +136,12 @@ impl Server {
         background.spawn(renewal.run());
         let hub = Arc::clone(&context.hub);
         background.spawn(async move { hub.keep_time().await });
+        let shared = Arc::clone(&context);
+        background.spawn(async move {
+            if let Some(auth) = &shared.auth {
+                auth.keep_fresh().await;
+            }
+        });
 
         let tasks = &context.tasks;
         for Secure { tcp, quic } in secure {

@@ -9,4 +9,5 @@ mod schema;
 mod simulation;
 mod support;
 mod tcp;
+mod tokens;
 mod transcripts;

@@ -1,6 +1,7 @@
 //! The served JSON Schema, as the other tests hold the server and themselves to it; and the schema held to the code.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 use jsonschema::Validator;
 use serde_json::{Map, Value, json};
@@ -15,8 +16,14 @@ pub(crate) struct Messages {
 }
 
 impl Messages {
+    /// The same for all tests.
+    pub(crate) fn get() -> &'static Self {
+        static MESSAGES: OnceLock<Messages> = OnceLock::new();
+        MESSAGES.get_or_init(Self::new)
+    }
+
     /// What a client may send, as it is served; what the server sends, without anything that is not declared.
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         let document: Value = serde_json::from_str(MESSAGES).expect("JSON");
         let mut strict = document.clone();
         forbid_undeclared(&mut strict);
@@ -26,6 +33,13 @@ impl Messages {
     /// Holds a server's message to the schema.
     pub(crate) fn check_server(&self, message: &Value) -> Result<(), String> {
         check(&self.server, message)
+    }
+
+    /// Reads a server's message, which must be as the schema has it.
+    pub(crate) fn read(text: &str) -> Value {
+        let message: Value = serde_json::from_str(text).expect("JSON");
+        Self::get().check_server(&message).unwrap_or_else(|why| panic!("{why}: {text}"));
+        message
     }
 
     /// Holds a client's message to the schema.
@@ -198,7 +212,7 @@ fn variations(example: &Value) -> Vec<Value> {
 
 #[test]
 fn a_message_is_good_for_the_schema_if_it_is_good_for_the_server() {
-    let messages = Messages::new();
+    let messages = Messages::get();
     let types: BTreeSet<String> =
         examples().iter().map(|example| example["type"].as_str().unwrap().to_owned()).collect();
     assert_eq!(types.iter().map(String::as_str).collect::<BTreeSet<_>>(), messages.client_types());

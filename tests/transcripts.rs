@@ -33,7 +33,6 @@ struct Stage<'a> {
     speakers: HashMap<String, Option<Connection>>,
     entered: usize,
     bound: HashMap<String, Value>,
-    schema: &'a Messages,
     /// The types of all messages so far.
     met: &'a mut BTreeSet<String>,
 }
@@ -69,7 +68,7 @@ impl Stage<'_> {
 
     fn check_sent(&mut self, text: &str, should_be_good: bool) -> Result<(), String> {
         let message = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"));
-        match message.and_then(|message: Value| self.schema.check_client(&message).map(|()| message)) {
+        match message.and_then(|message: Value| Messages::get().check_client(&message).map(|()| message)) {
             Ok(message) if should_be_good => {
                 self.meet(&message);
                 Ok(())
@@ -124,7 +123,7 @@ impl Stage<'_> {
                 other => return Err(format!("no message but {other:?}")),
             };
             let message: Value = serde_json::from_str(&message).map_err(|error| format!("not JSON: {error}"))?;
-            self.schema.check_server(&message).map_err(|why| format!("{why}\n  got {message}"))?;
+            Messages::get().check_server(&message).map_err(|why| format!("{why}\n  got {message}"))?;
             self.meet(&message);
             if message["type"] != "ping" {
                 return Ok(message);
@@ -171,17 +170,11 @@ fn matches_object(
     }
 }
 
-async fn hold(
-    server: &TestServer,
-    schema: &Messages,
-    met: &mut BTreeSet<String>,
-    (title, text): (&str, &str),
-    cast: &[Via],
-) {
+async fn hold(server: &TestServer, met: &mut BTreeSet<String>, (title, text): (&str, &str), cast: &[Via]) {
     let casting = cast.iter().map(|via| via.transport().name()).collect::<Vec<_>>().join("+");
     let room = format!("{title}.{casting}").replace('+', "_");
     let bound = HashMap::from([("room".to_owned(), json!(room))]);
-    let mut stage = Stage { server, room, cast, speakers: HashMap::new(), entered: 0, bound, schema, met };
+    let mut stage = Stage { server, room, cast, speakers: HashMap::new(), entered: 0, bound, met };
     let mut said = String::new();
     for (number, line) in text.lines().enumerate() {
         if line.is_empty() || line.starts_with('#') {
@@ -206,7 +199,7 @@ async fn conversations_are_the_same_over_every_transport() {
         ("join-key", include_str!("transcripts/join-key.txt")),
     ];
     let server = TestServer::start().await;
-    let (schema, mut met) = (Messages::new(), BTreeSet::new());
+    let mut met = BTreeSet::new();
     let mut casts: Vec<Vec<Via>> = Via::ALL.iter().map(|&via| vec![via]).collect();
     let lasting: Vec<Via> = Via::ALL.into_iter().filter(|&via| via != Via::LongPoll).collect();
     casts.push(lasting);
@@ -221,10 +214,10 @@ async fn conversations_are_the_same_over_every_transport() {
             if matches!(title, "resume" | "join-key") && cast.contains(&Via::LongPoll) {
                 continue;
             }
-            hold(&server, &schema, &mut met, (title, text), cast).await;
+            hold(&server, &mut met, (title, text), cast).await;
         }
     }
-    let known = schema.client_types().into_iter().chain(schema.server_types());
+    let known = Messages::get().client_types().into_iter().chain(Messages::get().server_types());
     let missing: Vec<&str> = known.filter(|name| !met.contains(*name) && !ELSEWHERE.contains(name)).collect();
     assert!(missing.is_empty(), "no conversation has {missing:?}");
     server.stop().await;

@@ -18,7 +18,7 @@ use crate::transport::{Opening, Transport, drive};
 /// Answers a CONNECT with `:protocol` websocket and, where it opens a session, runs it to its end.
 pub(super) async fn serve(request: Request<()>, mut stream: Stream, stopped: Stopped, shared: Arc<Shared>) {
     let (parts, ()) = request.into_parts();
-    let (opening, headers) = match check(&parts, &shared) {
+    let (opening, headers) = match check(&parts, &shared).await {
         Ok(accepted) => accepted,
         Err(refusal) => return request::refuse(stream, stopped, problem(&refusal), &shared).await,
     };
@@ -35,7 +35,7 @@ pub(super) async fn serve(request: Request<()>, mut stream: Stream, stopped: Sto
     drive(wire, opening, context).await;
 }
 
-fn check(parts: &Parts, shared: &Shared) -> Result<(Opening, HeaderMap), Refusal> {
-    let opening = Opening::admit(parts, Transport::WebSocketH3, shared.via, &shared.context)?;
+async fn check(parts: &Parts, shared: &Shared) -> Result<(Opening, HeaderMap), Refusal> {
+    let opening = Opening::admit(parts, Transport::WebSocketH3, shared.via, &shared.context).await?;
     Ok((opening, handshake::accept(&parts.headers)?))
 }
