@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
@@ -31,6 +31,10 @@ pub fn problem_with_status<B: From<String>>(status: StatusCode, refusal: &Refusa
         .status(status)
         .header(CONTENT_TYPE, "application/problem+json")
         .header(CACHE_CONTROL, "no-store");
+    if status == StatusCode::UNAUTHORIZED {
+        // RFC 9110, 15.5.2 wants a challenge with it.
+        response = response.header(WWW_AUTHENTICATE, "Bearer");
+    }
     let passes = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
     if let Some(wait) = refusal.retry_after.or(passes.then_some(RETRY)) {
         body["retryAfterMs"] = json!(wait.as_millis() as u64);
