@@ -7,14 +7,14 @@ use std::convert::Infallible;
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use jsonschema::Validator;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use wigwag::client::Endpoint;
+use wigwag::client::{Endpoint, Http2, Http3};
 use wigwag::http::api::{ADMIN_OPENAPI, MESSAGES, OPENAPI};
 
 use crate::schema::forbid_undeclared;
@@ -269,8 +269,17 @@ async fn what_can_be_asked_of_everybody_is_as_described() {
         hold(&mut description, &server.plain(), ask("GET", 200)).await;
         hold(&mut description, &server.plain(), ask("POST", 405)).await;
     }
-    let served = ask(&server.plain(), "GET", "/v1/openapi.json", &[], Some("")).await;
-    assert_eq!(served.body(), OPENAPI);
+    let (none, path) = (HeaderMap::new(), "/v1/openapi.json");
+    let http2 = within(Http2::connect(&server.secure(), &server.trust.tls)).await.expect("HTTP/2");
+    let http3 = within(Http3::connect(&server.secure(), &server.trust)).await.expect("HTTP/3");
+    for served in [
+        ask(&server.plain(), "GET", path, &[], Some("")).await,
+        within(http2.request(Method::GET, path, &none)).await.expect("a response"),
+        within(http3.request(Method::GET, path, &none)).await.expect("a response"),
+    ] {
+        assert_eq!(served.body(), OPENAPI);
+        description.check(path, "get", &served).expect("as described");
+    }
     description.document["paths"].as_object_mut().expect("paths").retain(|path, _| !path.contains("rooms"));
     description.was_met(&[]);
     server.stop().await;

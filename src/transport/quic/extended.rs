@@ -228,6 +228,24 @@ mod tests {
     }
 
     #[test]
+    fn whatever_comes_is_read_to_its_end_or_left_alone() {
+        let whole = section(&[&others().concat(), &line(":protocol", "websocket", true)]);
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..20_000 {
+            let mut bytes = whole.to_vec();
+            for _ in 0..random.usize(1..8) {
+                let at = random.usize(..bytes.len());
+                bytes[at] = random.u8(..);
+            }
+            let bytes = Bytes::from(bytes);
+            if let Some((_, rest)) = take(&bytes) {
+                assert!(rest.len() < bytes.len());
+                assert_eq!(take(&rest), None, "what is taken is not left");
+            }
+        }
+    }
+
+    #[test]
     fn names_that_only_look_like_it_stay() {
         for name in [":protocols", "protocol", ":Protocol"] {
             assert_eq!(take(&section(&[&line(name, "websocket", false)])), None, "{name}");
