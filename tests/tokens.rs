@@ -16,6 +16,7 @@ use wigwag::auth::{Algorithm, Claims, KeySource, Names, Policy, Reach, RoomPatte
 use wigwag::client::{Connection, Error, Event, Via};
 use wigwag::protocol::{Limits, RoomName, Token};
 
+use crate::schema::Messages;
 use crate::support::{TestServer, config, within};
 
 const RSA: &str = include_str!("tokens/rsa.pem");
@@ -68,7 +69,7 @@ async fn say(connection: &mut Connection, message: &Value) {
 
 async fn next(connection: &mut Connection) -> Value {
     match within(connection.recv()).await {
-        Ok(Event::Message(text) | Event::Datagram(text)) => serde_json::from_str(&text).expect("JSON"),
+        Ok(Event::Message(text) | Event::Datagram(text)) => Messages::read(&text),
         other => panic!("no message but {other:?}"),
     }
 }

@@ -50,6 +50,7 @@ pub struct JoinArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ViaName {
     Webtransport,
+    WebsocketH3,
     WebsocketH2,
     WebsocketH1,
     EventStream,
@@ -60,6 +61,7 @@ impl ViaName {
     fn via(self) -> Via {
         match self {
             ViaName::Webtransport => Via::WebTransport,
+            ViaName::WebsocketH3 => Via::WebSocketH3,
             ViaName::WebsocketH2 => Via::WebSocketH2,
             ViaName::WebsocketH1 => Via::WebSocketH1,
             ViaName::EventStream => Via::EventStream,
@@ -104,14 +106,14 @@ async fn discover(endpoint: &Endpoint, trust: &Trust) -> anyhow::Result<Value> {
     Ok(serde_json::from_slice(answer.body())?)
 }
 
-/// Where each transport is served, best first.
+/// Where each transport is served, best first. WebSocket over HTTP/3 is where WebTransport is.
 fn offers(discovery: &Value) -> Vec<(Via, Endpoint)> {
     let mut offers = Vec::new();
     for transport in discovery["transports"].as_array().into_iter().flatten() {
         let url = transport["url"].as_str().and_then(|url| url.split(ROOMS_PATH).next()?.parse::<Uri>().ok());
         let Some(endpoint) = url.and_then(|url| Endpoint::of(&url).ok()) else { continue };
         let vias: &[Via] = match transport["type"].as_str() {
-            Some("webtransport") => &[Via::WebTransport],
+            Some("webtransport") => &[Via::WebTransport, Via::WebSocketH3],
             Some("websocket") if endpoint.encrypted => &[Via::WebSocketH2, Via::WebSocketH1],
             Some("websocket") => &[Via::WebSocketH1],
             Some("event-stream") => &[Via::EventStream],
@@ -130,6 +132,10 @@ async fn first_that_joins(
     trust: &Trust,
 ) -> Result<(Connection, String), End> {
     let mut offers = offers(discovery);
+    if args.via.is_none() {
+        // Where WebTransport does not get through, another way over QUIC would not either.
+        offers.retain(|(via, _)| *via != Via::WebSocketH3);
+    }
     if let Some(name) = args.via {
         offers.retain(|(via, _)| *via == name.via());
         if offers.is_empty() && name == ViaName::WebsocketH2 {
@@ -275,6 +281,7 @@ mod tests {
             offers,
             [
                 local(Via::WebTransport),
+                local(Via::WebSocketH3),
                 local(Via::WebSocketH2),
                 local(Via::WebSocketH1),
                 (Via::WebSocketH1, "::1".to_owned(), 8080),

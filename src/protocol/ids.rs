@@ -134,7 +134,7 @@ pub struct JoinKey(Box<str>);
 impl JoinKey {
     /// Takes the text as the client spells it (hex, base64, UUID): 16 to 128 characters.
     pub fn parse(text: &str) -> Option<Self> {
-        (16..=128).contains(&text.len()).then(|| JoinKey(text.into()))
+        (16..=128).contains(&text.chars().count()).then(|| JoinKey(text.into()))
     }
 }
 

@@ -163,7 +163,7 @@ impl<'a> Request<'a> {
     pub fn parse(text: &'a [u8], limits: &Limits) -> Result<Self, Invalid> {
         let anonymous = |refusal| Invalid { id: None, refusal };
         let text = std::str::from_utf8(text).map_err(|_| anonymous(Refusal::bad_request("a message must be UTF-8")))?;
-        let fields: Fields<'a> = serde_json::from_str(text).map_err(|error| anonymous(not_an_envelope(&error)))?;
+        let fields: Fields<'a> = object(text).map_err(|error| anonymous(not_an_envelope(&error)))?;
         let id = fields.id().map_err(anonymous)?;
         let command = fields.command(limits).map_err(|refusal| Invalid { id, refusal })?;
         Ok(Request { id, command })
@@ -305,7 +305,10 @@ impl<'a> Fields<'a> {
     }
 
     fn seq(&self) -> Result<u64, Refusal> {
-        required(self.seq, "seq", "an integer from 0")
+        match required(self.seq, "seq", "an integer from 0 to 2^53-1")? {
+            seq @ 0..=MAX_SAFE_INTEGER => Ok(seq),
+            _ => Err(Refusal::bad_request("\"seq\" must be an integer from 0 to 2^53-1")),
+        }
     }
 
     /// The peer that a moderator's request is about.
@@ -333,7 +336,7 @@ impl<'a> Fields<'a> {
         let to = self.recipient()?.ok_or_else(|| missing("to"))?;
         let raw = self.description.ok_or_else(|| missing("description"))?;
         let invalid = |why| Refusal::new(Code::InvalidDescription, why);
-        let init: DescriptionInit<'_> = serde_json::from_str(raw.get()).map_err(|_| {
+        let init: DescriptionInit<'_> = object(raw.get()).map_err(|_| {
             invalid("\"description\" must be {type: \"offer\"|\"answer\"|\"pranswer\"|\"rollback\", sdp: string}")
         })?;
         let sdp = init
@@ -357,12 +360,14 @@ impl<'a> Fields<'a> {
         let to = self.recipient()?.ok_or_else(|| missing("to"))?;
         let raw = self.candidate.ok_or_else(|| missing("candidate"))?;
         let payload = payload("candidate", raw, limits.candidate_bytes)?;
-        serde_json::from_str::<Option<CandidateInit<'_>>>(raw.get()).map_err(|_| {
-            Refusal::new(
-                Code::InvalidCandidate,
-                "\"candidate\" must be null or {candidate: string, sdpMid: string|null, sdpMLineIndex: 0-65535|null, usernameFragment: string|null}",
-            )
-        })?;
+        if raw.get() != "null" {
+            object::<CandidateInit<'_>>(raw.get()).map_err(|_| {
+                Refusal::new(
+                    Code::InvalidCandidate,
+                    "\"candidate\" must be null or {candidate: string, sdpMid: string|null, sdpMLineIndex: 0-65535|null, usernameFragment: string|null}",
+                )
+            })?;
+        }
         Ok(Outbound { kind: PayloadKind::Candidate, to: Some(to), payload, ephemeral: false })
     }
 
@@ -407,6 +412,14 @@ struct CandidateInit<'a> {
     sdp_m_line_index: Option<u16>,
     #[serde(borrow, default)]
     username_fragment: Option<Cow<'a, str>>,
+}
+
+/// Reads a JSON object. Serde alone would take an array as well, whose items are the members in their order.
+fn object<'a, T: Deserialize<'a>>(text: &'a str) -> serde_json::Result<T> {
+    if text.trim_start().starts_with('[') {
+        return Err(serde::de::Error::custom("an array"));
+    }
+    serde_json::from_str(text)
 }
 
 fn not_an_envelope(error: &serde_json::Error) -> Refusal {
@@ -455,6 +468,18 @@ fn payload<'a>(field: &str, raw: &'a RawValue, limit: usize) -> Result<Cow<'a, s
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_array_is_no_object() {
+        for text in [
+            r#"["ping"]"#,
+            r#" ["ping",1]"#,
+            r#"{"type":"description","to":"x","description":["offer","v=0"]}"#,
+            r#"{"type":"candidate","to":"x","candidate":["c"]}"#,
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
 
     fn parse(text: &str) -> Result<Request<'_>, Invalid> {
         Request::parse(text.as_bytes(), &Limits::default())
