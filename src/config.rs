@@ -10,7 +10,7 @@ mod settings;
 mod units;
 
 pub use settings::{LogFormat, Settings, Sources};
-pub use units::{Address, Listen, Size, Span};
+pub use units::{Address, CandidateKind, Listen, Size, Span};
 
 use crate::auth;
 use crate::ice;

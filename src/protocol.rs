@@ -9,6 +9,7 @@ mod grant;
 mod ids;
 mod json;
 mod limits;
+mod media;
 mod request;
 mod server;
 mod transport;
@@ -18,6 +19,7 @@ pub use grant::{Grant, Rights};
 pub use ids::{InvalidRoomName, JoinKey, PeerId, RoomName, Ticket, Token};
 pub(crate) use json::compact;
 pub use limits::Limits;
+pub use media::Checks;
 pub use request::{Command, Invalid, Join, Moderate, Outbound, PayloadKind, Recipient, Request, Resume};
 pub use server::{
     Body, Frame, Joined, Kind, LeftReason, Member, Metadata, PeerInfo, PeerState, Picture, Presence, Resumed, RoomInfo,

@@ -135,6 +135,9 @@ impl Room {
             Some(Recipient::Peer(to)) if to == from => {
                 out.push(receipt.refused(&Refusal::bad_request("\"to\" is the sender itself")));
             }
+            Some(Recipient::Peer(to)) if outbound.dropped && self.members.contains_key(&to) => {
+                out.extend(receipt.accepted());
+            }
             Some(Recipient::Peer(to)) if self.members.contains_key(&to) => {
                 out.push(Delivery { to, body: Body::relay(from, outbound), receipt: Some(receipt) });
             }
@@ -239,7 +242,7 @@ mod tests {
     }
 
     fn message(to: Option<Recipient>) -> Outbound<'static> {
-        Outbound { kind: PayloadKind::Message, to, payload: "1".into(), ephemeral: false }
+        Outbound { kind: PayloadKind::Message, to, payload: "1".into(), ephemeral: false, dropped: false }
     }
 
     #[test]

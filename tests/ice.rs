@@ -64,3 +64,28 @@ async fn turn_credentials_are_told_on_joining_on_request_and_before_they_end() {
     futures_util::future::join_all(renewed).await;
     server.stop().await;
 }
+
+#[tokio::test]
+async fn candidates_of_private_networks_are_left_out_where_the_operator_says_so() {
+    let mut config = config();
+    config.limits.checks.drop_private = true;
+    let server = TestServer::start_with(config).await;
+    let mut alice = server.connect(Via::WebSocketH2, "private").await;
+    alice.send(r#"{"type":"join"}"#).await.expect("open");
+    let joined = next(&mut alice).await;
+    let mut bob = server.connect(Via::WebTransport, "private").await;
+    bob.send(r#"{"type":"join"}"#).await.expect("open");
+    next(&mut bob).await;
+    let candidate = |address: &str| format!("candidate:1 1 udp 1 {address} 9 typ host");
+    for (id, text) in [(1, candidate("192.168.1.7")), (2, candidate("203.0.113.7")), (3, String::new())] {
+        let to = joined["self"]["peer"].clone();
+        let message = json!({"type": "candidate", "id": id, "to": to, "candidate": {"candidate": text}});
+        bob.send(&message.to_string()).await.expect("open");
+        assert_eq!(hear(&mut bob, "ok").await["id"], id);
+    }
+    for text in [candidate("203.0.113.7"), String::new()] {
+        assert_eq!(hear(&mut alice, "candidate").await["candidate"]["candidate"], text);
+    }
+    drop((alice, bob));
+    server.stop().await;
+}

@@ -152,7 +152,7 @@ fn examples() -> Vec<Value> {
         json!({"type": "description", "id": 1, "to": peer, "description": {"type": "offer", "sdp": "v=0"}}),
         json!({"type": "description", "id": 1, "to": peer, "description": {"type": "rollback"}}),
         json!({"type": "candidate", "id": 1, "to": peer, "candidate":
-            {"candidate": "c", "sdpMid": "0", "sdpMLineIndex": 0, "usernameFragment": "u"}}),
+            {"candidate": "candidate:1 1 udp 1 192.0.2.1 9 typ host", "sdpMid": "0", "sdpMLineIndex": 0, "usernameFragment": "u"}}),
         json!({"type": "message", "id": 1, "to": peer, "data": 1, "ephemeral": true}),
         json!({"type": "metadata", "id": 1, "metadata": {}}),
         json!({"type": "iceServers", "id": 1}),

@@ -79,6 +79,7 @@ fn toml_value(arg: &clap::Arg, default: &str) -> String {
             format!("\"{}\"", if arg.get_long() == Some("token-issuer") { "https://id.example.org" } else { "wigwag" })
         }
         ("stun:HOST|turn:HOST", _) => "[\"turn:turn.example.org:3478?transport=udp\"]".to_owned(),
+        ("private|mdns", _) => "[\"private\", \"mdns\"]".to_owned(),
         ("FILE|env:VARIABLE", _) => "\"env:TURN_SECRET\"".to_owned(),
         ("FILE|env:VARIABLE|https://URL", _) => "\"keys/token-keys.json\"".to_owned(),
         ("HOST", _) => "[\"signal.example.org\"]".to_owned(),
@@ -111,6 +112,7 @@ fn the_example_file_tells_every_setting_and_is_valid() {
         token_keys_ca: None,
         ice_server: None,
         turn_secret: None,
+        drop_candidates: None,
         ..settings
     };
     assert_eq!(unset.resolve(&Sources::default()).unwrap(), Config::default());

@@ -9,13 +9,13 @@ use std::time::Duration;
 use http::uri::Authority;
 use rustls::pki_types::DnsName;
 
-use super::units::{Listen, Size, Span};
+use super::units::{CandidateKind, Listen, Size, Span};
 use super::{CertificateSource, Config, ConnectionLimits, Protocols, Settings, Sources};
 use crate::auth::{self, KeySource, Reach};
 use crate::error::StartError;
 use crate::ice::{self, IceUrl};
 use crate::origin::origin_of;
-use crate::protocol::Limits;
+use crate::protocol::{Checks, Limits};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -140,6 +140,15 @@ impl Settings {
         Ok(ice::Policy { urls, secret, lifetime })
     }
 
+    fn checks(&self) -> Checks {
+        let dropped = |kind| self.drop_candidates.as_ref().is_some_and(|kinds| kinds.contains(&kind));
+        Checks {
+            grammar: !self.no_validation.unwrap_or(false),
+            drop_private: dropped(CandidateKind::Private),
+            drop_mdns: dropped(CandidateKind::Mdns),
+        }
+    }
+
     fn limits(&self, check: &Check<'_>) -> Result<Limits, StartError> {
         let default = Limits::default();
         let first_message = Duration::from_millis(default.first_message_ms);
@@ -164,6 +173,7 @@ impl Settings {
                 default.queue_messages,
                 16..=1_000_000,
             )?,
+            checks: self.checks(),
             first_message_ms: check
                 .span("first-message-timeout", self.first_message_timeout, first_message, 100 * MILLISECOND..=MINUTE)?
                 .as_millis() as u64,

@@ -10,7 +10,7 @@ use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
-use super::units::{Address, Listen, Size, Span, one_or_many};
+use super::units::{Address, CandidateKind, Listen, Size, Span, one_or_many};
 use crate::error::StartError;
 
 /// Everything that can be set. A setting has one name: the flag `--max-frame` is `WIGWAG_MAX_FRAME` in the environment and
@@ -88,6 +88,16 @@ pub struct Settings {
     #[arg(long, env = "WIGWAG_TURN_LIFETIME", value_name = "TIME", help_heading = ICE)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub turn_lifetime: Option<Span>,
+
+    /// Relay session descriptions and candidates without looking whether they are well-formed
+    #[arg(long, env = "WIGWAG_NO_VALIDATION", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = ICE)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_validation: Option<bool>,
+
+    /// Leave out candidates with private addresses, or with multicast DNS names; may be given again
+    #[arg(long, env = "WIGWAG_DROP_CANDIDATES", value_name = "private|mdns", value_delimiter = ',', help_heading = ICE)]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "one_or_many")]
+    pub drop_candidates: Option<Vec<CandidateKind>>,
 
     /// Certificate chain, PEM, the server's own first; read again when it changes
     #[arg(long, env = "WIGWAG_CERT", value_name = "FILE", value_parser = path, help_heading = CERTIFICATES)]

@@ -22,6 +22,15 @@ pub enum Listen {
     At(SocketAddr),
 }
 
+/// Candidates that may be left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CandidateKind {
+    /// With an address of a private network.
+    Private,
+    /// With a multicast DNS name.
+    Mdns,
+}
+
 /// A span of time: `500ms`, `10s`, `2m`, `1h`, `1d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
@@ -50,6 +59,27 @@ impl FromStr for Listen {
         }
         let address = text.parse().map(Listen::At);
         address.map_err(|_| "write an IP address and a port, like 127.0.0.1:8080 or [::1]:8080, or off")
+    }
+}
+
+impl FromStr for CandidateKind {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "private" => Ok(CandidateKind::Private),
+            "mdns" => Ok(CandidateKind::Mdns),
+            _ => Err("write private or mdns"),
+        }
+    }
+}
+
+impl fmt::Display for CandidateKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CandidateKind::Private => "private",
+            CandidateKind::Mdns => "mdns",
+        })
     }
 }
 
@@ -128,7 +158,7 @@ macro_rules! as_text {
     )*};
 }
 
-as_text!(Address, Listen, Span, Size);
+as_text!(Address, CandidateKind, Listen, Span, Size);
 
 /// Reads a value from text, or from a number that stands for its text.
 struct OneVisitor<T>(PhantomData<T>);

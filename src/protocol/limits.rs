@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::Checks;
+
 /// The limits of one session and of the room it is in. All of them are configurable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -26,6 +28,9 @@ pub struct Limits {
     pub queue_bytes: usize,
     /// Messages waiting for a client that does not read.
     pub queue_messages: usize,
+    /// What is looked at in descriptions and candidates; not told.
+    #[serde(skip)]
+    pub checks: Checks,
     /// Milliseconds from the opening of a transport to its first message.
     pub first_message_ms: u64,
 }
@@ -43,6 +48,7 @@ impl Default for Limits {
             peers: 64,
             queue_bytes: 1024 * 1024,
             queue_messages: 2048,
+            checks: Checks::default(),
             first_message_ms: 5000,
         }
     }

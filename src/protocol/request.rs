@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::json::compact;
+use super::media::{Candidate, check_sdp};
 use super::{Code, JoinKey, Limits, PeerId, Refusal, Ticket, Token};
 
 /// Ids stay exact in every JSON parser: up to 2^53 - 1.
@@ -98,6 +99,8 @@ pub struct Outbound<'a> {
     pub payload: Cow<'a, str>,
     /// May be dropped and is never replayed.
     pub ephemeral: bool,
+    /// Policy leaves it out: answered as if it had been delivered.
+    pub dropped: bool,
 }
 
 /// Whom a payload is for, as the client wrote it.
@@ -348,27 +351,36 @@ impl<'a> Fields<'a> {
             ("offer" | "answer" | "pranswer" | "rollback", Some(sdp)) if sdp.len() > limits.sdp_bytes => {
                 return Err(too_large("sdp", limits.sdp_bytes));
             }
+            ("offer" | "answer" | "pranswer", Some(sdp)) if limits.checks.grammar => {
+                check_sdp(&sdp).map_err(invalid)?
+            }
             ("offer" | "answer" | "pranswer" | "rollback", _) => {}
             _ => return Err(invalid("a description's \"type\" is offer, answer, pranswer or rollback")),
         }
         // The SDP has its own limit; around it there is no more than the frame lets through.
         let payload = payload("description", raw, limits.frame_bytes)?;
-        Ok(Outbound { kind: PayloadKind::Description, to: Some(to), payload, ephemeral: false })
+        Ok(Outbound { kind: PayloadKind::Description, to: Some(to), payload, ephemeral: false, dropped: false })
     }
 
     fn candidate(&self, limits: &Limits) -> Result<Outbound<'a>, Refusal> {
         let to = self.recipient()?.ok_or_else(|| missing("to"))?;
         let raw = self.candidate.ok_or_else(|| missing("candidate"))?;
         let payload = payload("candidate", raw, limits.candidate_bytes)?;
+        let mut dropped = false;
         if raw.get() != "null" {
-            object::<CandidateInit<'_>>(raw.get()).map_err(|_| {
-                Refusal::new(
-                    Code::InvalidCandidate,
-                    "\"candidate\" must be null or {candidate: string, sdpMid: string|null, sdpMLineIndex: 0-65535|null, usernameFragment: string|null}",
-                )
+            let invalid = |why| Refusal::new(Code::InvalidCandidate, why);
+            let init = object::<CandidateInit<'_>>(raw.get()).map_err(|_| {
+                invalid("\"candidate\" must be null or {candidate: string, sdpMid: string|null, sdpMLineIndex: 0-65535|null, usernameFragment: string|null}")
             })?;
+            match Candidate::parse(&init.candidate) {
+                // The end of candidates is never left out.
+                _ if init.candidate.is_empty() => {}
+                Ok(candidate) => dropped = candidate.is_dropped(limits.checks),
+                Err(why) if limits.checks.grammar => return Err(invalid(why)),
+                Err(_) => {}
+            }
         }
-        Ok(Outbound { kind: PayloadKind::Candidate, to: Some(to), payload, ephemeral: false })
+        Ok(Outbound { kind: PayloadKind::Candidate, to: Some(to), payload, ephemeral: false, dropped })
     }
 
     fn message(&self, limits: &Limits) -> Result<Outbound<'a>, Refusal> {
@@ -379,7 +391,7 @@ impl<'a> Fields<'a> {
         };
         let raw = self.data.ok_or_else(|| missing("data"))?;
         let payload = payload("data", raw, limits.data_bytes)?;
-        Ok(Outbound { kind: PayloadKind::Message, to, payload, ephemeral })
+        Ok(Outbound { kind: PayloadKind::Message, to, payload, ephemeral, dropped: false })
     }
 
     fn recipient(&self) -> Result<Option<Recipient>, Refusal> {
@@ -562,7 +574,7 @@ mod tests {
         let sdp = |length: usize| {
             format!(
                 r#"{{"type":"description","to":"x","description":{{"type":"offer","sdp":"{}"}}}}"#,
-                "\\r\\n".repeat(5) + &"x".repeat(length - 10)
+                "v=0".to_owned() + &"\\r\\na=x".repeat(5) + &"x".repeat(length - 28)
             )
         };
         assert!(parse(&sdp(128 * 1024)).is_ok());

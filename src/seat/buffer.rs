@@ -252,6 +252,7 @@ mod tests {
             to: None,
             payload: payload.into(),
             ephemeral: false,
+            dropped: false,
         };
         let from = PeerId::new(Uuid::from_u128(1));
         let frame = Body::relay(from, &outbound(String::new())).len();
@@ -259,7 +260,8 @@ mod tests {
     }
 
     fn ephemeral() -> Body {
-        let outbound = Outbound { kind: PayloadKind::Message, to: None, payload: "1".into(), ephemeral: true };
+        let outbound =
+            Outbound { kind: PayloadKind::Message, to: None, payload: "1".into(), ephemeral: true, dropped: false };
         Body::relay(PeerId::new(Uuid::from_u128(1)), &outbound)
     }
 
@@ -274,7 +276,8 @@ mod tests {
 
     /// Payloads must be JSON for `written` to read them back.
     fn small() -> Body {
-        let outbound = Outbound { kind: PayloadKind::Message, to: None, payload: "0".into(), ephemeral: false };
+        let outbound =
+            Outbound { kind: PayloadKind::Message, to: None, payload: "0".into(), ephemeral: false, dropped: false };
         Body::relay(PeerId::new(Uuid::from_u128(1)), &outbound)
     }
 
