@@ -9,11 +9,18 @@ use crate::transport::Transport;
 
 mod datagrams;
 pub mod http;
+pub mod message;
 mod poll;
+mod request;
+mod roster;
+pub mod seat;
 pub mod websocket;
 pub mod webtransport;
 
 pub use http::{Endpoint, Error, Http1, Http2};
+pub use message::Payload;
+pub use request::Request;
+pub use roster::Roster;
 pub use webtransport::Http3;
 
 /// How to reach a server.
