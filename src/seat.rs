@@ -201,11 +201,12 @@ impl Seat {
         self.tickets.shown = true;
         self.tickets.newest_in_use = ticket == self.tickets.newest;
         if self.tickets.newest_in_use {
-            // Only whoever read the last answer knows its ticket: what that answer told of losses has arrived.
+            // Only whoever read an answer knows its ticket: what the first one under it told of losses has arrived.
             self.buffer.losses_told();
         }
         self.attach(transport);
-        Ok(match self.buffer.rewind(seq) {
+        let retry = !self.tickets.newest_in_use;
+        Ok(match self.buffer.rewind(seq, retry) {
             None => Resumption::Replay,
             Some(Gap { lost }) => Resumption::Whole { lost },
         })
@@ -233,7 +234,7 @@ impl Seat {
             return Err(Refusal::new(Code::Replaced, "the seat of this join key is in use: its ticket was shown"));
         }
         self.attach(transport);
-        Ok(self.buffer.rewind(0).map_or(0, |gap| gap.lost))
+        Ok(self.buffer.rewind(0, true).map_or(0, |gap| gap.lost))
     }
 
     /// A transport has ended. Returns whether it had the seat, which is then away until `until`.

@@ -163,6 +163,8 @@ pub struct Seat {
     last_seq: u64,
     acked_seq: u64,
     last_id: u64,
+    /// Answers to requests up to here may be among what was lost in a hole: no replay brings them.
+    unsure_to: u64,
     frame_bytes: usize,
     pending: BTreeMap<u64, String>,
     pending_bytes: usize,
@@ -174,6 +176,9 @@ pub struct Seat {
     greeted_seq: u64,
     /// Links whose greeting was answered and counted, oldest first.
     links: Vec<LinkId>,
+    /// The last of them, until it is over. An earlier one does not take its place: what was sent on the later one would
+    /// not go again on it.
+    in_use: Option<LinkId>,
 }
 
 impl Seat {
@@ -185,6 +190,7 @@ impl Seat {
             last_seq: 0,
             acked_seq: 0,
             last_id: 0,
+            unsure_to: 0,
             frame_bytes: Limits::default().frame_bytes,
             pending: BTreeMap::new(),
             pending_bytes: 0,
@@ -193,6 +199,7 @@ impl Seat {
             greeting: None,
             greeted_seq: 0,
             links: Vec::new(),
+            in_use: None,
         }
     }
 
@@ -216,14 +223,20 @@ impl Seat {
         self.ticket.as_ref().map(|ticket| resume(ticket, self.last_seq, None))
     }
 
-    /// The link to send on: the last whose greeting was answered. What is asked while there is none waits for the next.
+    /// The link to send on: the last whose greeting was answered, unless it is over. What is asked while there is none waits for the next.
     pub fn link(&self) -> Option<LinkId> {
-        self.links.last().copied()
+        self.in_use
+    }
+
+    /// The link whose greeting waits for its answer.
+    pub fn greeting(&self) -> Option<LinkId> {
+        self.greeting
     }
 
     /// The link is over: nothing of it will be taken in or sent on it any more.
     pub fn unlink(&mut self, link: LinkId) {
         self.greeting = self.greeting.filter(|greeting| *greeting != link);
+        self.in_use = self.in_use.filter(|one| *one != link);
         self.links.retain(|one| *one != link);
     }
 
@@ -232,6 +245,7 @@ impl Seat {
         self.key = Token(key);
         self.ticket = None;
         self.greeting = None;
+        self.in_use = None;
         self.links.clear();
         (self.last_seq, self.acked_seq) = (0, 0);
     }
@@ -335,7 +349,8 @@ impl Seat {
         let mut told = vec![Told::Joined(joined)];
         told.extend(abandoned.into_keys().map(|id| Told::Answered { id, answer: Err(unknown_fate()) }));
         told.extend(changes.into_iter().map(Told::Room));
-        // Answers may be among what was lost, so all go again: what was handled is only answered.
+        // Answers may be among what was lost, so all go again, until each has come: what was handled is only answered.
+        self.unsure_to = self.last_id;
         Outcome { told, lines: self.pending.values().cloned().collect() }
     }
 
@@ -348,16 +363,17 @@ impl Seat {
         // A `resume` acknowledges what it names.
         self.acked_seq = self.greeted_seq;
         // Answers to what was handled before come by replay.
-        let unhandled = self.pending.range(resumed.last_id.saturating_add(1)..);
-        let lines = unhandled.map(|(_, line)| line.clone()).collect();
+        let is_open = |id: &u64| *id > resumed.last_id || *id <= self.unsure_to;
+        let lines = self.pending.iter().filter(|(id, _)| is_open(id)).map(|(_, line)| line.clone()).collect();
         Outcome { told: vec![Told::Resumed(resumed)], lines }
     }
 
     fn open(&mut self, link: LinkId, ticket: Ticket) {
         self.ticket = Some(ticket);
         self.greeting = None;
-        if self.link() != Some(link) {
+        if self.in_use != Some(link) {
             self.links.push(link);
+            self.in_use = Some(link);
         }
         if self.links.len() > LINKS {
             self.links.remove(0);
@@ -563,6 +579,35 @@ mod tests {
         assert!(matches!(&outcome.told[..], [Told::Joined(joined)] if joined.lost == Some(7)));
         assert_eq!((seat.last_seq(), seat.ack()), (39, Ack::None));
         assert_eq!(hear(&mut seat, link, &numbered(40)).told.len(), 1);
+    }
+
+    #[test]
+    fn an_earlier_link_is_not_used_again_when_the_later_one_is_over() {
+        let (mut seat, poll) = seated();
+        let (later, _) = greet(&mut seat);
+        hear(&mut seat, later, &resumed("t2", 0));
+        seat.request(&Request::ice_servers()).expect("taken");
+        seat.unlink(later);
+        assert_eq!(seat.link(), None, "what was sent on the later one would not go again");
+        hear(&mut seat, poll, &resumed("t3", 0));
+        assert_eq!(seat.link(), None);
+        assert_eq!(hear(&mut seat, poll, &numbered(1)).told.len(), 1, "it was on the way");
+        let (link, _) = greet(&mut seat);
+        assert_eq!(ids(&hear(&mut seat, link, &resumed("t3", 0)).lines), [1]);
+    }
+
+    #[test]
+    fn requests_from_before_a_hole_go_again_until_they_are_answered() {
+        let (mut seat, link) = seated();
+        seat.request(&Request::ice_servers()).expect("taken");
+        seat.unlink(link);
+        let (link, _) = greet(&mut seat);
+        assert_eq!(ids(&hear(&mut seat, link, &joined("me", "t2", 40)).lines), [1]);
+        // That link has lost them on the way, and the server had handled them before.
+        let (later, _) = seat.request(&Request::ice_servers()).expect("taken");
+        seat.unlink(link);
+        let (link, _) = greet(&mut seat);
+        assert_eq!(ids(&hear(&mut seat, link, &resumed("t3", later)).lines), [1]);
     }
 
     #[test]

@@ -5,11 +5,13 @@ use std::collections::VecDeque;
 
 use serde_json::Value;
 use tokio::time::Instant;
+use wigwag::client::seat::{LinkId, Seat};
 use wigwag::hub::{Poll, Session};
 use wigwag::protocol::Transport;
 
 /// One transport, from the client's first attempt to whenever both sides have forgotten it.
 pub(super) struct Link {
+    pub(super) id: LinkId,
     pub(super) number: u64,
     pub(super) transport: Transport,
     /// Lasting transports: on the way to the server, the first message first. Others: to go with the next request.
@@ -19,10 +21,8 @@ pub(super) struct Link {
     pub(super) server: Server,
     /// The request whose answer the client waits for, beside the poll, and what it carried.
     pub(super) posting: Option<(u64, Vec<String>)>,
-    /// The poll whose answer the client waits for.
-    pub(super) polling: Option<u64>,
-    /// Whether that one brought further lines.
-    pub(super) poll_has_lines: bool,
+    /// The poll whose answer the client waits for, and the further lines that went along.
+    pub(super) polling: Option<(u64, Vec<String>)>,
     /// The client no longer listens, and the server does not know yet.
     pub(super) deserted: bool,
     /// Nothing more fits into what is between the two.
@@ -40,8 +40,9 @@ pub(super) enum Server {
 }
 
 impl Link {
-    pub(super) fn new(number: u64, transport: Transport, greeting: String) -> Self {
+    pub(super) fn new(id: LinkId, number: u64, transport: Transport, greeting: String) -> Self {
         Link {
+            id,
             number,
             transport,
             up: VecDeque::from([greeting]),
@@ -49,7 +50,6 @@ impl Link {
             server: Server::Idle,
             posting: None,
             polling: None,
-            poll_has_lines: false,
             deserted: false,
             stalled: false,
         }
@@ -70,6 +70,35 @@ impl Link {
     pub(super) fn is_polled(&self) -> bool {
         self.transport == Transport::LongPoll
     }
+
+    /// Whether the answer to its greeting is the one that counts.
+    pub(super) fn is_opening(&self, seat: &Seat) -> bool {
+        seat.greeting() == Some(self.id)
+    }
+
+    /// Whether the client waits for the answer to that request.
+    pub(super) fn awaits(&self, number: u64) -> bool {
+        let both = [&self.polling, &self.posting];
+        both.into_iter().flatten().any(|(own, _)| *own == number)
+    }
+
+    /// Whether there are lines to post. They are in one request at a time, or they could overtake one another.
+    pub(super) fn may_post(&self) -> bool {
+        let along = self.polling.as_ref().is_some_and(|(_, lines)| !lines.is_empty());
+        self.posting.is_none() && !along && !self.up.is_empty()
+    }
+
+    /// The client no longer listens.
+    pub(super) fn desert(&mut self) {
+        self.deserted = true;
+        self.posting = None;
+        self.polling = None;
+    }
+
+    /// Lines whose request came to nothing are to be sent again, before all others.
+    pub(super) fn take_back(&mut self, lines: Vec<String>) {
+        lines.into_iter().rev().for_each(|line| self.up.push_front(line));
+    }
 }
 
 /// One HTTP request and its answer.
@@ -86,7 +115,7 @@ pub(super) enum Kind {
     /// Lines on `/messages`.
     Post { ticket: String, lines: Vec<String> },
     /// A poll: first line, further lines, and how long it waits in seconds.
-    Poll { lines: Vec<String>, wait: u64 },
+    Poll { first: String, rest: Vec<String>, wait: u64 },
 }
 
 /// Where a request is.

@@ -11,7 +11,7 @@ use wigwag::hub::{Hub, Policy, Session, Speaker};
 use wigwag::outbox::Output;
 use wigwag::protocol::{Code, Command, Limits, Refusal, Request, RoomName, Transport};
 
-use super::client::{Client, Turn};
+use super::client::{Client, entry};
 use super::link::{Answer, Exchange, Kind, Link, Server, Stage};
 
 pub(super) const WINDOW: Duration = Duration::from_secs(30);
@@ -44,6 +44,14 @@ pub(super) struct Endpoint {
     pub(super) client: Client,
     links: Vec<Link>,
     exchanges: Vec<Exchange>,
+}
+
+impl Endpoint {
+    /// The link that the client sends on.
+    fn in_use(&mut self) -> Option<&mut Link> {
+        let id = self.client.seat.link();
+        self.links.iter_mut().find(|link| Some(link.id) == id && !link.deserted)
+    }
 }
 
 /// What the simulation knows of a seat, from what it did.
@@ -140,27 +148,23 @@ impl World {
         let others: Vec<String> = self.clients[who].client.app.roster.keys().cloned().collect();
         let to = if self.rng.bool() { self.rng.choice(&others).cloned() } else { None };
         let ephemeral = self.rng.u32(..4) == 0;
-        let Endpoint { client, links, .. } = &mut self.clients[who];
-        if !client.is_present() {
+        let endpoint = &mut self.clients[who];
+        if !endpoint.client.is_present() {
             return;
         }
-        let (number, mut message) = client.numbered(to.as_deref(), ephemeral);
-        let over = links.iter_mut().find(|link| Some(link.number) == client.current);
+        let (number, mut message) = endpoint.client.numbered(to.as_deref(), ephemeral);
         if ephemeral && self.rng.bool() {
-            if let Some(link) = over.filter(|link| link.transport == Transport::WebTransport) {
-                message["data"]["datagram"] = json!(true);
-                if let Some(session) = link.session() {
-                    let text = message.to_string();
-                    let outbound = Request::parse_datagram(text.as_bytes(), &self.limits).expect("well-formed");
-                    session.handle_datagram(&outbound);
-                }
+            message["data"]["datagram"] = json!(true);
+            let over = endpoint.in_use().filter(|link| link.transport == Transport::WebTransport);
+            if let Some(session) = over.and_then(|link| link.session()) {
+                let text = message.to_string();
+                let outbound = Request::parse_datagram(text.as_bytes(), &self.limits).expect("well-formed");
+                session.handle_datagram(&outbound);
             }
-            return;
-        }
-        let (id, line) = client.request(message);
-        over.into_iter().for_each(|link| link.up.push_back(line.clone()));
-        if let Some(to) = to.filter(|_| !ephemeral) {
-            client.app.sent.insert(id, (to, number, None));
+        } else if let Some(id) = self.request(who, &message)
+            && let Some(to) = to.filter(|_| !ephemeral)
+        {
+            self.clients[who].client.app.sent.insert(id, (to, number, None));
         }
     }
 
@@ -168,34 +172,34 @@ impl World {
         if self.clients[who].client.is_present() {
             self.clients[who].client.app.version += 1;
             let version = self.clients[who].client.app.version;
-            self.request(who, json!({"type": "metadata", "metadata": {"version": version}}));
+            self.request(who, &json!({"type": "metadata", "metadata": {"version": version}}));
         }
     }
 
     fn leave(&mut self, who: usize) {
         if self.clients[who].client.is_present() {
-            self.request(who, json!({"type": "leave"}));
+            self.request(who, &json!({"type": "leave"}));
         }
     }
 
-    fn request(&mut self, who: usize, message: Value) {
-        let Endpoint { client, links, .. } = &mut self.clients[who];
-        let (_, line) = client.request(message);
-        let over = links.iter_mut().find(|link| Some(link.number) == client.current);
-        over.into_iter().for_each(|link| link.up.push_back(line.clone()));
+    fn request(&mut self, who: usize, message: &Value) -> Option<u64> {
+        let endpoint = &mut self.clients[who];
+        let (id, line) = endpoint.client.request(message)?;
+        if let Some(link) = endpoint.in_use() {
+            link.up.push_back(line);
+        }
+        Some(id)
     }
 
     /// The client opens a transport, because it lost the last or because it has found a better one.
     fn connect(&mut self, who: usize) {
-        let transport = *self.rng.choice(&TRANSPORTS).expect("not empty");
+        let (number, transport) = (self.number(), *self.rng.choice(&TRANSPORTS).expect("not empty"));
         let Endpoint { client, links, .. } = &mut self.clients[who];
         if client.gone {
             return;
         }
-        client.attempts += 1;
-        let (number, current) = (client.attempts, client.current);
-        links.iter_mut().filter(|link| Some(link.number) != current).for_each(Link::desert);
-        links.push(Link::new(number, transport, client.greeting()));
+        let (id, greeting) = client.greet();
+        links.push(Link::new(id, number, transport, greeting));
         self.note(who, || format!("link {number} is opened, {}", transport.name()));
     }
 
@@ -207,25 +211,23 @@ impl World {
         let Some(at) = self.pick_link(who, |link| !link.is_lasting() && !link.deserted) else { return };
         let Endpoint { client, links, exchanges } = &mut self.clients[who];
         let link = &mut links[at];
-        if link.is_polled() && link.polling.is_none() {
-            let greeted = client.current == Some(link.number);
+        let in_use = client.seat.link() == Some(link.id);
+        let kind = if link.is_polled() && link.polling.is_none() && (in_use || link.is_opening(&client.seat)) {
             // The first one shows whether the transport works.
-            let (mut lines, wait) =
-                if greeted { (vec![client.greeting()], wait) } else { (link.up.drain(..).collect(), 0) };
-            if greeted && along && link.posting.is_none() {
-                lines.extend(link.up.drain(..));
-            }
-            link.polling = Some(number);
-            link.poll_has_lines = lines.len() > 1;
-            let kind = Kind::Poll { lines, wait };
-            exchanges.push(Exchange { number, link: link.number, kind, stage: Stage::Going });
-        } else if client.current == Some(link.number) && link.may_post() {
+            let (first, wait) = if in_use { (client.seat.poll(), wait) } else { (link.up.pop_front(), 0) };
+            let first = first.expect("a greeting, or a ticket to poll with");
+            let rest: Vec<String> =
+                if in_use && along && link.posting.is_none() { link.up.drain(..).collect() } else { vec![] };
+            link.polling = Some((number, rest.clone()));
+            Kind::Poll { first, rest, wait }
+        } else if in_use && link.may_post() {
             let lines: Vec<String> = link.up.drain(..).collect();
-            let ticket = client.ticket.clone().expect("who was greeted has one");
             link.posting = Some((number, lines.clone()));
-            let kind = Kind::Post { ticket, lines };
-            exchanges.push(Exchange { number, link: link.number, kind, stage: Stage::Going });
-        }
+            Kind::Post { ticket: client.ticket().expect("who was greeted has one"), lines }
+        } else {
+            return;
+        };
+        exchanges.push(Exchange { number, link: link.number, kind, stage: Stage::Going });
     }
 
     /// Something arrives at the client.
@@ -253,7 +255,7 @@ impl World {
         let Stage::Coming(answer) = exchange.stage else { unreachable!("only answers are read") };
         let links = &mut self.clients[who].links;
         let Some(link) = links.iter_mut().find(|link| link.number == exchange.link && !link.deserted) else { return };
-        if link.polling == Some(exchange.number) {
+        if link.polling.as_ref().is_some_and(|(number, _)| *number == exchange.number) {
             link.polling = None;
             match answer {
                 Answer::Messages(messages) => {
@@ -263,37 +265,37 @@ impl World {
                 }
                 Answer::Refused | Answer::Accepted => self.give_up(who, exchange.link),
             }
-        } else if link.posting.as_ref().is_some_and(|(number, _)| *number == exchange.number) {
-            let (_, lines) = link.posting.take().expect("just seen");
+        } else if link.awaits(exchange.number) {
+            let (_, lines) = link.posting.take().expect("it is awaited");
             // Refused for want of a seat at that moment: send again what has no answer.
             if matches!(answer, Answer::Refused) {
-                lines.into_iter().rev().for_each(|line| link.up.push_front(line));
+                link.take_back(lines);
             }
         }
     }
 
     fn read_message(&mut self, who: usize, number: u64, message: &Value, acks: bool) {
         self.note(who, || format!("link {number} reads {message}"));
-        let turn = self.clients[who].client.receive(number, message);
-        match turn {
-            Turn::Goes => {}
-            Turn::Over => return self.give_up(who, number),
-            Turn::Greeted(lines) => {
-                for link in &mut self.clients[who].links {
-                    if link.number == number {
-                        link.up = lines.clone().into();
-                        link.posting = None;
-                    } else {
-                        link.desert();
-                    }
-                }
-            }
+        if message["type"] == "closed" {
+            return self.give_up(who, number);
         }
         let Endpoint { client, links, .. } = &mut self.clients[who];
-        if client.gone {
-            self.hang_up_all(who, |_| true);
-        } else if let Some(link) = links.iter_mut().find(|link| Some(link.number) == client.current)
-            && let Some(ack) = client.ack(acks)
+        let Some(link) = links.iter_mut().find(|link| link.number == number) else { return };
+        let before = client.seat.link();
+        let lines = client.receive(link.id, message);
+        if client.seat.link() != before {
+            link.up = lines.into();
+            link.posting = None;
+        } else if !lines.is_empty() {
+            link.up = lines.into();
+        }
+        if client.app.left {
+            client.gone = true;
+            return self.hang_up_all(who, |_| true);
+        }
+        let endpoint = &mut self.clients[who];
+        if let Some(ack) = endpoint.client.ack(acks)
+            && let Some(link) = endpoint.in_use()
         {
             link.up.push_back(ack);
         }
@@ -301,10 +303,10 @@ impl World {
 
     fn give_up(&mut self, who: usize, number: u64) {
         let Endpoint { client, links, .. } = &mut self.clients[who];
-        if client.current == Some(number) {
-            client.current = None;
+        for link in links.iter_mut().filter(|link| link.number == number) {
+            client.seat.unlink(link.id);
+            link.desert();
         }
-        links.iter_mut().filter(|link| link.number == number).for_each(Link::desert);
     }
 
     // What the server does.
@@ -371,7 +373,7 @@ impl World {
         self.note(who, || format!("request {number} of link {link} brings {kind:?}"));
         let stage = match kind {
             Kind::Post { ticket, lines } => Stage::Coming(self.post(who, &ticket, &lines)),
-            Kind::Poll { lines, wait } => self.poll(who, link, number, &lines, wait),
+            Kind::Poll { first, rest, wait } => self.poll(who, number, &first, &rest, wait),
         };
         // A seat that is gone has taken its client's requests along.
         if let Some(exchange) = self.clients[who].exchanges.get_mut(at) {
@@ -401,10 +403,9 @@ impl World {
         true
     }
 
-    fn poll(&mut self, who: usize, link: u64, number: u64, lines: &[String], wait: u64) -> Stage {
+    fn poll(&mut self, who: usize, number: u64, first: &str, rest: &[String], wait: u64) -> Stage {
         let until = Instant::now() + Duration::from_secs(wait);
         let next_poll = until + 2 * HEARTBEAT;
-        let (first, rest) = lines.split_first().expect("each begins with one");
         let request = Request::parse(first.as_bytes(), &self.limits).expect("well-formed");
         let resumes = matches!(request.command, Command::Resume(_));
         let opened = match request.command {
@@ -420,8 +421,7 @@ impl World {
             }
             Err(refusal) => {
                 let links = &self.clients[who].links;
-                let awaited = links.iter().any(|link| link.polling == Some(number) && !link.deserted);
-                if awaited {
+                if let Some(link) = links.iter().find(|link| link.awaits(number)).map(|link| link.number) {
                     self.refused(who, link, first, &refusal);
                 }
                 Stage::Coming(Answer::Refused)
@@ -538,12 +538,13 @@ impl World {
     /// A first message was refused: rightly? Returns whether the client goes on with another attempt.
     fn refused(&mut self, who: usize, link: u64, first: &str, refusal: &Refusal) -> bool {
         self.note(who, || format!("link {link} is refused: {refusal:?}"));
-        let client = &mut self.clients[who].client;
+        let Endpoint { client, links, .. } = &mut self.clients[who];
         let first = parsed(first.as_bytes());
         let resumes = first["type"] == "resume";
-        let outdated = resumes && first["ticket"].as_str() != client.ticket.as_deref();
-        if (link != client.attempts && Some(link) != client.current) || client.gone || outdated {
-            // Given up before, or the transport that served meanwhile has brought another ticket: this one may be used up.
+        let outdated = resumes && first["ticket"].as_str() != client.ticket().as_deref();
+        let counts = |link: &&Link| !link.deserted && (link.is_opening(&client.seat) || client.seat.link() == Some(link.id));
+        if !links.iter().filter(|one| one.number == link).any(|one| counts(&one)) || client.gone || outdated {
+            // Given up before; its ticket or key may be used up by now.
             assert!(matches!(refusal.code, Code::ResumeExpired | Code::Replaced), "{refusal:?}");
             return true;
         }
@@ -551,9 +552,11 @@ impl World {
         if !resumes {
             // The seat of this key is about to be given up, and nobody has heard of it.
             client.key.push('x');
+            client.seat.forget(client.key.clone());
+            links.iter_mut().for_each(Link::desert);
             return true;
         }
-        let fate = self.seats.get(&client.peer).expect("it had a seat");
+        let fate = self.seats.get(&client.app.peer).expect("it had a seat");
         let over = fate.left || fate.kept_until.is_some_and(|until| until <= Instant::now());
         assert!(over, "client {}: a seat that is kept was refused to who has its ticket", client.name);
         client.gone = true;
@@ -574,24 +577,14 @@ impl World {
         self.note(who, || format!("request {number} of link {on} is lost"));
         self.drop_exchange(exchange);
         let again = self.rng.bool();
-        let links = &mut self.clients[who].links;
-        let Some(link) = links.iter_mut().find(|link| link.number == on && !link.deserted) else { return };
-        let awaited = link.polling == Some(number) || link.posting.as_ref().is_some_and(|(own, _)| *own == number);
-        if !awaited {
-            return;
-        }
         let Endpoint { client, links, .. } = &mut self.clients[who];
-        if !again || client.current != Some(on) {
+        let Some(link) = links.iter_mut().find(|link| link.awaits(number)) else { return };
+        if !again || client.seat.link() != Some(link.id) {
             return self.give_up(who, on);
         }
-        let link = links.iter_mut().find(|link| link.number == on).expect("just seen");
-        // Lines that went with a poll are sent again after the next `resumed` of another transport, or here and now.
-        if link.polling == Some(number) {
-            link.polling = None;
-            link.up = client.pending.values().map(Value::to_string).collect();
-        } else if let Some((_, lines)) = link.posting.take() {
-            lines.into_iter().rev().for_each(|line| link.up.push_front(line));
-        }
+        let lost = if link.posting.as_ref().is_some_and(|(own, _)| *own == number) { &mut link.posting } else { &mut link.polling };
+        let (_, lines) = lost.take().expect("it is awaited");
+        link.take_back(lines);
     }
 
     fn drop_exchange(&mut self, exchange: Exchange) {
@@ -650,7 +643,7 @@ impl World {
     /// A `join` that was on the way for long arrives: it must not take the seat from whoever has shown its ticket since.
     fn double_join(&mut self, who: usize) {
         let client = &self.clients[who].client;
-        let shown = self.seats.get(&client.peer).is_some_and(|fate| fate.ticket_shown);
+        let shown = self.seats.get(&client.app.peer).is_some_and(|fate| fate.ticket_shown);
         if client.gone || !shown {
             return;
         }
@@ -661,7 +654,7 @@ impl World {
             Err(refusal) => assert!(matches!(refusal.code, Code::Replaced | Code::ResumeExpired), "{refusal:?}"),
             // Its seat was given up long ago: a new one, which is left again.
             Ok((session, _)) => {
-                assert_ne!(session.peer().to_string(), client.peer, "a used join key has taken the seat");
+                assert_ne!(session.peer().to_string(), client.app.peer, "a used join key has taken the seat");
                 session.handle(Request { id: None, command: Command::Leave });
             }
         }
@@ -675,8 +668,10 @@ impl World {
                 Stage::Held { next_poll, .. } => Some(next_poll),
                 _ => None,
             });
-        let deadlines: Vec<Instant> =
+        let mut deadlines: Vec<Instant> =
             self.seats.values().filter_map(|fate| fate.kept_until).chain(held).filter(|at| *at > now).collect();
+        // From a map, in whatever order.
+        deadlines.sort_unstable();
         let step = match self.rng.u32(..64) {
             0 => WINDOW * 2 + LONGEST_POLL,
             1..16 => {
@@ -716,8 +711,8 @@ impl World {
     /// Everybody who is not gone gets a transport that works until nothing is left to say.
     pub(super) fn settle(&mut self) {
         for who in 0..self.clients.len() {
-            let current = self.clients[who].client.current;
-            self.hang_up_all(who, |link| Some(link.number) != current);
+            let in_use = self.clients[who].client.seat.link();
+            self.hang_up_all(who, |link| Some(link.id) != in_use);
             self.clients[who].links.iter_mut().for_each(|link| link.stalled = false);
         }
         for _ in 0..100_000 {
@@ -739,16 +734,14 @@ impl World {
         for at in (0..self.clients[who].links.len()).rev() {
             if which(&self.clients[who].links[at]) {
                 self.hang_up(who, at);
-                self.clients[who].links.remove(at);
+                let link = self.clients[who].links.remove(at);
+                self.clients[who].client.seat.unlink(link.id);
             }
         }
         let kept: Vec<u64> = self.clients[who].links.iter().map(|link| link.number).collect();
         for at in (0..self.clients[who].exchanges.len()).rev() {
             let exchange = &self.clients[who].exchanges[at];
-            let awaited = self.clients[who].links.iter().any(|link| {
-                link.polling == Some(exchange.number)
-                    || link.posting.as_ref().is_some_and(|(number, _)| *number == exchange.number)
-            });
+            let awaited = self.clients[who].links.iter().any(|link| link.awaits(exchange.number));
             if !kept.contains(&exchange.link) || !awaited {
                 let exchange = self.clients[who].exchanges.swap_remove(at);
                 self.drop_exchange(exchange);
@@ -797,12 +790,9 @@ impl World {
             return true;
         }
         let link = links.last().expect("it has one");
-        let greeted = client.current == Some(link.number);
-        let asks = if link.is_polled() {
-            link.polling.is_none() || (greeted && link.may_post())
-        } else {
-            !link.is_lasting() && greeted && link.may_post()
-        };
+        let in_use = client.seat.link() == Some(link.id);
+        let polls = link.is_polled() && link.polling.is_none();
+        let asks = polls || (!link.is_lasting() && in_use && link.may_post());
         let arrives =
             !link.up.is_empty() && (link.is_lasting() || (matches!(link.server, Server::Idle) && !link.is_polled()));
         // A request whose answer was lost is asked again.
@@ -823,7 +813,7 @@ impl World {
 
     /// Whether it is the seat of a `join` that came so late that its client had given it up: kept until its window ends.
     fn is_orphaned(&self, peer: &str) -> bool {
-        let claimed = self.clients.iter().any(|endpoint| endpoint.client.is_present() && endpoint.client.peer == peer);
+        let claimed = self.clients.iter().any(|endpoint| endpoint.client.is_present() && endpoint.client.app.peer == peer);
         let fate = self.seats.get(peer);
         !claimed && fate.is_some_and(|fate| !fate.left && fate.kept_until.is_some_and(|until| until > Instant::now()))
     }
@@ -835,13 +825,15 @@ impl World {
         for client in &present {
             let others: BTreeMap<_, _> = present
                 .iter()
-                .filter(|other| other.peer != client.peer)
-                .map(|other| (other.peer.clone(), (other.app.version, true)))
+                .filter(|other| other.app.peer != client.app.peer)
+                .map(|other| (other.app.peer.clone(), (other.app.version, true)))
                 .collect();
             let mut roster = client.app.roster.clone();
             roster.retain(|peer, _| !self.is_orphaned(peer));
             assert_eq!(roster, others, "client {} has another picture of the room", client.name);
-            assert!(client.pending.is_empty(), "client {} was never answered: {:?}", client.name, client.pending);
+            let known: BTreeMap<_, _> = client.seat.roster().peers().values().map(entry).collect();
+            assert_eq!(known, client.app.roster, "client {} was not told of every change", client.name);
+            assert_eq!(client.seat.pending(), 0, "client {} was never answered", client.name);
         }
         for client in &clients {
             check_order(client);
@@ -863,8 +855,8 @@ fn check_order(client: &Client) {
 fn check_promises(client: &Client, clients: &[&Client]) {
     let mut missing: HashMap<&str, u64> = HashMap::new();
     for (to, number, answer) in client.app.sent.values() {
-        let Some(recipient) = clients.iter().find(|other| &other.peer == to) else { continue };
-        let arrived = recipient.app.got.contains(&(client.peer.clone(), *number));
+        let Some(recipient) = clients.iter().find(|other| &other.app.peer == to) else { continue };
+        let arrived = recipient.app.got.contains(&(client.app.peer.clone(), *number));
         match answer {
             Some(true) if !recipient.gone && !arrived => *missing.entry(to).or_default() += 1,
             Some(false) => {
@@ -874,24 +866,9 @@ fn check_promises(client: &Client, clients: &[&Client]) {
         }
     }
     for (to, missing) in missing {
-        let recipient = clients.iter().find(|other| other.peer == to).expect("just found");
+        let recipient = clients.iter().find(|other| other.app.peer == to).expect("just found");
         let lost = recipient.app.lost;
         assert!(missing <= lost, "{} -> {}: {missing} accepted and missing, {lost} told", client.name, recipient.name);
-    }
-}
-
-impl Link {
-    /// Lines are in one request at a time, or they could overtake one another.
-    fn may_post(&self) -> bool {
-        let along = self.polling.is_some() && self.poll_has_lines;
-        self.posting.is_none() && !along && !self.up.is_empty()
-    }
-
-    /// The client no longer listens.
-    fn desert(&mut self) {
-        self.deserted = true;
-        self.posting = None;
-        self.polling = None;
     }
 }
 
