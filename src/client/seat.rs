@@ -316,6 +316,8 @@ impl Seat {
                 return if in_use { Err(Gap { after: self.last_seq }) } else { Ok(Outcome::default()) };
             }
             Some(seq) => self.last_seq = seq,
+            // Ephemeral: on an earlier link it may have been overtaken.
+            None if self.in_use != Some(link) => return Ok(Outcome::default()),
             None => {}
         }
         Ok(self.take(incoming.message))
@@ -640,6 +642,9 @@ mod tests {
         hear(&mut seat, new, &resumed("t2", 0));
         assert!(hear(&mut seat, new, &numbered(1)).told.is_empty(), "taken already");
         assert_eq!(hear(&mut seat, old, &numbered(2)).told.len(), 1, "it was on the way");
+        let ephemeral = json!({"type": "message", "from": "b", "data": 0});
+        assert!(hear(&mut seat, old, &ephemeral).told.is_empty(), "it may have been overtaken");
+        assert_eq!(hear(&mut seat, new, &ephemeral).told.len(), 1);
         assert!(hear(&mut seat, old, &numbered(9)).told.is_empty());
         assert!(hear(&mut seat, new, &numbered(2)).told.is_empty());
         assert_eq!(hear(&mut seat, new, &numbered(3)).told.len(), 1);
