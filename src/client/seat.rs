@@ -395,9 +395,11 @@ impl Seat {
                 Some(id) => Told::Answered { id, answer: Ok(()) },
                 None => return Outcome::default(),
             },
-            ServerMessage::Error { id, refused } => match id.filter(|id| self.settle(*id)) {
-                Some(id) => Told::Answered { id, answer: Err(refused) },
-                None => Told::Error(refused),
+            ServerMessage::Error { id, refused } => match id {
+                Some(id) if self.settle(id) => Told::Answered { id, answer: Err(refused) },
+                // Said again after a hole; the first answer counts.
+                Some(id) if id <= self.last_id => return Outcome::default(),
+                _ => Told::Error(refused),
             },
             ServerMessage::Waiting => Told::Waiting,
             ServerMessage::Knock(peer) => Told::Knock(peer),
@@ -551,6 +553,8 @@ mod tests {
         );
         let told = hear(&mut seat, link, &json!({"type": "error", "seq": 4, "code": "badRequest"})).told;
         assert!(matches!(&told[..], [Told::Error(why)] if why.code == "badRequest"));
+        let again = json!({"type": "error", "seq": 5, "id": first, "code": "peerGone", "message": "m"});
+        assert!(hear(&mut seat, link, &again).told.is_empty(), "said again after a hole");
         assert_eq!(seat.pending(), 0);
     }
 
