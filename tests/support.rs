@@ -14,7 +14,7 @@ use wigwag::client::{Connection, Endpoint, Error, Trust, Via};
 use wigwag::config::{CertificateSource, Config, ConnectionLimits, Protocols};
 use wigwag::context::Context;
 use wigwag::protocol::{Limits, RoomName};
-use wigwag::server::{Addresses, Server};
+use wigwag::server::{Addresses, EssentialTaskEnded, Server};
 
 /// A wait that ends with an event; reaching this deadline is a failure, whatever the machine's speed.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -55,7 +55,7 @@ pub(crate) struct TestServer {
     pub(crate) context: Arc<Context>,
     pub(crate) trust: Trust,
     stop: oneshot::Sender<()>,
-    running: JoinHandle<()>,
+    running: JoinHandle<Result<(), EssentialTaskEnded>>,
 }
 
 impl TestServer {
@@ -102,6 +102,6 @@ impl TestServer {
     /// Shuts the server down as SIGTERM would, and waits until it is gone.
     pub(crate) async fn stop(self) {
         let _ = self.stop.send(());
-        within(self.running).await.expect("the server stops in order");
+        within(self.running).await.expect("no panic").expect("the server stops in order");
     }
 }
