@@ -7,4 +7,5 @@ mod quic;
 mod simulation;
 mod support;
 mod tcp;
+mod tickets;
 mod transcripts;
