@@ -2,6 +2,7 @@
 
 mod architecture;
 mod cli;
+mod draining;
 mod limits;
 mod quic;
 mod simulation;

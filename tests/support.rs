@@ -39,7 +39,8 @@ pub(crate) fn config() -> Config {
         connections: ConnectionLimits::default(),
         heartbeat: Duration::from_secs(10),
         resume_window: Duration::from_secs(30),
-        drain: Duration::from_secs(10),
+        // Not long: it takes all its time where a poller is still expected.
+        drain: Duration::from_secs(1),
     }
 }
 
@@ -54,7 +55,7 @@ pub(crate) struct TestServer {
     pub(crate) addresses: Addresses,
     pub(crate) context: Arc<Context>,
     pub(crate) trust: Trust,
-    stop: oneshot::Sender<()>,
+    stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Result<(), EssentialTaskEnded>>,
 }
 
@@ -75,7 +76,7 @@ impl TestServer {
             addresses: server.addresses().clone(),
             context: Arc::clone(server.context()),
             trust: Trust::new(roots, hashes).expect("TLS 1.3"),
-            stop,
+            stop: Some(stop),
             running: tokio::spawn(server.run(async { stopped.await.unwrap_or(()) }, std::future::pending())),
         }
     }
@@ -99,9 +100,16 @@ impl TestServer {
         within(Connection::open(&self.secure(), &room, via, &self.trust, headers)).await
     }
 
+    /// Has the server drain as SIGTERM would.
+    pub(crate) fn begin_to_stop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+    }
+
     /// Shuts the server down as SIGTERM would, and waits until it is gone.
-    pub(crate) async fn stop(self) {
-        let _ = self.stop.send(());
+    pub(crate) async fn stop(mut self) {
+        self.begin_to_stop();
         within(self.running).await.expect("no panic").expect("the server stops in order");
     }
 }
