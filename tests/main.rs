@@ -5,6 +5,7 @@ mod cli;
 mod draining;
 mod limits;
 mod quic;
+mod sessions;
 mod simulation;
 mod support;
 mod tcp;
