@@ -9,12 +9,19 @@ use crate::transport::Transport;
 
 mod datagrams;
 pub mod http;
+pub mod message;
 mod poll;
+mod request;
+mod roster;
+pub mod seat;
 pub mod websocket;
 mod websocket_h3;
 pub mod webtransport;
 
 pub use http::{Endpoint, Error, Http1, Http2};
+pub use message::Payload;
+pub use request::Request;
+pub use roster::Roster;
 pub use webtransport::Http3;
 
 /// How to reach a server.

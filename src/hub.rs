@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::ice::{IceServers, Issued};
@@ -25,8 +26,10 @@ use crate::protocol::{
 use crate::room::{Delivery, Room};
 use crate::seat::{Ending, Lease, Resumption, Seat};
 
+mod poll;
 mod session;
 
+pub use poll::Poll;
 pub use session::{Session, Speaker};
 
 /// Enough shards that two rooms seldom share one, few enough to cost nothing when empty.
@@ -59,6 +62,8 @@ pub struct Hub {
     /// When which seat has to be looked at. Entries are never taken back, but a seat knows its next one and adds no later ones.
     looks: Mutex<BinaryHeap<Reverse<(Instant, RoomName, PeerId)>>>,
     look_added: Notify,
+    /// A token for each session, and for each seat that waits for its next poll.
+    served: TaskTracker,
 }
 
 /// A room and the seats of its members.
@@ -72,9 +77,12 @@ struct Hall {
 impl Hub {
     /// A hub without rooms.
     pub fn new(policy: Policy) -> Arc<Self> {
+        let served = TaskTracker::new();
+        served.close();
         Arc::new(Hub {
             open: Grant::open(Arc::new(policy.limits.clone())),
             policy,
+            served,
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             rooms: AtomicUsize::new(0),
@@ -153,45 +161,19 @@ impl Hub {
         Ok((session, greeting))
     }
 
-    /// Takes a seat up for one poll. The ticket is used up only by an answer that carries something: `joined`, if there is a
-    /// gap, or what [`Session::use_ticket`] returns. The flag tells whether another transport served the seat before.
-    ///
-    /// # Errors
-    /// As [`resume`](Self::resume).
-    pub fn poll(
-        self: &Arc<Self>,
-        name: &RoomName,
-        resume: &Resume<'_>,
-        renewal: Option<Grant>,
-    ) -> Result<(Session, Option<Frame>, bool), Refusal> {
-        let transport = Transport::LongPoll;
-        let mut shard = self.shard(name).lock();
-        let seat = Self::seat_of(&shard, name, resume.ticket)?.1;
-        let moved = seat.quietly(|seat| !seat.is_polled());
-        let (session, resumption) = self.take_up(&mut shard, name, resume, renewal, transport)?;
-        let greeting = match resumption {
-            Resumption::Replay => None,
-            Resumption::Whole { lost } => {
-                session.seat.quietly(|seat| seat.use_ticket(fresh_ticket(session.peer())));
-                let hall = shard.get_mut(name).ok_or_else(resume_expired)?;
-                Some(self.joined(hall, &session.seat, Some(lost), transport))
-            }
-        };
-        Ok((session, greeting, moved))
-    }
-
     /// Lets the holder of a ticket make requests for its seat, beside the transport that has it; the ticket is not used up.
     ///
     /// # Errors
     /// `unauthorized` for a ticket that is no good, `tokenExpired` if the session needs a new token.
     pub fn speaker(self: &Arc<Self>, name: &RoomName, ticket: Option<Ticket>) -> Result<Speaker, Refusal> {
-        let refused = |_| Refusal::new(Code::Unauthorized, "Wigwag-Ticket must be the ticket of a seat in this room");
+        let refused = || Refusal::new(Code::Unauthorized, "Wigwag-Ticket must be the ticket of a seat in this room");
+        let ticket = ticket.ok_or_else(refused)?;
         let shard = self.shard(name).lock();
-        let (peer, seat) = Self::seat_of(&shard, name, ticket).map_err(refused)?;
-        let (generation, expired) = seat.quietly(|seat| (seat.generation(), seat.grant().is_expired(now())));
-        if expired {
+        let (peer, seat) = Self::seat_of(&shard, name, Some(ticket)).map_err(|_| refused())?;
+        if seat.quietly(|seat| seat.grant().is_expired(now())) {
             return Err(Refusal::new(Code::TokenExpired, "the session's token has expired; resume with a new one"));
         }
+        let generation = seat.quietly(|seat| seat.show_ticket(ticket)).ok_or_else(refused)?;
         Ok(Speaker::new(Arc::clone(self), name.clone(), peer, seat, generation))
     }
 
@@ -210,6 +192,20 @@ impl Hub {
                 None => self.look_added.notified().await,
             }
         }
+    }
+
+    /// Waits until no seat has a transport, nor waits for its next poll. Cancel safe.
+    pub async fn deserted(&self) {
+        self.served.wait().await;
+    }
+
+    /// Whether `resume` is the next poll of a seat that is polled, and not away.
+    pub fn is_next_poll(&self, name: &RoomName, resume: &Resume) -> bool {
+        let shard = self.shard(name).lock();
+        let seat = Self::seat_of(&shard, name, resume.ticket);
+        seat.is_ok_and(|(_, seat)| {
+            seat.quietly(|seat| seat.is_polled() && matches!(seat.lease(), Lease::Here | Lease::Between { .. }))
+        })
     }
 
     /// Rooms at the moment.
@@ -303,13 +299,21 @@ impl Hub {
     fn detach(&self, speaker: &Speaker, next_poll: Option<Instant>) {
         let mut shard = self.shard(&speaker.room).lock();
         let detached = match next_poll {
-            Some(until) => speaker.seat.quietly(|seat| seat.pause(speaker.generation, until)),
+            Some(until) => self.pause(speaker, until),
             None => speaker.seat.quietly(|seat| seat.detach(speaker.generation, now() + self.policy.resume_window)),
         };
         if detached && let Some(hall) = shard.get_mut(&speaker.room) {
             self.tend(hall, speaker.peer);
             self.drop_if_empty(&mut shard, &speaker.room);
         }
+    }
+
+    fn pause(&self, speaker: &Speaker, until: Instant) -> bool {
+        let paused = speaker.seat.quietly(|seat| seat.pause(speaker.generation, until));
+        if paused {
+            speaker.seat.expect_poll(Some(self.served.token()));
+        }
+        paused
     }
 
     /// Looks at one seat whose time has come.
@@ -334,7 +338,10 @@ impl Hub {
         let now = now();
         match seat.quietly(|seat| seat.lease()) {
             Lease::Away { until } if until <= now => return hall.remove(peer, LeftReason::Timeout, None),
-            Lease::Away { .. } => hall.away(peer),
+            Lease::Away { .. } => {
+                seat.expect_poll(None);
+                hall.away(peer);
+            }
             Lease::Here | Lease::Between { .. } | Lease::Left => {}
         }
         if seat.quietly(|seat| seat.is_token_due(now)) {
@@ -434,6 +441,7 @@ impl Hall {
         self.room.leave(peer, reason, &mut out);
         if let Some(seat) = self.seats.remove(&peer) {
             seat.with(|seat| seat.vacate(ending.unwrap_or(Ending::Left)));
+            seat.expect_poll(None);
         }
         self.keys.retain(|_, holder| *holder != peer);
         self.carry_out(out);

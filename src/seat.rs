@@ -102,6 +102,8 @@ pub struct Seat {
     ice_due: Option<Instant>,
     /// When the hub looks at the seat next.
     look: Option<Instant>,
+    /// A poll has told that the server drains; a transport that lasts remembers it by itself.
+    go_away_told: bool,
 }
 
 /// Two tickets are good at any time, because an answer may be lost on the way: the newest, and the one it succeeded until the
@@ -112,6 +114,8 @@ struct Tickets {
     previous: Option<Ticket>,
     /// The present transport came with the newest one, whose successor has not been told yet.
     newest_in_use: bool,
+    /// One of them has come back, which proves that the answer to the first `join` has arrived.
+    shown: bool,
 }
 
 impl Seat {
@@ -124,10 +128,11 @@ impl Seat {
             transport,
             generation: 1,
             ending: None,
-            tickets: Tickets { newest: ticket, previous: None, newest_in_use: false },
+            tickets: Tickets { newest: ticket, previous: None, newest_in_use: false, shown: false },
             last_id: 0,
             buffer: Buffer::new(limits.queue_bytes, limits.queue_messages),
             rate: Rate::new(limits.messages_per_second, limits.burst, now),
+            go_away_told: false,
             warn_at: warn_at(&grant, now),
             ice_due: None,
             look: None,
@@ -185,7 +190,21 @@ impl Seat {
         &self.grant
     }
 
-    /// Checks a ticket without using it up.
+    /// Lets the holder of a ticket make a request, without using it up. Returns the number of the
+    /// transport that has the seat, or `None` if the ticket is no good.
+    pub fn show_ticket(&mut self, ticket: Ticket) -> Option<u64> {
+        self.accepts(ticket).then(|| {
+            self.tickets.shown = true;
+            self.generation
+        })
+    }
+
+    /// Whether a poll is still to tell that the server drains; it counts as told from now on.
+    pub fn tell_go_away(&mut self) -> bool {
+        !std::mem::replace(&mut self.go_away_told, true)
+    }
+
+    /// Checks a ticket.
     pub fn accepts(&self, ticket: Ticket) -> bool {
         self.lease != Lease::Left && (ticket == self.tickets.newest || self.tickets.previous == Some(ticket))
     }
@@ -215,13 +234,15 @@ impl Seat {
             None if self.grant.is_expired(now) => return Err(token_expired()),
             None => {}
         }
+        self.tickets.shown = true;
         self.tickets.newest_in_use = ticket == self.tickets.newest;
         if self.tickets.newest_in_use {
-            // Only whoever read the last answer knows its ticket: what that answer told of losses has arrived.
+            // Only whoever read an answer knows its ticket: what the first one under it told of losses has arrived.
             self.buffer.losses_told();
         }
         self.attach(transport);
-        Ok(match self.buffer.rewind(seq) {
+        let retry = !self.tickets.newest_in_use;
+        Ok(match self.buffer.rewind(seq, retry) {
             None => Resumption::Replay,
             Some(Gap { lost }) => Resumption::Whole { lost },
         })
@@ -232,7 +253,7 @@ impl Seat {
     pub fn use_ticket(&mut self, fresh: Ticket) {
         if self.tickets.newest_in_use {
             let previous = Some(self.tickets.newest);
-            self.tickets = Tickets { newest: fresh, previous, newest_in_use: false };
+            self.tickets = Tickets { newest: fresh, previous, newest_in_use: false, shown: true };
         }
     }
 
@@ -240,18 +261,18 @@ impl Seat {
     /// not be kept for it meanwhile.
     ///
     /// # Errors
-    /// `replaced` once the first ticket has been used, which proves that the answer did arrive; `unauthorized` for a token of
-    /// somebody else's.
+    /// `replaced` once a ticket has been shown, which proves that the answer did arrive; `unauthorized` for a token of somebody
+    /// else's.
     pub fn rejoin(&mut self, grant: Grant, transport: Transport, now: Instant) -> Result<u64, Refusal> {
         if self.lease == Lease::Left || self.is_expired(now) {
             return Err(Refusal::new(Code::ResumeExpired, "the seat of this join key is gone; join with a new one"));
         }
-        if self.tickets.previous.is_some() {
-            return Err(Refusal::new(Code::Replaced, "the seat of this join key has been resumed elsewhere"));
+        if self.tickets.shown {
+            return Err(Refusal::new(Code::Replaced, "the seat of this join key is in use: its ticket was shown"));
         }
         self.renew(grant, now)?;
         self.attach(transport);
-        Ok(self.buffer.rewind(0).map_or(0, |gap| gap.lost))
+        Ok(self.buffer.rewind(0, true).map_or(0, |gap| gap.lost))
     }
 
     /// A newer token's rights and end take the place of the present ones. Limits and metadata stay those of the first.
@@ -368,7 +389,7 @@ impl Seat {
     ///
     /// What does not fit is not delivered. If the peer is here its transport is told to close with `slowConsumer`; it may
     /// resume, and finds all that had fitted. Answers always fit, or a refusal could get lost: there is at most one for each
-    /// request, and requests are read only from a transport that is not about to be closed.
+    /// request, and once they have filled the queue no request is taken any more until a transport has come for them.
     pub fn push(&mut self, body: Body) -> bool {
         if !body.kind.is_numbered() {
             // Nobody is told when it gets lost, whether for want of a transport or of room.
@@ -378,7 +399,8 @@ impl Seat {
             return true;
         }
         let taken = self.buffer.push(body);
-        if (!taken || self.buffer.is_over()) && self.lease == Lease::Here && self.ending.is_none() {
+        let is_slow = !taken && self.lease == Lease::Here;
+        if (is_slow || self.buffer.is_over()) && self.ending.is_none() {
             self.ending = Some(Ending::Closed(Refusal::new(
                 Code::SlowConsumer,
                 "the queue is full: the client does not read fast enough; resume to get what is in it",
@@ -408,6 +430,14 @@ impl Seat {
         match &self.ending {
             Some(ending) if wants_frames => Next::End(ending.clone()),
             _ => Next::Nothing,
+        }
+    }
+
+    /// Why a request of that transport was [`Stale`](Admission::Stale).
+    pub fn staleness(&self, generation: u64) -> Refusal {
+        match &self.ending {
+            Some(Ending::Closed(refusal)) if generation == self.generation => refusal.clone(),
+            _ => Refusal::new(Code::Replaced, "a later transport took the seat; send again what has no answer"),
         }
     }
 

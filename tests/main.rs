@@ -3,12 +3,15 @@
 mod api;
 mod architecture;
 mod cli;
+mod draining;
 mod ice;
 mod limits;
 mod quic;
 mod schema;
+mod sessions;
 mod simulation;
 mod support;
 mod tcp;
+mod tickets;
 mod tokens;
 mod transcripts;

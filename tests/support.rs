@@ -14,7 +14,7 @@ use wigwag::client::{Connection, Endpoint, Error, Trust, Via};
 use wigwag::config::{CertificateSource, Config, ConnectionLimits, Protocols};
 use wigwag::context::Context;
 use wigwag::protocol::{Limits, RoomName};
-use wigwag::server::{Addresses, Server};
+use wigwag::server::{Addresses, EssentialTaskEnded, Server};
 
 /// A wait that ends with an event; reaching this deadline is a failure, whatever the machine's speed.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -41,7 +41,8 @@ pub(crate) fn config() -> Config {
         connections: ConnectionLimits::default(),
         heartbeat: Duration::from_secs(10),
         resume_window: Duration::from_secs(30),
-        drain: Duration::from_secs(10),
+        // Not long: it takes all its time where a poller is still expected.
+        drain: Duration::from_secs(1),
     }
 }
 
@@ -56,8 +57,8 @@ pub(crate) struct TestServer {
     pub(crate) addresses: Addresses,
     pub(crate) context: Arc<Context>,
     pub(crate) trust: Trust,
-    stop: oneshot::Sender<()>,
-    running: JoinHandle<()>,
+    stop: Option<oneshot::Sender<()>>,
+    running: JoinHandle<Result<(), EssentialTaskEnded>>,
 }
 
 impl TestServer {
@@ -77,7 +78,7 @@ impl TestServer {
             addresses: server.addresses().clone(),
             context: Arc::clone(server.context()),
             trust: Trust::new(roots, hashes).expect("TLS 1.3"),
-            stop,
+            stop: Some(stop),
             running: tokio::spawn(server.run(async { stopped.await.unwrap_or(()) }, std::future::pending())),
         }
     }
@@ -101,9 +102,16 @@ impl TestServer {
         within(Connection::open(&self.secure(), &room, via, &self.trust, headers)).await
     }
 
+    /// Has the server drain as SIGTERM would.
+    pub(crate) fn begin_to_stop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+    }
+
     /// Shuts the server down as SIGTERM would, and waits until it is gone.
-    pub(crate) async fn stop(self) {
-        let _ = self.stop.send(());
-        within(self.running).await.expect("the server stops in order");
+    pub(crate) async fn stop(mut self) {
+        self.begin_to_stop();
+        within(self.running).await.expect("no panic").expect("the server stops in order");
     }
 }

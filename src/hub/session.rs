@@ -5,13 +5,15 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Hall, Hub, fresh_ticket, now, resumed};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::{Hall, Hub, now};
 use crate::outbox::{Outbox, Output, SharedSeat};
 use crate::protocol::{
-    Body, Code, Command, Frame, Grant, LeftReason, Limits, Metadata, Moderate, Outbound, PeerId, Recipient, Refusal,
-    Request, Rights, RoomName, Transport,
+    Body, Code, Command, Grant, LeftReason, Limits, Metadata, Moderate, Outbound, PeerId, Recipient, Refusal, Request,
+    Rights, RoomName, Transport,
 };
-use crate::seat::{Admission, Ending};
+use crate::seat::{Admission, Ending, Lease};
 
 /// Whoever may make requests for a seat, as long as the transport that has the seat now keeps it.
 #[derive(Debug)]
@@ -40,11 +42,6 @@ impl Speaker {
         &self.room
     }
 
-    /// What serves the seat at the moment.
-    pub fn transport(&self) -> Transport {
-        self.seat.quietly(|seat| seat.transport())
-    }
-
     /// What the session may ask for: its token's limits, or the server's.
     pub fn limits(&self) -> &Limits {
         &self.limits
@@ -68,6 +65,21 @@ impl Speaker {
             Admitted::Answered => true,
             Admitted::Stale => false,
         }
+    }
+
+    /// Whether the seat was left, or its peer removed.
+    pub fn has_left(&self) -> bool {
+        self.seat.quietly(|seat| seat.lease() == Lease::Left)
+    }
+
+    /// What serves the seat, or did last.
+    pub fn transport(&self) -> Transport {
+        self.seat.quietly(|seat| seat.transport())
+    }
+
+    /// Why a request was not carried out.
+    pub fn staleness(&self) -> Refusal {
+        self.seat.quietly(|seat| seat.staleness(self.generation))
     }
 
     /// Carries out a datagram. There is no id to answer, and nothing but a failure to be told.
@@ -229,21 +241,19 @@ enum Admitted {
 #[derive(Debug)]
 pub struct Session {
     speaker: Speaker,
-    outbox: Outbox,
+    pub(super) outbox: Outbox,
     /// Until when the seat waits for the next poll before it counts as away; `None` on a transport that lasts.
-    next_poll: Option<Instant>,
+    pub(super) next_poll: Option<Instant>,
+    _served: TaskTrackerToken,
 }
 
 impl Session {
     pub(super) fn new(hub: Arc<Hub>, room: RoomName, peer: PeerId, seat: Arc<SharedSeat>) -> Self {
         let outbox = Outbox::new(Arc::clone(&seat));
+        let served = hub.served.token();
+        seat.expect_poll(None);
         let speaker = Speaker::new(hub, room, peer, seat, outbox.generation());
-        Session { speaker, outbox, next_poll: None }
-    }
-
-    /// Makes this the transport of one poll: when it ends, the seat stays `here` until `next_poll`.
-    pub fn expect_next_poll(&mut self, next_poll: Instant) {
-        self.next_poll = Some(next_poll);
+        Session { speaker, outbox, next_poll: None, _served: served }
     }
 
     /// Waits for something to write, or the end; with `wants_frames` false for the end alone. Cancel safe.
@@ -254,23 +264,6 @@ impl Session {
     /// The same without waiting.
     pub fn try_next(&self) -> Option<Output> {
         self.outbox.try_next(true)
-    }
-
-    /// Waits until [`try_next`](Self::try_next) has something. Cancel safe.
-    pub async fn ready(&self) {
-        self.outbox.ready().await;
-    }
-
-    /// Uses up the ticket that a poll came with; returns the `resumed` that names its successor. `None` if there is nothing to
-    /// resume any more: [`try_next`](Self::try_next) tells the end.
-    pub fn use_ticket(&self) -> Option<Frame> {
-        self.seat.quietly(|seat| {
-            let ours = seat.generation() == self.generation && !seat.is_closing();
-            ours.then(|| {
-                seat.use_ticket(fresh_ticket(self.peer));
-                resumed(seat)
-            })
-        })
     }
 }
 

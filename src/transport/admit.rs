@@ -31,8 +31,9 @@ impl Opening {
         let room = room_of_path(parts.uri.path())
             .ok_or_else(|| Refusal::new(Code::NotFound, "sessions open at /v1/rooms/{room}"))??;
         check_origin(&parts.headers, context)?;
-        if context.drain.is_cancelled() {
-            return Err(Refusal::new(Code::GoingAway, "the server is shutting down").retry_after(context.config.drain));
+        // A poll may belong to a session that is open; its first line tells.
+        if transport != Transport::LongPoll {
+            context.let_in()?;
         }
         let grant = match (bearer(&parts.headers)?, &context.auth) {
             (Some(token), Some(auth)) => Some(auth.verify(Some(&token), &room).await?),

@@ -25,10 +25,9 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use super::admit::{self, Opening};
 use super::{Close, Received, Transport, Via, Wire, WireError, drive};
 use crate::context::Context;
-use crate::outbox::Output;
+use crate::pace::jitter;
 use crate::problem::{problem, problem_with_status};
 use crate::protocol::{Code, Command, Frame, ROOMS_PATH, Refusal, Request as Message, RoomName, Ticket, notice};
-use crate::seat::Ending;
 
 const NDJSON: &str = "application/x-ndjson";
 const EVENT_STREAM: &str = "text/event-stream";
@@ -88,10 +87,7 @@ pub async fn messages(State(context): State<Arc<Context>>, request: Request) -> 
         let transport = speaker.transport();
         for line in read_lines(body, &context).await? {
             if !drive::carry_out(&speaker, &line, transport, &context).await {
-                return Err(Refusal::new(
-                    Code::Replaced,
-                    "a later transport took the seat; send again what has no answer",
-                ));
+                return Err(speaker.staleness());
             }
         }
         Ok(())
@@ -127,50 +123,42 @@ async fn long_poll(
     context: &Arc<Context>,
 ) -> Result<Response, Refusal> {
     let (hub, room) = (&context.hub, &opening.room);
-    let grant = drive::authorize(opening, &message.command, context).await?;
-    let (mut session, greeting, moved) = match message.command {
+    let until = Instant::now() + wait;
+    let next_poll = until + 2 * context.config.heartbeat;
+    let poll = match &message.command {
         Command::Join(join) => {
-            let (session, joined) = hub.join(room, &join, grant, Transport::LongPoll)?;
-            (session, Some(joined), true)
+            context.let_in()?;
+            let grant = drive::authorize(opening, &message.command, context).await?;
+            hub.join_by_poll(room, join, grant, next_poll)?
         }
-        Command::Resume(resume) => hub.poll(room, &resume, grant)?,
+        Command::Resume(resume) => {
+            if !hub.is_next_poll(room, resume) {
+                context.let_in()?;
+            }
+            let renewal = drive::authorize(opening, &message.command, context).await?;
+            hub.poll(room, resume, renewal, next_poll)?
+        }
         _ => return Err(no_first_message()),
     };
-    let _open = moved.then(|| context.metrics.session(Transport::LongPoll));
-    let until = Instant::now() + wait;
-    session.expect_next_poll(until + 2 * context.config.heartbeat);
+    let _open = poll.moved().then(|| context.metrics.session(Transport::LongPoll));
     for line in rest {
-        drive::carry_out(&session, line, Transport::LongPoll, context).await;
+        drive::carry_out(poll.speaker(), line, Transport::LongPoll, context).await;
     }
+    let draining = || context.drain.is_cancelled();
+    let mut leaves = draining() && poll.tell_go_away();
+    let mut due = leaves || poll.is_due();
+    if !due {
+        tokio::select! {
+            () = poll.ready() => due = true,
+            () = sleep_until(until.into()) => due = wait.is_zero(),
+            () = context.drain.cancelled(), if !draining() => leaves = poll.tell_go_away(),
+            () = context.stop.cancelled() => return Err(context.going_away()),
+        }
+    }
+    let go_away = leaves.then(|| notice::go_away(jitter(context.config.drain / 2)));
     let mut body = BytesMut::new();
-    if let Some(joined) = greeting {
-        put_line(&mut body, &joined);
-    } else {
-        let mut due = moved || wait.is_zero();
-        if !due {
-            tokio::select! {
-                () = session.ready() => due = true,
-                () = sleep_until(until.into()) => {}
-                () = context.drain.cancelled() => due = true,
-            }
-        }
-        // An empty answer changes nothing, the ticket included.
-        if !due {
-            return Ok(answer(StatusCode::OK, NDJSON, Body::empty()));
-        }
-        if let Some(resumed) = session.use_ticket() {
-            put_line(&mut body, &resumed);
-        }
-    }
-    if context.drain.is_cancelled() {
-        put_line(&mut body, &notice::go_away(drive::jitter(context.config.drain / 2)));
-    }
-    while body.len() < ANSWER_BYTES {
-        match session.try_next() {
-            Some(Output::Frame(frame)) => put_line(&mut body, &frame),
-            Some(Output::End(Ending::Closed(refusal))) => return Err(refusal),
-            Some(Output::End(Ending::Left)) | None => break,
-        }
+    for frame in poll.answer(due || leaves, go_away, ANSWER_BYTES)? {
+        put_line(&mut body, &frame);
     }
     Ok(answer(StatusCode::OK, NDJSON, Body::from(body.freeze())))
 }
