@@ -251,6 +251,11 @@ impl Seat {
         self.pending.len()
     }
 
+    /// Whether any request that the server would take can be entered.
+    pub fn has_room(&self) -> bool {
+        self.pending.len() < PENDING_REQUESTS && self.pending_bytes + self.frame_bytes <= PENDING_BYTES
+    }
+
     /// The number of the last message handled.
     pub fn last_seq(&self) -> u64 {
         self.last_seq
