@@ -3,7 +3,10 @@
 mod architecture;
 mod cli;
 mod limits;
+mod native;
 mod quic;
+mod relay;
+mod scripted;
 mod simulation;
 mod support;
 mod tcp;
