@@ -79,7 +79,10 @@ impl ViaName {
 pub(super) fn run(args: &JoinArgs) -> Result<(), End> {
     let options = options(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(Box::pin(join(args, options)))
+    let end = runtime.block_on(Box::pin(join(args, options)));
+    // A read of the terminal cannot be given up, and nobody may type another line.
+    runtime.shutdown_background();
+    end
 }
 
 fn options(args: &JoinArgs) -> Result<Options, End> {
