@@ -253,6 +253,6 @@ async fn a_refused_transport_leaves_the_others_unasked() {
     };
     let only = stage.options(hasty()).transports([Via::WebSocketH1]).patience(Duration::from_secs(60));
     let ((), refused) = tokio::join!(host, within(Session::connect(only)));
-    let why = refused.err().expect("it is refused");
+    let why = refused.expect_err("it is refused");
     assert_eq!((why.code.as_str(), why.close_code, why.message.as_str()), ("forbidden", Some(4503), "not you"));
 }
