@@ -1,6 +1,7 @@
 //! A native client: the protocol's other side, over every transport. Used by the command line, the benchmarks and the tests.
 //!
-//! [`Connection`] is one transport without a memory: it sends and receives whole messages and tells how it was closed.
+//! [`Session`] is one peer's place in one room, whatever becomes of its connections: what an application wants. [`Connection`] is one
+//! transport without a memory: it sends and receives whole messages and tells how it was closed.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
