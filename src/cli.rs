@@ -14,8 +14,10 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser};
 mod banner;
 mod certs;
 mod join;
+mod keys;
 mod log;
 mod serve;
+mod token;
 
 pub use banner::banner;
 
@@ -31,6 +33,10 @@ pub enum Command {
     Certs(Settings, Sources, certs::Form),
     /// Be a peer in a room.
     Join(join::JoinArgs),
+    /// Make keys for tokens.
+    Keys(keys::KeysArgs),
+    /// Make or show a token.
+    Token(Box<token::TokenArgs>),
 }
 
 /// Why the program ends before it has done what it was told, or without being told anything.
@@ -91,6 +97,12 @@ enum CliCommand {
     /// Join a room from the terminal: prints what happens, says what is typed
     #[command(after_help = JOIN_EXAMPLES)]
     Join(join::JoinArgs),
+    /// Make a token that lets somebody in, or show what stands in one
+    #[command(after_help = TOKEN_EXAMPLES)]
+    Token(Box<token::TokenArgs>),
+    /// Make the keys that tokens are signed with and verified by
+    #[command(after_help = KEYS_EXAMPLES)]
+    Keys(keys::KeysArgs),
 }
 
 #[derive(Debug, Args)]
@@ -141,6 +153,18 @@ Examples:
   wigwag certs --name desk.local
   wigwag certs --json | jq -r '.certificates[].sha256'";
 
+const KEYS_EXAMPLES: &str = "\
+Examples:
+  wigwag keys                       an Ed25519 key pair in keys/
+  wigwag keys --algorithm HS256     one secret, for an application that signs and a server that trusts it
+  wigwag keys --from token.pem > token-keys.json";
+
+const TOKEN_EXAMPLES: &str = "\
+Examples:
+  wigwag token --key keys/token-signing.pem --room demo --user alice
+  wigwag token --key keys/token-signing.pem --room 'team-*' --grant join,publish,message,moderate --for 8h
+  wigwag token --inspect --keys keys/token-keys.json < token.txt";
+
 const JOIN_EXAMPLES: &str = "\
 Examples:
   wigwag join demo
@@ -181,6 +205,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, End> {
             Command::Certs(settings, sources, if json { certs::Form::Json } else { certs::Form::Text })
         }
         CliCommand::Join(join) => Command::Join(join),
+        CliCommand::Keys(keys) => Command::Keys(keys),
+        CliCommand::Token(token) => Command::Token(token),
     })
 }
 
@@ -205,6 +231,8 @@ pub fn run(command: Command) -> Result<(), End> {
         Command::Serve(settings, sources) => serve::run(&settings, &sources),
         Command::Certs(settings, sources, form) => certs::run(&settings, &sources, form),
         Command::Join(args) => join::run(&args),
+        Command::Keys(args) => keys::run(&args),
+        Command::Token(args) => token::run(&args),
     }
 }
 

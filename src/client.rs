@@ -28,6 +28,7 @@ mod search;
 pub mod seat;
 pub mod session;
 pub mod websocket;
+mod websocket_h3;
 pub mod webtransport;
 
 pub use http::{Endpoint, Error, Http1, Http2};
@@ -42,6 +43,8 @@ pub use webtransport::Http3;
 pub enum Via {
     /// WebTransport over HTTP/3.
     WebTransport,
+    /// WebSocket over HTTP/3.
+    WebSocketH3,
     /// WebSocket over HTTP/2.
     WebSocketH2,
     /// WebSocket over HTTP/1.1.
@@ -54,12 +57,14 @@ pub enum Via {
 
 impl Via {
     /// All of them, best first.
-    pub const ALL: [Via; 5] = [Via::WebTransport, Via::WebSocketH2, Via::WebSocketH1, Via::EventStream, Via::LongPoll];
+    pub const ALL: [Via; 6] =
+        [Via::WebTransport, Via::WebSocketH3, Via::WebSocketH2, Via::WebSocketH1, Via::EventStream, Via::LongPoll];
 
     /// The transport as the server names it.
     pub fn transport(self) -> Transport {
         match self {
             Via::WebTransport => Transport::WebTransport,
+            Via::WebSocketH3 => Transport::WebSocketH3,
             Via::WebSocketH2 => Transport::WebSocketH2,
             Via::WebSocketH1 => Transport::WebSocketH1,
             Via::EventStream => Transport::EventStream,
@@ -137,6 +142,7 @@ impl ClientWire {
                 let session = Http3::connect(endpoint, trust).await?.webtransport(path, headers).await?;
                 return Ok(ClientWire::WebTransport(Box::new(session)));
             }
+            Via::WebSocketH3 => websocket_h3::open(endpoint, path, trust, headers).await?,
             Via::WebSocketH2 => Http2::connect(endpoint, &trust.tls).await?.websocket(path, headers).await?,
             Via::WebSocketH1 => Http1::connect(endpoint, &trust.tls).await?.websocket(path, headers).await?,
             Via::EventStream | Via::LongPoll => {

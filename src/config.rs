@@ -12,6 +12,8 @@ mod units;
 pub use settings::{LogFormat, Settings, Sources};
 pub use units::{Address, Listen, Size, Span};
 
+use crate::auth;
+use crate::ice;
 use crate::protocol::Limits;
 
 /// Everything the server needs to know, checked. `Config::default()` is what a start without any setting means.
@@ -27,6 +29,10 @@ pub struct Config {
     pub certificate: CertificateSource,
     /// Origins allowed beside the server's own, as browsers send them (`https://app.example.org`, or `null`), lower case.
     pub origins: Vec<String>,
+    /// What tokens must be like; `None` lets everybody into every room.
+    pub tokens: Option<auth::Policy>,
+    /// STUN and TURN servers that clients are told of.
+    pub ice: ice::Policy,
     /// Protocols that are served; all of them unless some were switched off.
     pub protocols: Protocols,
     /// What a session may ask for.
@@ -53,6 +59,8 @@ impl Default for Config {
             admin: Some(SocketAddr::from(([127, 0, 0, 1], 9433))),
             certificate: CertificateSource::Development { dir: PathBuf::from("certs"), names: Vec::new() },
             origins: Vec::new(),
+            tokens: None,
+            ice: ice::Policy { lifetime: Duration::from_secs(3600), ..ice::Policy::default() },
             protocols: Protocols { h3: true, h2: true },
             limits: Limits::default(),
             rooms: 65_536,

@@ -6,6 +6,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::auth::Verifier;
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
@@ -20,6 +21,8 @@ pub struct Context {
     pub hub: Arc<Hub>,
     /// Counters.
     pub metrics: Metrics,
+    /// Who may come in; `None` where everybody may.
+    pub auth: Option<Verifier>,
     /// Which `Origin` may open a session.
     pub origins: Origins,
     /// One permit for each connection that may be open, TCP and QUIC together.

@@ -15,6 +15,7 @@ use crate::protocol::{Code, ROOMS_PATH, Refusal};
 use crate::transport::{poll, room_of_path};
 
 mod admin;
+pub mod api;
 pub mod discovery;
 mod files;
 mod headers;
@@ -27,20 +28,21 @@ pub use discovery::Advertised;
 /// Each request must carry its connection as a [`Via`](crate::transport::Via) extension.
 pub fn router(advertised: Advertised, context: Arc<Context>) -> Router {
     let advertised = Arc::new(advertised);
-    let discovery = get(discovery::answer)
-        .fallback(|| async { method_not_allowed("GET,HEAD,OPTIONS") })
-        .layer(CorsLayer::new().allow_origin(Any).allow_methods([Method::GET]).allow_headers(Any));
+    let readable = Router::new()
+        .route("/v1/discovery", get(discovery::answer).fallback(only_readable))
+        .route("/v1/openapi.json", get(api::openapi).fallback(only_readable))
+        .route("/v1/messages.schema.json", get(api::messages).fallback(only_readable))
+        .layer(CorsLayer::new().allow_origin(Any).allow_methods([Method::GET]).allow_headers(Any))
+        .with_state(Arc::clone(&advertised));
     let sessions = Router::new()
-        .route("/v1/rooms/{room}", post(poll::open).fallback(room))
+        .route("/v1/rooms/{room}", post(poll::open).get(room).fallback(room))
         .route(
             "/v1/rooms/{room}/messages",
             post(poll::messages).fallback(|| async { method_not_allowed("POST,OPTIONS") }),
         )
         .layer(poll::cors(&context))
         .with_state(context);
-    Router::new()
-        .route("/v1/discovery", discovery)
-        .with_state(Arc::clone(&advertised))
+    readable
         .merge(sessions)
         .fallback(otherwise)
         .layer(axum::middleware::from_fn_with_state(headers::Headers::new(advertised), headers::add))
@@ -60,7 +62,7 @@ async fn room(method: Method, version: Version, uri: Uri) -> Response {
     match room_of_path(uri.path()) {
         None => not_found(),
         Some(Err(refusal)) => problem(&refusal),
-        Some(Ok(_)) if method != Method::GET => method_not_allowed("GET,POST,OPTIONS"),
+        Some(Ok(_)) if method != Method::GET && method != Method::HEAD => method_not_allowed("GET,HEAD,POST,OPTIONS"),
         Some(Ok(_)) => {
             let refusal = Refusal::bad_request(
                 "a room is entered by WebTransport, by WebSocket (subprotocol wigwag.v1), or by POST",
@@ -77,7 +79,15 @@ async fn room(method: Method, version: Version, uri: Uri) -> Response {
 }
 
 fn not_found() -> Response {
-    problem(&Refusal::new(Code::NotFound, "nothing here; GET /v1/discovery tells where sessions open"))
+    problem(&Refusal::new(
+        Code::NotFound,
+        "nothing here; GET /v1/discovery tells where sessions open, GET /v1/openapi.json what else there is",
+    ))
+}
+
+/// For what can only be asked for, by pages of every origin.
+async fn only_readable() -> Response {
+    method_not_allowed("GET,HEAD,OPTIONS")
 }
 
 fn method_not_allowed(allowed: &'static str) -> Response {

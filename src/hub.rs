@@ -10,16 +10,17 @@ use std::collections::{BinaryHeap, HashMap};
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use crate::ice::{IceServers, Issued};
 use crate::outbox::SharedSeat;
 use crate::protocol::{
-    Body, Code, Frame, Join, JoinKey, Joined, LeftReason, Limits, Member, Metadata, PeerId, Refusal, Resume, Resumed,
-    RoomName, Ticket, Transport, notice,
+    Body, Code, Frame, Grant, Join, JoinKey, Joined, LeftReason, Limits, Member, Metadata, PeerId, Refusal, Resume,
+    Resumed, RoomName, Ticket, Transport, notice,
 };
 use crate::room::{Delivery, Room};
 use crate::seat::{Ending, Lease, Resumption, Seat};
@@ -32,7 +33,7 @@ pub use session::{Session, Speaker};
 const SHARDS: usize = 64;
 
 /// What the hub is told once, at the start.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Policy {
     /// Limits of sessions and rooms.
     pub limits: Limits,
@@ -42,20 +43,22 @@ pub struct Policy {
     pub heartbeat: Duration,
     /// How long a seat is kept without a transport.
     pub resume_window: Duration,
-    /// STUN and TURN servers as RTCIceServer dictionaries.
-    pub ice_servers: Vec<serde_json::Value>,
+    /// STUN and TURN servers.
+    pub ice_servers: IceServers,
 }
 
 /// All rooms of this server.
 #[derive(Debug)]
 pub struct Hub {
     policy: Policy,
+    /// What a session has that shows no token, where none is asked for.
+    open: Grant,
     hasher: RandomState,
     shards: Box<[Mutex<HashMap<RoomName, Hall>>]>,
     rooms: AtomicUsize,
-    /// When which seat has to be looked at. Entries are never taken back: a seat that returned is found to be here.
-    leases: Mutex<BinaryHeap<Reverse<(Instant, RoomName, PeerId)>>>,
-    lease_added: Notify,
+    /// When which seat has to be looked at. Entries are never taken back, but a seat knows its next one and adds no later ones.
+    looks: Mutex<BinaryHeap<Reverse<(Instant, RoomName, PeerId)>>>,
+    look_added: Notify,
 }
 
 /// A room and the seats of its members.
@@ -70,28 +73,33 @@ impl Hub {
     /// A hub without rooms.
     pub fn new(policy: Policy) -> Arc<Self> {
         Arc::new(Hub {
+            open: Grant::open(Arc::new(policy.limits.clone())),
             policy,
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             rooms: AtomicUsize::new(0),
-            leases: Mutex::default(),
-            lease_added: Notify::new(),
+            looks: Mutex::default(),
+            look_added: Notify::new(),
         })
     }
 
     /// Takes a seat in a room, which comes to be with its first member. Returns the session and the `joined` to begin with.
+    /// `grant` is what the client's token allows; `None` where no token is asked for.
     ///
     /// # Errors
-    /// `roomFull`, `roomLocked`, or why a join key is no longer good.
+    /// `forbidden` without the grant to join, `roomFull`, `roomLocked`, or why a join key is no longer good.
     pub fn join(
         self: &Arc<Self>,
         name: &RoomName,
         join: &Join<'_>,
+        grant: Option<Grant>,
         transport: Transport,
     ) -> Result<(Session, Frame), Refusal> {
         let now = now();
+        let grant = grant.unwrap_or_else(|| self.open.clone());
+        grant.admits(join)?;
         let mut shard = self.shard(name).lock();
-        if let Some(again) = self.rejoin(&mut shard, name, join, transport, now) {
+        if let Some(again) = self.rejoin(&mut shard, name, join, &grant, transport, now) {
             return again;
         }
         let hall = match shard.entry(name.clone()) {
@@ -103,34 +111,39 @@ impl Hub {
         };
         // Minted under the shard's lock, so that ids grow in the order of joining.
         let peer = PeerId::new(Uuid::now_v7());
-        let member = Member { peer, user: None, metadata: Metadata::new(&join.metadata) };
+        let metadata = Metadata::vouched(&join.metadata, grant.metadata.as_deref());
+        let member = Member { peer, user: grant.user.clone(), metadata };
         let mut out = Vec::new();
-        if let Err(refusal) = hall.room.join(member, &self.policy.limits, &mut out) {
+        if let Err(refusal) = hall.room.join(member, &grant.limits, &mut out) {
             self.drop_if_empty(&mut shard, name);
             return Err(refusal);
         }
-        let seat = SharedSeat::new(Seat::new(fresh_ticket(peer), transport, &self.policy.limits, now));
+        let seat = SharedSeat::new(Seat::new(fresh_ticket(peer), transport, grant, now));
         hall.seats.insert(peer, Arc::clone(&seat));
         if let Some(key) = &join.key {
             hall.keys.insert(key.clone(), peer);
         }
         hall.carry_out(out);
         let joined = self.joined(hall, &seat, None, transport);
+        self.tend(hall, peer);
         Ok((self.session(name, peer, seat), joined))
     }
 
-    /// Takes a seat up again. Returns the session and the `resumed`, or the `joined` if there is a gap.
+    /// Takes a seat up again. Returns the session and the `resumed`, or the `joined` if there is a gap. `renewal` takes the place
+    /// of the session's token.
     ///
     /// # Errors
-    /// `resumeExpired` for a ticket that is no good (any more, or in this room), `badRequest` for a `seq` never sent.
+    /// `resumeExpired` for a ticket that is no good (any more, or in this room), `badRequest` for a `seq` never sent,
+    /// `tokenExpired` if a new token is needed, `unauthorized` for one of somebody else's.
     pub fn resume(
         self: &Arc<Self>,
         name: &RoomName,
-        resume: &Resume,
+        resume: &Resume<'_>,
+        renewal: Option<Grant>,
         transport: Transport,
     ) -> Result<(Session, Frame), Refusal> {
         let mut shard = self.shard(name).lock();
-        let (session, resumption) = self.take_up(&mut shard, name, resume, transport)?;
+        let (session, resumption) = self.take_up(&mut shard, name, resume, renewal, transport)?;
         session.seat.quietly(|seat| seat.use_ticket(fresh_ticket(session.peer())));
         let hall = shard.get_mut(name).ok_or_else(resume_expired)?;
         let greeting = match resumption {
@@ -145,12 +158,17 @@ impl Hub {
     ///
     /// # Errors
     /// As [`resume`](Self::resume).
-    pub fn poll(self: &Arc<Self>, name: &RoomName, resume: &Resume) -> Result<(Session, Option<Frame>, bool), Refusal> {
+    pub fn poll(
+        self: &Arc<Self>,
+        name: &RoomName,
+        resume: &Resume<'_>,
+        renewal: Option<Grant>,
+    ) -> Result<(Session, Option<Frame>, bool), Refusal> {
         let transport = Transport::LongPoll;
         let mut shard = self.shard(name).lock();
         let seat = Self::seat_of(&shard, name, resume.ticket)?.1;
         let moved = seat.quietly(|seat| !seat.is_polled());
-        let (session, resumption) = self.take_up(&mut shard, name, resume, transport)?;
+        let (session, resumption) = self.take_up(&mut shard, name, resume, renewal, transport)?;
         let greeting = match resumption {
             Resumption::Replay => None,
             Resumption::Whole { lost } => {
@@ -165,28 +183,31 @@ impl Hub {
     /// Lets the holder of a ticket make requests for its seat, beside the transport that has it; the ticket is not used up.
     ///
     /// # Errors
-    /// `unauthorized` for a ticket that is no good.
+    /// `unauthorized` for a ticket that is no good, `tokenExpired` if the session needs a new token.
     pub fn speaker(self: &Arc<Self>, name: &RoomName, ticket: Option<Ticket>) -> Result<Speaker, Refusal> {
         let refused = |_| Refusal::new(Code::Unauthorized, "Wigwag-Ticket must be the ticket of a seat in this room");
         let shard = self.shard(name).lock();
         let (peer, seat) = Self::seat_of(&shard, name, ticket).map_err(refused)?;
-        let generation = seat.quietly(|seat| seat.generation());
-        Ok(Speaker { hub: Arc::clone(self), room: name.clone(), peer, seat, generation })
+        let (generation, expired) = seat.quietly(|seat| (seat.generation(), seat.grant().is_expired(now())));
+        if expired {
+            return Err(Refusal::new(Code::TokenExpired, "the session's token has expired; resume with a new one"));
+        }
+        Ok(Speaker::new(Arc::clone(self), name.clone(), peer, seat, generation))
     }
 
-    /// Lets time pass: frees seats whose resume window has ended. Runs until it is dropped.
+    /// Lets time pass: frees seats whose resume window has ended, ends sessions whose token has, renews TURN credentials. Runs until it is dropped.
     pub async fn keep_time(&self) {
         loop {
-            let next = self.leases.lock().peek().map(|Reverse((at, ..))| *at);
+            let next = self.looks.lock().peek().map(|Reverse((at, ..))| *at);
             match next {
-                Some(at) if at <= now() => self.expire_one(),
+                Some(at) if at <= now() => self.look_at_one(),
                 Some(at) => {
                     tokio::select! {
                         () = tokio::time::sleep_until(at.into()) => {}
-                        () = self.lease_added.notified() => {}
+                        () = self.look_added.notified() => {}
                     }
                 }
-                None => self.lease_added.notified().await,
+                None => self.look_added.notified().await,
             }
         }
     }
@@ -216,14 +237,16 @@ impl Hub {
         self: &Arc<Self>,
         shard: &mut HashMap<RoomName, Hall>,
         name: &RoomName,
-        resume: &Resume,
+        resume: &Resume<'_>,
+        renewal: Option<Grant>,
         transport: Transport,
     ) -> Result<(Session, Resumption), Refusal> {
         let (peer, seat) = Self::seat_of(shard, name, resume.ticket)?;
         let ticket = resume.ticket.ok_or_else(resume_expired)?;
-        let resumption = seat.with(|seat| seat.resume(ticket, resume.seq, transport, now()))?;
+        let resumption = seat.with(|seat| seat.resume(ticket, resume.seq, renewal, transport, now()))?;
         if let Some(hall) = shard.get_mut(name) {
             hall.back(peer);
+            self.tend(hall, peer);
         }
         Ok((self.session(name, peer, seat), resumption))
     }
@@ -234,18 +257,20 @@ impl Hub {
         shard: &mut HashMap<RoomName, Hall>,
         name: &RoomName,
         join: &Join<'_>,
+        grant: &Grant,
         transport: Transport,
         now: Instant,
     ) -> Option<Result<(Session, Frame), Refusal>> {
         let hall = shard.get_mut(name)?;
         let peer = *hall.keys.get(join.key.as_ref()?)?;
         let seat = Arc::clone(hall.seats.get(&peer)?);
-        let lost = match seat.with(|seat| seat.rejoin(transport, now)) {
+        let lost = match seat.with(|seat| seat.rejoin(grant.clone(), transport, now)) {
             Ok(lost) => lost,
             Err(refusal) => return Some(Err(refusal)),
         };
         hall.back(peer);
         let joined = self.joined(hall, &seat, Some(lost), transport);
+        self.tend(hall, peer);
         Some(Ok((self.session(name, peer, seat), joined)))
     }
 
@@ -256,6 +281,7 @@ impl Hub {
     /// `joined`; `lost` is there for a session that is not new.
     fn joined(&self, hall: &Hall, seat: &SharedSeat, lost: Option<u64>, transport: Transport) -> Frame {
         let policy = &self.policy;
+        let ice = self.issue_ice(seat);
         seat.quietly(|seat| {
             notice::joined(&Joined {
                 replay_from: seat.replay_from(),
@@ -265,9 +291,9 @@ impl Hub {
                 ticket: seat.ticket().to_text(),
                 resume_window_ms: policy.resume_window.as_millis() as u64,
                 heartbeat_ms: policy.heartbeat.as_millis() as u64,
-                ice_servers: &policy.ice_servers,
-                ice_servers_expire_ms: None,
-                limits: &policy.limits,
+                ice_servers: &ice.servers,
+                ice_servers_expire_ms: ice.lasts.map(|lasts| lasts.as_millis() as u64),
+                limits: &seat.grant().limits,
                 transport: transport.name(),
             })
         })
@@ -281,38 +307,63 @@ impl Hub {
             None => speaker.seat.quietly(|seat| seat.detach(speaker.generation, now() + self.policy.resume_window)),
         };
         if detached && let Some(hall) = shard.get_mut(&speaker.room) {
-            self.follow_lease(hall, &speaker.room, speaker.peer);
+            self.tend(hall, speaker.peer);
             self.drop_if_empty(&mut shard, &speaker.room);
         }
     }
 
     /// Looks at one seat whose time has come.
-    fn expire_one(&self) {
-        let Some(Reverse((_, name, peer))) = self.leases.lock().pop() else { return };
+    fn look_at_one(&self) {
+        let Some(Reverse((at, name, peer))) = self.looks.lock().pop() else { return };
         let mut shard = self.shard(&name).lock();
         if let Some(hall) = shard.get_mut(&name) {
             if let Some(seat) = hall.seats.get(&peer) {
-                seat.quietly(|seat| seat.lapse(now(), self.policy.resume_window));
+                seat.quietly(|seat| {
+                    seat.looked(at);
+                    seat.lapse(now(), self.policy.resume_window);
+                });
             }
-            self.follow_lease(hall, &name, peer);
+            self.tend(hall, peer);
             self.drop_if_empty(&mut shard, &name);
         }
     }
 
-    /// Tells the room what a seat's lease has come to, and notes when to look at it again.
-    fn follow_lease(&self, hall: &mut Hall, name: &RoomName, peer: PeerId) {
-        let Some(lease) = hall.seats.get(&peer).map(|seat| seat.quietly(|seat| seat.lease())) else { return };
-        let until = match lease {
-            Lease::Here | Lease::Left => return,
-            Lease::Between { until } => until,
-            Lease::Away { until } if until <= now() => return hall.remove(peer, LeftReason::Timeout, None),
-            Lease::Away { until } => {
-                hall.away(peer);
-                until
-            }
-        };
-        self.leases.lock().push(Reverse((until, name.clone(), peer)));
-        self.lease_added.notify_one();
+    /// Does what time has made due for a seat, tells the room what its lease has come to, and notes when to look again.
+    fn tend(&self, hall: &mut Hall, peer: PeerId) {
+        let Some(seat) = hall.seats.get(&peer).map(Arc::clone) else { return };
+        let now = now();
+        match seat.quietly(|seat| seat.lease()) {
+            Lease::Away { until } if until <= now => return hall.remove(peer, LeftReason::Timeout, None),
+            Lease::Away { .. } => hall.away(peer),
+            Lease::Here | Lease::Between { .. } | Lease::Left => {}
+        }
+        if seat.quietly(|seat| seat.is_token_due(now)) {
+            seat.with(|seat| seat.age_token(now));
+        }
+        if seat.quietly(|seat| seat.is_ice_due(now)) {
+            hall.answer(peer, self.ice_servers(&seat));
+        }
+        if let Some(at) = seat.quietly(|seat| seat.next_look(now)) {
+            self.looks.lock().push(Reverse((at, hall.room.name().clone(), peer)));
+            self.look_added.notify_one();
+        }
+    }
+
+    /// STUN and TURN servers for a seat, with fresh credentials, which will be renewed in time.
+    fn issue_ice(&self, seat: &SharedSeat) -> Issued {
+        let servers = &self.policy.ice_servers;
+        let due = servers.renew_after().map(|after| now() + after);
+        let peer = seat.quietly(|seat| {
+            seat.expect_ice(due);
+            seat.peer()
+        });
+        servers.issue(peer, SystemTime::now())
+    }
+
+    /// The same as a message.
+    fn ice_servers(&self, seat: &SharedSeat) -> Body {
+        let Issued { servers, lasts } = self.issue_ice(seat);
+        Body::ice_servers(&servers, lasts.map(|lasts| lasts.as_millis() as u64))
     }
 
     fn count_room(&self) -> Result<(), Refusal> {

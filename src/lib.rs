@@ -9,18 +9,21 @@
 //! body is encoded once and pushed into Bob's seat; unlock. Bob's task wakes and writes a text frame. One lock, one queue, one
 //! wake-up.
 //!
-//! Imports point one way: `protocol ← room, seat, outbox ← hub ← transport ← server ← cli`. `config`, `origin`, `problem` and
-//! `metrics` hang on `protocol` and names alone, `tls` on `config`; `http` and [`client`] are used by `server` and `cli`.
+//! Imports point one way: `protocol ← room, seat, outbox ← hub ← transport ← server ← cli`. `auth`, `config`, `origin`, `problem`
+//! and `metrics` hang on `protocol` and names alone, `tls` on `config`; `http` and [`client`] are used by `server` and `cli`.
 //! `docs/architecture.md` tells where to find any behaviour.
 #![warn(missing_docs)]
 
+pub mod auth;
 pub mod cli;
 pub mod client;
 pub mod config;
 pub mod context;
 pub mod error;
+mod files;
 pub mod http;
 pub mod hub;
+pub mod ice;
 pub mod metrics;
 pub mod origin;
 pub mod outbox;

@@ -5,6 +5,7 @@
 //! `room` and `seat` decide upon. `docs/protocol.md` is the reference that this module follows.
 
 mod code;
+mod grant;
 mod ids;
 mod json;
 mod limits;
@@ -13,7 +14,9 @@ mod server;
 mod transport;
 
 pub use code::{Code, Refusal};
-pub use ids::{InvalidRoomName, JoinKey, PeerId, RoomName, Ticket};
+pub use grant::{Grant, Rights};
+pub use ids::{InvalidRoomName, JoinKey, PeerId, RoomName, Ticket, Token};
+pub(crate) use json::compact;
 pub use limits::Limits;
 pub use request::{Command, Invalid, Join, Moderate, Outbound, PayloadKind, Recipient, Request, Resume};
 pub use server::{

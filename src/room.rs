@@ -69,6 +69,11 @@ impl Room {
         Room { name, members: BTreeMap::new(), locked: false, revision: 0 }
     }
 
+    /// Its name.
+    pub fn name(&self) -> &RoomName {
+        &self.name
+    }
+
     /// Takes a newcomer in and tells the others.
     ///
     /// # Errors
@@ -109,6 +114,16 @@ impl Room {
         if let Some(seated) = self.members.get_mut(&peer) {
             seated.member.metadata = metadata;
             self.tell_of(Presence::Updated, peer, out);
+        }
+    }
+
+    /// Locks or unlocks the room: newcomers are refused while it is locked. Everybody is told, the moderator too.
+    pub fn lock(&mut self, locked: bool, out: &mut Vec<Delivery>) {
+        if self.locked != locked {
+            self.locked = locked;
+            self.revision += 1;
+            let body = Body::room_updated(locked, self.revision);
+            out.extend(self.members.keys().map(|&to| Delivery { to, body: body.clone(), receipt: None }));
         }
     }
 
@@ -267,6 +282,20 @@ mod tests {
         assert!(out.is_empty() && room.len() == 2 && room.revision() == 2);
         room.leave(peer(1), LeftReason::Left, &mut out);
         assert!(room.join(member(3), &limits, &mut out).is_ok());
+    }
+
+    #[test]
+    fn a_locked_room_refuses_newcomers_and_all_members_hear_of_it_once() {
+        let mut room = room_of(&[1, 2]);
+        let mut out = vec![];
+        room.lock(true, &mut out);
+        room.lock(true, &mut out);
+        let update = json!({"type": "roomUpdated", "locked": true, "revision": 3});
+        assert_eq!(told(&out), [(peer(1), update.clone()), (peer(2), update)]);
+        let refused = room.join(member(3), &Limits::default(), &mut out).map_err(|refusal| refusal.code);
+        assert_eq!(refused, Err(Code::RoomLocked));
+        room.lock(false, &mut out);
+        assert!(room.join(member(3), &Limits::default(), &mut out).is_ok());
     }
 
     #[test]

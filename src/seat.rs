@@ -6,13 +6,16 @@
 
 use std::time::{Duration, Instant};
 
-use crate::protocol::{Body, Code, Frame, Limits, PeerId, Refusal, Ticket, Transport};
+use crate::protocol::{Body, Code, Frame, Grant, PeerId, Refusal, Rights, Ticket, Transport};
 
 mod buffer;
 mod rate;
 
 use buffer::{Buffer, Gap};
 use rate::{Rate, Verdict};
+
+/// How long before its token ends a client is told; a token that lives for less than twice this time tells after half of it.
+const TOKEN_WARNING: Duration = Duration::from_secs(60);
 
 /// Why what a transport carries comes to an end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +40,8 @@ pub enum Next {
 /// Whether a request may be carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
-    /// It may.
-    Execute,
+    /// It may, as far as these go.
+    Execute(Rights),
     /// It was handled before; `ok` again.
     Repeat,
     /// It may not: to be answered with this refusal.
@@ -92,6 +95,13 @@ pub struct Seat {
     last_id: u64,
     buffer: Buffer,
     rate: Rate,
+    grant: Grant,
+    /// When the client is to be told that its token ends, until it has been.
+    warn_at: Option<Instant>,
+    /// When the client needs fresh TURN credentials; `None` where there are none.
+    ice_due: Option<Instant>,
+    /// When the hub looks at the seat next.
+    look: Option<Instant>,
 }
 
 /// Two tickets are good at any time, because an answer may be lost on the way: the newest, and the one it succeeded until the
@@ -106,7 +116,8 @@ struct Tickets {
 
 impl Seat {
     /// A new seat with its first transport, which has generation 1.
-    pub fn new(ticket: Ticket, transport: Transport, limits: &Limits, now: Instant) -> Self {
+    pub fn new(ticket: Ticket, transport: Transport, grant: Grant, now: Instant) -> Self {
+        let limits = &grant.limits;
         Seat {
             peer: ticket.peer,
             lease: Lease::Here,
@@ -117,6 +128,10 @@ impl Seat {
             last_id: 0,
             buffer: Buffer::new(limits.queue_bytes, limits.queue_messages),
             rate: Rate::new(limits.messages_per_second, limits.burst, now),
+            warn_at: warn_at(&grant, now),
+            ice_due: None,
+            look: None,
+            grant,
         }
     }
 
@@ -165,19 +180,27 @@ impl Seat {
         matches!(self.ending, Some(Ending::Closed(_)))
     }
 
+    /// What its client may do.
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
     /// Checks a ticket without using it up.
     pub fn accepts(&self, ticket: Ticket) -> bool {
         self.lease != Lease::Left && (ticket == self.tickets.newest || self.tickets.previous == Some(ticket))
     }
 
-    /// Takes the seat up for a new transport by a ticket, which [`use_ticket`](Self::use_ticket) then uses up.
+    /// Takes the seat up for a new transport by a ticket, which [`use_ticket`](Self::use_ticket) then uses up; `renewal` takes the
+    /// place of its token.
     ///
     /// # Errors
-    /// `resumeExpired` for a ticket that is no good, `badRequest` for a `seq` never sent; the seat stays as it was.
+    /// `resumeExpired` for a ticket that is no good, `badRequest` for a `seq` never sent, `unauthorized` for a token of somebody
+    /// else's, `tokenExpired` if it needs a new one; the seat stays as it was.
     pub fn resume(
         &mut self,
         ticket: Ticket,
         seq: u64,
+        renewal: Option<Grant>,
         transport: Transport,
         now: Instant,
     ) -> Result<Resumption, Refusal> {
@@ -186,6 +209,11 @@ impl Seat {
         }
         if seq > self.buffer.sent() {
             return Err(Refusal::bad_request("\"seq\" was never sent"));
+        }
+        match renewal {
+            Some(renewal) => self.renew(renewal, now)?,
+            None if self.grant.is_expired(now) => return Err(token_expired()),
+            None => {}
         }
         self.tickets.newest_in_use = ticket == self.tickets.newest;
         if self.tickets.newest_in_use {
@@ -212,16 +240,85 @@ impl Seat {
     /// not be kept for it meanwhile.
     ///
     /// # Errors
-    /// `replaced` once the first ticket has been used, which proves that the answer did arrive.
-    pub fn rejoin(&mut self, transport: Transport, now: Instant) -> Result<u64, Refusal> {
+    /// `replaced` once the first ticket has been used, which proves that the answer did arrive; `unauthorized` for a token of
+    /// somebody else's.
+    pub fn rejoin(&mut self, grant: Grant, transport: Transport, now: Instant) -> Result<u64, Refusal> {
         if self.lease == Lease::Left || self.is_expired(now) {
             return Err(Refusal::new(Code::ResumeExpired, "the seat of this join key is gone; join with a new one"));
         }
         if self.tickets.previous.is_some() {
             return Err(Refusal::new(Code::Replaced, "the seat of this join key has been resumed elsewhere"));
         }
+        self.renew(grant, now)?;
         self.attach(transport);
         Ok(self.buffer.rewind(0).map_or(0, |gap| gap.lost))
+    }
+
+    /// A newer token's rights and end take the place of the present ones. Limits and metadata stay those of the first.
+    ///
+    /// # Errors
+    /// `unauthorized` if its subject is another one.
+    pub fn renew(&mut self, newer: Grant, now: Instant) -> Result<(), Refusal> {
+        if newer.user != self.grant.user {
+            return Err(Refusal::new(Code::Unauthorized, "the token's subject is not the one whose seat this is"));
+        }
+        self.warn_at = warn_at(&newer, now);
+        self.grant.rights = newer.rights;
+        self.grant.expires = newer.expires;
+        Ok(())
+    }
+
+    /// Whether [`age_token`](Self::age_token) has something to do.
+    pub fn is_token_due(&self, now: Instant) -> bool {
+        self.grant.is_expired(now) || self.is_served() && self.warn_at.is_some_and(|at| at <= now)
+    }
+
+    /// Tells the client that its token is about to end, and ends the transport when it has ended; the seat waits for a `resume`
+    /// with a new token as for any other.
+    pub fn age_token(&mut self, now: Instant) {
+        let Some(expires) = self.grant.expires else { return };
+        if expires > now {
+            self.warn_at = None;
+            self.push(Body::token_expiring((expires - now).as_millis() as u64));
+        } else if self.lease == Lease::Here && self.ending.is_none() {
+            self.ending = Some(Ending::Closed(token_expired()));
+        }
+    }
+
+    /// The client was told TURN credentials, of which it needs fresh ones at `due`.
+    pub fn expect_ice(&mut self, due: Option<Instant>) {
+        self.ice_due = due;
+    }
+
+    /// Whether the client needs fresh TURN credentials, and is there to take them.
+    pub fn is_ice_due(&self, now: Instant) -> bool {
+        self.ice_due.is_some_and(|due| due <= now) && self.is_served()
+    }
+
+    /// When to look at the seat again, unless that, or a sooner look, was said before.
+    pub fn next_look(&mut self, now: Instant) -> Option<Instant> {
+        let lease = match self.lease {
+            Lease::Between { until } | Lease::Away { until } => Some(until),
+            Lease::Here | Lease::Left => None,
+        };
+        let token = self.warn_at.or(self.grant.expires).filter(|at| *at > now);
+        let ice = self.ice_due.filter(|_| self.is_served());
+        let next = [lease, token, ice].into_iter().flatten().min()?;
+        if self.look.is_some_and(|look| look <= next) {
+            return None;
+        }
+        self.look = Some(next);
+        Some(next)
+    }
+
+    /// The look that was due `at` is done.
+    pub fn looked(&mut self, at: Instant) {
+        self.look.take_if(|look| *look == at);
+    }
+
+    /// Whether it has a transport, or waits for the next poll.
+    fn is_served(&self) -> bool {
+        matches!(self.lease, Lease::Here | Lease::Between { .. })
     }
 
     /// A transport has ended. Returns whether it had the seat, which is then away until `until`.
@@ -275,7 +372,7 @@ impl Seat {
     pub fn push(&mut self, body: Body) -> bool {
         if !body.kind.is_numbered() {
             // Nobody is told when it gets lost, whether for want of a transport or of room.
-            if matches!(self.lease, Lease::Here | Lease::Between { .. }) {
+            if self.is_served() {
                 self.buffer.push(body);
             }
             return true;
@@ -337,11 +434,15 @@ impl Seat {
         if generation != self.generation || self.lease == Lease::Left || self.ending.is_some() {
             return Admission::Stale;
         }
+        if self.grant.is_expired(now) {
+            // The clock that ends the transport is about to strike.
+            return Admission::Stale;
+        }
         let repeated = id.is_some_and(|id| id <= self.last_id);
         self.last_id = self.last_id.max(id.unwrap_or(0));
         match self.rate.take(now) {
             Verdict::Pass if repeated => Admission::Repeat,
-            Verdict::Pass => Admission::Execute,
+            Verdict::Pass => Admission::Execute(self.grant.rights),
             Verdict::Wait(wait) => Admission::Refused(too_many(wait)),
             Verdict::Abuse(wait) => {
                 self.ending = Some(Ending::Closed(too_many(wait)));
@@ -360,6 +461,15 @@ impl Seat {
         self.lease = Lease::Here;
         self.ending = None;
     }
+}
+
+fn warn_at(grant: &Grant, now: Instant) -> Option<Instant> {
+    let lives = grant.expires?.saturating_duration_since(now);
+    Some(now + lives.saturating_sub(TOKEN_WARNING.min(lives / 2)))
+}
+
+fn token_expired() -> Refusal {
+    Refusal::new(Code::TokenExpired, "the token has expired; resume with a new one")
 }
 
 fn too_many(wait: Duration) -> Refusal {

@@ -14,11 +14,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::auth::Verifier;
 use crate::config::Config;
 use crate::context::Context;
 use crate::error::StartError;
 use crate::http::{self, Advertised};
 use crate::hub::{Hub, Policy};
+use crate::ice::IceServers;
 use crate::metrics::Metrics;
 use crate::origin::{Origins, origin_of};
 use crate::tls::{Certificates, Renewal};
@@ -64,6 +66,10 @@ impl Server {
     /// # Errors
     /// One line that says what to do; nothing is left listening.
     pub async fn load(config: Config) -> Result<Server, StartError> {
+        let auth = match &config.tokens {
+            Some(policy) => Some(Verifier::load(policy.clone(), &config.limits).await?),
+            None => None,
+        };
         let (certificates, renewal) = Certificates::load(&config.certificate, config.protocols)?;
         let secure = bind_secure(&config, &certificates).await?;
         let mut plain = Vec::with_capacity(config.plain.len());
@@ -87,9 +93,10 @@ impl Server {
                 rooms: config.rooms,
                 heartbeat: config.heartbeat,
                 resume_window: config.resume_window,
-                ice_servers: Vec::new(),
+                ice_servers: IceServers::load(&config.ice)?,
             }),
             metrics: Metrics::default(),
+            auth,
             origins: origins(&config, &certificates, &advertised),
             connections: Arc::new(Semaphore::new(config.connections.connections)),
             drain: CancellationToken::new(),
@@ -130,6 +137,12 @@ impl Server {
         background.spawn(renewal.run());
         let hub = Arc::clone(&context.hub);
         background.spawn(async move { hub.keep_time().await });
+        let shared = Arc::clone(&context);
+        background.spawn(async move {
+            if let Some(auth) = &shared.auth {
+                auth.keep_fresh().await;
+            }
+        });
 
         let tasks = &context.tasks;
         for Secure { tcp, quic } in secure {

@@ -16,7 +16,6 @@ use tracing::{info, warn};
 mod credential;
 mod development;
 mod facts;
-mod files;
 mod make;
 mod plan;
 mod production;

@@ -10,26 +10,30 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("room", &["protocol"]),
     ("seat", &["protocol"]),
     ("outbox", &["protocol", "seat"]),
-    ("hub", &["protocol", "room", "seat", "outbox"]),
+    ("ice", &["protocol", "error", "files"]),
+    ("hub", &["protocol", "room", "seat", "outbox", "ice"]),
     ("origin", &[]),
     ("problem", &["protocol"]),
     ("error", &[]),
-    ("config", &["protocol", "error", "origin"]),
-    ("tls", &["config", "error"]),
+    ("files", &["error"]),
+    ("auth", &["protocol", "error", "files"]),
+    ("config", &["protocol", "error", "origin", "auth", "ice"]),
+    ("tls", &["config", "error", "files"]),
     ("metrics", &["protocol"]),
-    ("context", &["config", "hub", "metrics", "origin"]),
+    ("context", &["auth", "config", "hub", "metrics", "origin"]),
     ("transport", &["protocol", "outbox", "hub", "seat", "config", "context", "metrics", "problem"]),
     ("http", &["protocol", "origin", "problem", "transport", "context", "metrics"]),
     ("client", &["protocol", "transport"]),
-    ("server", &["config", "context", "error", "http", "hub", "metrics", "origin", "tls", "transport"]),
+    ("server", &["auth", "config", "context", "error", "http", "hub", "ice", "metrics", "origin", "tls", "transport"]),
     ("running", &["config", "server", "tls"]),
-    ("cli", &["client", "config", "error", "origin", "protocol", "running", "server", "tls"]),
+    ("cli", &["auth", "client", "config", "error", "files", "origin", "protocol", "running", "server", "tls"]),
     ("main", &["cli"]),
 ];
 
 /// Crates of the wire, and where they may appear.
 const WIRE_CRATES: &[&str] = &["quinn", "h3", "h3_quinn", "h2", "hyper"];
-const WIRE_PLACES: &[&str] = &["transport", "client", "server", "tls"];
+/// `auth` fetches keys by HTTP/1.1.
+const WIRE_PLACES: &[&str] = &["transport", "client", "server", "tls", "auth"];
 
 fn sources() -> Vec<(PathBuf, String)> {
     fn walk(dir: &Path, found: &mut Vec<(PathBuf, String)>) {

@@ -504,3 +504,72 @@ async fn a_terminal_outlives_its_server_and_ctrl_c_leaves() {
     assert_eq!(bob.ended().await.0, Some(0));
     alice.prints("left (left)").await;
 }
+
+/// Keys, a token made with them, a server that asks for it, and a peer that shows it.
+#[tokio::test]
+async fn keys_and_tokens_are_made_and_serve() {
+    let shell = Shell::new();
+    let text = |output: Output| {
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    for (algorithm, private) in
+        [("EdDSA", "token-signing.pem"), ("es256", "token-signing.pem"), ("HS256", "token-secret.json")]
+    {
+        let dir = algorithm;
+        let said = text(shell.run(&["keys", "--algorithm", algorithm, "--out", dir]).await);
+        let private = format!("{dir}/{private}");
+        assert!(said.contains(&private), "{said}");
+        let line = said.lines().find(|line| line.starts_with("wigwag serve")).expect("how to go on");
+        let keys = line.rsplit(' ').next().expect("not empty").to_owned();
+        let token = text(shell.run(&["token", "--key", &private, "--room", "de*", "--user", "alice"]).await);
+        let file = shell.write("token.txt", &token);
+        let mut inspect = shell.command(&["token", "--inspect", "--keys", &keys]);
+        inspect.stdin(fs::File::open(&file).expect("there"));
+        let shown: Value = serde_json::from_str(&text(inspect.output().await.expect("it runs"))).expect("JSON");
+        assert_eq!(shown["verdict"], "valid for room dex", "{shown}");
+        assert_eq!(shown["claims"]["sub"], "alice");
+        contains(
+            &shell.refused(&["keys", "--algorithm", algorithm, "--out", dir]).await,
+            &["is there already", "--out"],
+        );
+    }
+    let rsa = include_str!("tokens/rsa.pem");
+    let path = shell.write("rsa.pem", rsa);
+    contains(&shell.refused(&["keys", "--from", &path]).await, &["open to every user", "chmod 600"]);
+    let published = shell.run(&["keys", "--from", "EdDSA/token-signing.pem"]).await;
+    assert_eq!(text(published), fs::read_to_string(shell.dir.path().join("EdDSA/token-keys.json")).expect("there"));
+    contains(&shell.refused(&["keys", "--algorithm", "RS256"]).await, &["openssl genrsa"]);
+    contains(&shell.refused(&["token", "--key", &path]).await, &["--room"]);
+    contains(&shell.refused(&["token", "--inspect"]).await, &["no JSON Web Token"]);
+}
+
+#[tokio::test]
+async fn keys_and_secrets_that_cannot_be_used_are_refused_at_the_start() {
+    let shell = Shell::new();
+    let with = |keys: &str| {
+        [&["serve", "--token-keys", keys][..], &FREE].concat().iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()
+    };
+    contains(&shell.refused(&with("missing.json")).await, &["missing.json", "wigwag keys"]);
+    contains(&shell.refused(&with("http://id.example.org/")).await, &["https only"]);
+    contains(&shell.refused(&with("env:NOT_SET_ANYWHERE")).await, &["NOT_SET_ANYWHERE is not set"]);
+    for (content, why) in [
+        ("nonsense", "write a JSON Web Key"),
+        (r#"{"keys":[]}"#, "there is none"),
+        (r#"{"keys":[{"kty":"oct","k":"c2hvcnQ"}]}"#, "at least 32 bytes"),
+        (include_str!("tokens/rsa.pem"), "private key"),
+    ] {
+        let file = shell.write("keys.json", content);
+        contains(&shell.refused(&with(&file)).await, &["keys.json", why]);
+    }
+    let secret = shell.write("secret.json", r#"{"kty":"oct","k":"MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE"}"#);
+    contains(&shell.refused(&with(&secret)).await, &["open to every user", "chmod 600"]);
+    contains(&shell.refused(&["--ice-server", "turn:a.example"]).await, &["--turn-secret"]);
+    contains(&shell.refused(&["--ice-server", "turn://a.example"]).await, &["write stun:HOST"]);
+    contains(&shell.refused(&["--turn-secret", "x"]).await, &["turn:HOST"]);
+    let unset = ["--ice-server", "turn:a.example", "--turn-secret", "env:NOT_SET_ANYWHERE"];
+    contains(&shell.refused(&[&unset[..], &FREE].concat()).await, &["NOT_SET_ANYWHERE", "static-auth-secret"]);
+    contains(&shell.refused(&["--token-issuer", "x"]).await, &["--token-keys"]);
+    contains(&shell.refused(&["--token-keys", &secret, "--open"]).await, &["give one of them"]);
+    contains(&shell.refused(&["--token-keys", &secret, "--token-keys-private"]).await, &["keys at a URL"]);
+}

@@ -7,13 +7,14 @@ use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 use wigwag::client::{Connection, Error, Event, Via};
 
+use crate::schema::Messages;
 use crate::support::{TestServer, config, within};
 
 /// Transports that carry both ways; on the others what goes up is a request of its own, with an HTTP status.
-const LASTING: [Via; 3] = [Via::WebTransport, Via::WebSocketH2, Via::WebSocketH1];
+const LASTING: [Via; 4] = [Via::WebTransport, Via::WebSocketH3, Via::WebSocketH2, Via::WebSocketH1];
 
 /// Transports that are there all the time; a poll is not.
-const READERS: [Via; 4] = [Via::WebTransport, Via::WebSocketH2, Via::WebSocketH1, Via::EventStream];
+const READERS: [Via; 5] = [Via::WebTransport, Via::WebSocketH3, Via::WebSocketH2, Via::WebSocketH1, Via::EventStream];
 
 /// A connection with the questions that these tests ask.
 struct Peer {
@@ -49,7 +50,7 @@ impl Peer {
 
 async fn next(connection: &mut Connection) -> Value {
     match within(connection.recv()).await {
-        Ok(Event::Message(text) | Event::Datagram(text)) => serde_json::from_str(&text).expect("JSON"),
+        Ok(Event::Message(text) | Event::Datagram(text)) => Messages::read(&text),
         other => panic!("no message but {other:?}"),
     }
 }

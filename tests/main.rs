@@ -1,13 +1,17 @@
 //! All integration tests in one binary: linking the server once is what takes the time.
 
+mod api;
 mod architecture;
 mod cli;
+mod ice;
 mod limits;
 mod native;
 mod quic;
 mod relay;
+mod schema;
 mod scripted;
 mod simulation;
 mod support;
 mod tcp;
+mod tokens;
 mod transcripts;

@@ -273,6 +273,66 @@ mod h3 {
     }
 }
 
+/// The whole answer to a CONNECT on a stream of its own.
+async fn connect_answer(quic: &quinn::Connection, fields: &[(&str, &str)]) -> String {
+    let common = [(":scheme", "https"), (":authority", "localhost"), (":path", "/v1/rooms/demo")];
+    let (_send, mut recv) = open(quic, &h3::headers(&[fields, &common].concat())).await;
+    let answer = within(recv.read_to_end(64 * 1024)).await.expect("an answer");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn a_connect_for_something_else_is_answered_and_a_malformed_one_is_reset() {
+    const H3_MESSAGE_ERROR: u64 = 0x10e;
+    let server = TestServer::start().await;
+    let quic = server.raw_quic().await;
+    let _control = open_uni(&quic, &h3::control_stream()).await;
+    let (connect, websocket) = ((":method", "CONNECT"), (":protocol", "websocket"));
+    for (fields, status) in [
+        (&[connect][..], 501),
+        (&[connect, (":protocol", "connect-udp")], 501),
+        (&[connect, (":protocol", "carrier-pigeon")], 501),
+        (&[connect, (":protocol", "")], 501),
+        (&[(":method", "GET"), websocket], 400),
+        (&[connect, websocket], 400),
+        (&[connect, websocket, ("sec-websocket-version", "13"), ("sec-websocket-protocol", "chat")], 400),
+    ] {
+        let answer = connect_answer(&quic, fields).await;
+        assert!(answer.contains(&format!("\"status\":{status}")), "{fields:?}: {answer}");
+    }
+    let twice = h3::headers(&[connect, websocket, websocket, (":scheme", "https"), (":authority", "localhost")]);
+    let (_send, mut recv) = open(&quic, &twice).await;
+    assert_eq!(reset_code(&mut recv).await, H3_MESSAGE_ERROR);
+}
+
+#[tokio::test]
+async fn websockets_and_webtransport_share_a_connection() {
+    let server = TestServer::start().await;
+    let quic = server.raw_quic().await;
+    let _control = open_uni(&quic, &h3::control_stream()).await;
+    let head = h3::headers(&[
+        (":method", "CONNECT"),
+        (":protocol", "websocket"),
+        (":scheme", "https"),
+        (":authority", "localhost"),
+        (":path", "/v1/rooms/demo"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-protocol", "wigwag.v1"),
+    ]);
+    // A masked text frame (RFC 6455, 5.2) with a mask of zeros, in DATA frames of one byte; sent before the answer has come.
+    let join = [&[0x81, 0x80 | 15, 0, 0, 0, 0][..], br#"{"type":"join"}"#].concat();
+    let data: Vec<u8> = join.iter().flat_map(|&byte| h3::frame(0x00, &[byte])).collect();
+    let (mut websocket, mut frames) = open(&quic, &[head, data].concat()).await;
+    read_until(&mut frames, "\"transport\":\"websocket-h3\"").await;
+    let (connect, _answer) = open(&quic, &h3::connect("demo")).await;
+    let (mut lines, mut messages) = open(&quic, &h3::session_stream(connect.id().into())).await;
+    lines.write_all(b"{\"type\":\"join\"}\n{\"type\":\"message\",\"data\":\"hello\"}\n").await.expect("sent");
+    read_until(&mut messages, "\"joined\"").await;
+    read_until(&mut frames, "\"hello\"").await;
+    websocket.finish().expect("open");
+    read_until(&mut messages, "\"peerAway\"").await;
+}
+
 async fn open(quic: &quinn::Connection, bytes: &[u8]) -> (quinn::SendStream, quinn::RecvStream) {
     let (mut send, recv) = within(quic.open_bi()).await.expect("a stream");
     send.write_all(bytes).await.expect("sent");

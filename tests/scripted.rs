@@ -250,6 +250,40 @@ async fn replaced_by_a_greeting_of_ones_own_is_not_the_end() {
     assert_eq!(closed.await, "replaced");
 }
 
+#[tokio::test]
+async fn a_token_is_shown_at_the_join_and_again_only_when_it_is_new() {
+    let stage = Stage::new(&[]).await;
+    let enter = async {
+        let (mut guest, greeting) = stage.guest().await;
+        assert_eq!(greeting["token"], "old");
+        guest.say(joined(10_000)).await;
+        guest
+    };
+    let (mut first, (mut session, _)) = tokio::join!(enter, join(stage.options(hasty()).token("old")));
+    let going = json!({"type": "closed", "code": "goingAway", "closeCode": 4000, "message": "m"});
+    first.say(going).await;
+    let (mut second, resume) = stage.guest().await;
+    assert_eq!(resume.get("token"), None, "the session has it");
+    second.say(resumed(0)).await;
+    wait_for(&mut session, |event| matches!(event, Event::Resumed { .. }).then_some(())).await;
+    let renewed = session.send(Request::token("new").expect("JSON")).await.expect("open");
+    assert_eq!(second.hear().await, json!({"type": "token", "id": 1, "token": "new"}));
+    // It came too late for the server.
+    let expired = json!({"type": "closed", "code": "tokenExpired", "closeCode": 4502, "message": "m"});
+    second.say(expired.clone()).await;
+    let (mut third, resume) = stage.guest().await;
+    assert_eq!((&resume["ticket"], &resume["token"]), (&json!("second"), &json!("new")));
+    third.say(resumed(1)).await;
+    third.say(json!({"type": "ok", "seq": 1, "id": 1})).await;
+    within(renewed).await.expect("accepted");
+    third.say(expired).await;
+    let closed = wait_for(&mut session, |event| match event {
+        Event::Closed(why) => Some(why.code),
+        _ => None,
+    });
+    assert_eq!(closed.await, "tokenExpired");
+}
+
 /// The event stream of a real server.
 fn event_stream(server: &TestServer) -> Value {
     json!({"type": "event-stream", "url": format!("http://{}/v1/rooms/{{room}}", server.addresses.plain[0])})

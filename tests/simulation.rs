@@ -92,7 +92,7 @@ impl World {
             rooms: 10,
             heartbeat: Duration::from_secs(10),
             resume_window: WINDOW,
-            ice_servers: vec![],
+            ice_servers: Default::default(),
         });
         let clients = (0..rng.usize(2..=4))
             .map(|name| Client { name, key: format!("key-{seed:020}-{name}"), ..Client::default() })
@@ -232,8 +232,8 @@ impl World {
         .to_string();
         let request = Request::parse(first.as_bytes(), &self.limits).expect("well-formed");
         let opened = match request.command {
-            Command::Join(join) => self.hub.join(&self.room, &join, Transport::EventStream),
-            Command::Resume(resume) => self.hub.resume(&self.room, &resume, Transport::EventStream),
+            Command::Join(join) => self.hub.join(&self.room, &join, None, Transport::EventStream),
+            Command::Resume(resume) => self.hub.resume(&self.room, &resume, None, Transport::EventStream),
             _ => unreachable!("one of the two"),
         };
         match opened {
@@ -271,7 +271,7 @@ impl World {
         let first = json!({"type": "join", "key": client.key, "metadata": {"version": 0}}).to_string();
         let request = Request::parse(first.as_bytes(), &self.limits).expect("well-formed");
         let Command::Join(join) = request.command else { unreachable!("it is one") };
-        match self.hub.join(&self.room, &join, Transport::EventStream) {
+        match self.hub.join(&self.room, &join, None, Transport::EventStream) {
             Err(refusal) => assert!(matches!(refusal.code, Code::Replaced | Code::ResumeExpired), "{refusal:?}"),
             // Its seat was given up long ago: a new one, which is left again.
             Ok((session, _)) => {

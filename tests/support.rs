@@ -33,6 +33,8 @@ pub(crate) fn config() -> Config {
         admin: None,
         certificate: CertificateSource::Development { dir: certificates_dir(), names: vec![] },
         origins: vec![],
+        tokens: None,
+        ice: Config::default().ice,
         protocols: Protocols { h3: true, h2: true },
         limits: Limits::default(),
         rooms: 1000,

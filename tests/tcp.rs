@@ -365,7 +365,7 @@ async fn a_room_asked_for_in_another_way_says_how_to_enter() {
     assert_eq!(h1.headers()[UPGRADE], "websocket");
     for response in server.both(Method::DELETE, "/v1/rooms/a", &HeaderMap::new()).await {
         assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
-        assert_eq!(response.headers()[ALLOW], "GET,POST,OPTIONS");
+        assert_eq!(response.headers()[ALLOW], "GET,HEAD,POST,OPTIONS");
     }
     for (path, status) in [
         ("/v1/rooms/a%20b", StatusCode::BAD_REQUEST),

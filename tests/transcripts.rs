@@ -1,21 +1,29 @@
 //! The conformance suite: conversations written down in `tests/transcripts/*.txt`, held over every transport.
 //!
 //! One line is one step, `#` begins a comment, each conversation has a room of its own:
-//! - `alice > TEXT` sends the text as one message; the first one opens the transport.
+//! - `alice > TEXT` sends the text as one message, which must be good by the JSON Schema that the server gives out; the first
+//!   one opens the transport.
+//! - `alice ! TEXT` sends what must be bad by it.
 //! - `alice < PATTERN` waits for the next message (pings aside) and compares. A pattern is JSON; `"$name"` stands for any value
 //!   the first time and for that same value afterwards, `"$_"` always for any value; `"...":0` in an object lets further
-//!   members be there. `$name` in a sent text is replaced by the value.
+//!   members be there. `$name` in a sent text is replaced by the value. Whatever comes must be as the JSON Schema has it,
+//!   without anything more.
 //! - `alice hears nothing`: a ping is answered by the very next message.
 //! - `alice disconnects`: the connection is gone without a word.
 //! - `alice ends`, `alice ends with 4500`: the server closes, tidily or with that close code.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 use wigwag::client::{Connection, Event, Via};
 
+use crate::schema::Messages;
 use crate::support::{TestServer, within};
+
+/// Messages that no conversation here can bring about: they need keys, time, or a server that drains.
+const ELSEWHERE: [&str; 9] =
+    ["admit", "refuse", "token", "roomUpdated", "waiting", "knock", "tokenExpiring", "goAway", "ping"];
 
 struct Stage<'a> {
     server: &'a TestServer,
@@ -25,13 +33,16 @@ struct Stage<'a> {
     speakers: HashMap<String, Option<Connection>>,
     entered: usize,
     bound: HashMap<String, Value>,
+    /// The types of all messages so far.
+    met: &'a mut BTreeSet<String>,
 }
 
 impl Stage<'_> {
     async fn perform(&mut self, line: &str) -> Result<(), String> {
         let (who, action) = line.split_once(' ').ok_or("a step is `who action`")?;
-        if let Some(text) = action.strip_prefix("> ") {
+        if let Some(text) = action.strip_prefix("> ").or(action.strip_prefix("! ")) {
             let text = self.fill_in(text);
+            self.check_sent(&text, action.starts_with('>'))?;
             let connection = self.enter(who).await;
             return connection.send(&text).await.map_err(|error| format!("cannot send: {error}"));
         }
@@ -53,6 +64,23 @@ impl Stage<'_> {
             }
             _ => self.ends(who, action).await,
         }
+    }
+
+    fn check_sent(&mut self, text: &str, should_be_good: bool) -> Result<(), String> {
+        let message = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"));
+        match message.and_then(|message: Value| Messages::get().check_client(&message).map(|()| message)) {
+            Ok(message) if should_be_good => {
+                self.meet(&message);
+                Ok(())
+            }
+            Ok(_) => Err("is good by the schema: write >".to_owned()),
+            Err(why) if should_be_good => Err(format!("write ! for what is {why}")),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn meet(&mut self, message: &Value) {
+        self.met.extend(message["type"].as_str().map(str::to_owned));
     }
 
     async fn ends(&mut self, who: &str, action: &str) -> Result<(), String> {
@@ -89,13 +117,14 @@ impl Stage<'_> {
     }
 
     async fn hear(&mut self, who: &str) -> Result<Value, String> {
-        let connection = self.speaker(who)?;
         loop {
-            let message = match within(connection.recv()).await {
+            let message = match within(self.speaker(who)?.recv()).await {
                 Ok(Event::Message(text) | Event::Datagram(text)) => text,
                 other => return Err(format!("no message but {other:?}")),
             };
             let message: Value = serde_json::from_str(&message).map_err(|error| format!("not JSON: {error}"))?;
+            Messages::get().check_server(&message).map_err(|why| format!("{why}\n  got {message}"))?;
+            self.meet(&message);
             if message["type"] != "ping" {
                 return Ok(message);
             }
@@ -141,11 +170,11 @@ fn matches_object(
     }
 }
 
-async fn hold(server: &TestServer, title: &str, text: &str, cast: &[Via]) {
+async fn hold(server: &TestServer, met: &mut BTreeSet<String>, (title, text): (&str, &str), cast: &[Via]) {
     let casting = cast.iter().map(|via| via.transport().name()).collect::<Vec<_>>().join("+");
     let room = format!("{title}.{casting}").replace('+', "_");
     let bound = HashMap::from([("room".to_owned(), json!(room))]);
-    let mut stage = Stage { server, room, cast, speakers: HashMap::new(), entered: 0, bound };
+    let mut stage = Stage { server, room, cast, speakers: HashMap::new(), entered: 0, bound, met };
     let mut said = String::new();
     for (number, line) in text.lines().enumerate() {
         if line.is_empty() || line.starts_with('#') {
@@ -170,6 +199,7 @@ async fn conversations_are_the_same_over_every_transport() {
         ("join-key", include_str!("transcripts/join-key.txt")),
     ];
     let server = TestServer::start().await;
+    let mut met = BTreeSet::new();
     let mut casts: Vec<Vec<Via>> = Via::ALL.iter().map(|&via| vec![via]).collect();
     let lasting: Vec<Via> = Via::ALL.into_iter().filter(|&via| via != Via::LongPoll).collect();
     casts.push(lasting);
@@ -184,8 +214,11 @@ async fn conversations_are_the_same_over_every_transport() {
             if matches!(title, "resume" | "join-key") && cast.contains(&Via::LongPoll) {
                 continue;
             }
-            hold(&server, title, text, cast).await;
+            hold(&server, &mut met, (title, text), cast).await;
         }
     }
+    let known = Messages::get().client_types().into_iter().chain(Messages::get().server_types());
+    let missing: Vec<&str> = known.filter(|name| !met.contains(*name) && !ELSEWHERE.contains(name)).collect();
+    assert!(missing.is_empty(), "no conversation has {missing:?}");
     server.stop().await;
 }

@@ -1,5 +1,6 @@
 //! `wigwag join`: a peer in the terminal, for trying a server out and for scripts.
 
+use std::fmt;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines, Stdin};
 
 use super::End;
+use crate::client::seat::Token;
 use crate::client::session::{Closed, Event, Joined, Options, Refused, Session};
 use crate::client::{Endpoint, Payload, Request, Trust, Via};
 use crate::config::Span;
@@ -31,7 +33,7 @@ const REFUSED: u8 = 3;
 const LINE_REFUSED: u8 = 4;
 
 /// What `wigwag join` is told.
-#[derive(Debug, Args)]
+#[derive(Args)]
 pub struct JoinArgs {
     /// Name of the room
     room: String,
@@ -44,6 +46,9 @@ pub struct JoinArgs {
     /// The name that others see
     #[arg(long, default_value = "terminal")]
     name: String,
+    /// Show this token, where the server asks for one
+    #[arg(long, value_name = "TOKEN", env = "WIGWAG_TOKEN", hide_env_values = true)]
+    token: Option<String>,
     /// Trust the certificate authority in this PEM file
     #[arg(long, value_name = "FILE", default_value = "certs/ca.pem")]
     ca: PathBuf,
@@ -55,9 +60,17 @@ pub struct JoinArgs {
     json: bool,
 }
 
+/// The token must not show in a log.
+impl fmt::Debug for JoinArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JoinArgs({} at {})", self.room, self.server)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ViaName {
     Webtransport,
+    WebsocketH3,
     WebsocketH2,
     WebsocketH1,
     EventStream,
@@ -68,6 +81,7 @@ impl ViaName {
     fn via(self) -> Via {
         match self {
             ViaName::Webtransport => Via::WebTransport,
+            ViaName::WebsocketH3 => Via::WebSocketH3,
             ViaName::WebsocketH2 => Via::WebSocketH2,
             ViaName::WebsocketH1 => Via::WebSocketH1,
             ViaName::EventStream => Via::EventStream,
@@ -92,6 +106,7 @@ fn options(args: &JoinArgs) -> Result<Options, End> {
     let trust = Trust::new(roots(&args.ca)?, Vec::new()).context("cannot do TLS")?;
     let options = Options::at(endpoint, room, trust).patience(args.wait.0);
     let options = options.metadata(&json!({"name": args.name})).context("cannot say the name")?;
+    let options = Options { token: args.token.clone().map(Token), ..options };
     Ok(options.transports(args.via.map(ViaName::via).into_iter().collect::<Vec<_>>()))
 }
 

@@ -8,7 +8,9 @@ fn parse_line(line: &str) -> Result<Command, End> {
 fn served(line: &str) -> Config {
     match parse_line(line).unwrap() {
         Command::Serve(settings, sources) => settings.resolve(&sources).unwrap(),
-        Command::Certs(..) | Command::Join(..) => panic!("{line} does not serve"),
+        Command::Certs(..) | Command::Join(..) | Command::Keys(_) | Command::Token(_) => {
+            panic!("{line} does not serve")
+        }
     }
 }
 
@@ -43,7 +45,7 @@ fn the_defaults_that_help_tells_are_the_defaults() {
         assert_eq!(served(&line), Config::default(), "{line}");
         told += 1;
     }
-    assert_eq!(told, 29, "every setting with a default tells it");
+    assert_eq!(told, 30, "every setting with a default tells it");
 }
 
 /// `wigwag.example.toml` as it should be: every setting with its help, defaults told but not set.
@@ -73,6 +75,12 @@ fn toml_value(arg: &clap::Arg, default: &str) -> String {
         ("BOOL", _) => "false".to_owned(),
         ("N", number) => number.to_owned(),
         ("FILE", _) => format!("\"{}.pem\"", arg.get_long().unwrap()),
+        ("TEXT", _) => {
+            format!("\"{}\"", if arg.get_long() == Some("token-issuer") { "https://id.example.org" } else { "wigwag" })
+        }
+        ("stun:HOST|turn:HOST", _) => "[\"turn:turn.example.org:3478?transport=udp\"]".to_owned(),
+        ("FILE|env:VARIABLE", _) => "\"env:TURN_SECRET\"".to_owned(),
+        ("FILE|env:VARIABLE|https://URL", _) => "\"keys/token-keys.json\"".to_owned(),
         ("HOST", _) => "[\"signal.example.org\"]".to_owned(),
         ("https://HOST", _) => "[\"https://app.example.org\"]".to_owned(),
         (_, list) if list.contains(',') => format!("{:?}", list.split(',').collect::<Vec<_>>()),
@@ -92,14 +100,26 @@ fn the_example_file_tells_every_setting_and_is_valid() {
     let settings: Settings = toml::from_str(&set).unwrap();
     let told = toml::Table::try_from(&settings).unwrap().len();
     assert_eq!(told, command().find_subcommand("serve").unwrap().get_arguments().count() - 1, "all but --config");
-    let unset = Settings { cert: None, key: None, name: None, origin: None, ..settings };
+    let unset = Settings {
+        cert: None,
+        key: None,
+        name: None,
+        origin: None,
+        token_keys: None,
+        token_issuer: None,
+        token_audience: None,
+        token_keys_ca: None,
+        ice_server: None,
+        turn_secret: None,
+        ..settings
+    };
     assert_eq!(unset.resolve(&Sources::default()).unwrap(), Config::default());
 }
 
 #[test]
 fn every_setting_reads_the_variable_of_its_name() {
     let command = command();
-    let with_settings = command.get_subcommands().filter(|command| command.get_name() != "join");
+    let with_settings = command.get_subcommands().filter(|command| ["serve", "certs"].contains(&command.get_name()));
     for arg in with_settings.flat_map(clap::Command::get_arguments) {
         let Some(long) = arg.get_long().filter(|long| !["help", "json"].contains(long)) else { continue };
         let variable = format!("WIGWAG_{}", long.to_uppercase().replace('-', "_"));

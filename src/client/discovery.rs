@@ -70,7 +70,8 @@ fn offers(entry: Entry) -> Vec<Offer> {
         .filter_map(|hash| base64::engine::general_purpose::STANDARD.decode(hash.value).ok()?.try_into().ok())
         .collect();
     let vias: &[Via] = match entry.r#type.as_str() {
-        "webtransport" => &[Via::WebTransport],
+        // WebSocket over HTTP/3 is where WebTransport is.
+        "webtransport" => &[Via::WebTransport, Via::WebSocketH3],
         "websocket" if endpoint.encrypted => &[Via::WebSocketH2, Via::WebSocketH1],
         "websocket" => &[Via::WebSocketH1],
         "event-stream" => &[Via::EventStream],
@@ -91,7 +92,8 @@ pub(super) struct Rung {
 /// Which transports to try, in which order.
 #[derive(Debug, Default)]
 pub(super) struct Preference<'a> {
-    /// The application's own order; what is not in it is not tried. Empty: the server's order.
+    /// The application's own order; what is not in it is not tried. Empty: the server's order, without WebSocket over HTTP/3: where
+    /// WebTransport does not get through, another way over QUIC would not either.
     pub order: &'a [Via],
     /// What won here before: goes first.
     pub winner: Option<Via>,
@@ -102,8 +104,8 @@ pub(super) struct Preference<'a> {
 /// Puts offers in the order in which they are tried; a transport's head start is as long as it may need to show that it works.
 pub(super) fn ladder(offers: &[Offer], preference: &Preference<'_>, head_start: Duration) -> Vec<Rung> {
     let Preference { order, winner, demoted } = preference;
-    let mut usable: Vec<&Offer> =
-        offers.iter().filter(|offer| order.is_empty() || order.contains(&offer.via)).collect();
+    let is_wanted = |via: Via| if order.is_empty() { via != Via::WebSocketH3 } else { order.contains(&via) };
+    let mut usable: Vec<&Offer> = offers.iter().filter(|offer| is_wanted(offer.via)).collect();
     // The server's order stands among equals: sorting is stable.
     usable.sort_by_key(|offer| {
         let place = order.iter().position(|via| *via == offer.via).unwrap_or(0);
@@ -112,7 +114,7 @@ pub(super) fn ladder(offers: &[Offer], preference: &Preference<'_>, head_start: 
     // The last resorts open at once, so their own long head start also holds before them: or they would win wherever a round
     // trip is long.
     let own = |via: Via| match via {
-        Via::WebTransport | Via::WebSocketH2 | Via::WebSocketH1 => head_start,
+        Via::WebTransport | Via::WebSocketH3 | Via::WebSocketH2 | Via::WebSocketH1 => head_start,
         Via::EventStream => head_start * 6,
         Via::LongPoll => head_start * 12,
     };
@@ -161,7 +163,7 @@ mod tests {
     fn offers_are_read_in_the_servers_order_and_unknown_ones_left_out() {
         let offers = all();
         let places: Vec<_> = offers.iter().map(|offer| (offer.via, offer.endpoint.port)).collect();
-        let expected = [4433, 4433, 4433, 8080, 8080];
+        let expected = [4433, 4433, 4433, 4433, 8080, 8080];
         assert_eq!(places, Via::ALL.into_iter().zip(expected).collect::<Vec<_>>());
         assert_eq!(offers[0].hashes, [[0; 32]]);
         assert!(read(br#"{"protocol":"wigwag.v9","transports":[]}"#).unwrap_err().contains("wigwag.v9"));
@@ -171,7 +173,8 @@ mod tests {
     #[test]
     fn what_won_goes_first_what_died_young_last_and_last_resorts_wait() {
         let rungs = ladder(&all(), &Preference::default(), HEAD_START);
-        assert_eq!(vias(&rungs), Via::ALL);
+        let usual = [Via::WebTransport, Via::WebSocketH2, Via::WebSocketH1, Via::EventStream, Via::LongPoll];
+        assert_eq!(vias(&rungs), usual);
         let waits: Vec<_> = rungs.iter().map(|rung| rung.wait.as_millis()).collect();
         assert_eq!(waits, [0, 250, 250, 1500, 3000]);
         let preference = Preference {

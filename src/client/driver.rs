@@ -84,6 +84,9 @@ pub(super) struct Driver {
     // Static after construction, but for what the application changes of itself.
     options: Options,
     member: Member,
+    token: Option<Token>,
+    /// The application has given a new token, which no link has carried yet: the next `resume` does.
+    renews: bool,
 
     // To and from the application.
     events: mpsc::Sender<Event>,
@@ -130,7 +133,9 @@ impl Driver {
     ) -> Self {
         let now = Instant::now();
         Driver {
-            member: Member { metadata: options.metadata.clone(), token: options.token.clone() },
+            member: Member { metadata: options.metadata.clone(), token: None },
+            token: options.token.clone(),
+            renews: false,
             events,
             requests,
             controls,
@@ -183,6 +188,8 @@ impl Driver {
     async fn turn(&mut self) -> Turn {
         let (reads, wake) = (self.reads(), self.next_timer());
         let takes = self.leaving.is_none() && self.seat.has_room();
+        // A session keeps the token that it has; to show it again could only fail.
+        self.member.token = self.token.clone().filter(|_| self.renews || !self.seat.has_ticket());
         let Driver { link, search, seat, member, events, unread, requests, controls, .. } = self;
         let has_unread = !unread.is_empty();
         tokio::select! {
@@ -294,6 +301,7 @@ impl Driver {
     fn opened(&mut self, transport: Option<String>, joined: bool) {
         let Some(link) = &self.link else { return };
         let transport = transport.unwrap_or_else(|| link.via.transport().name().to_owned());
+        self.renews = false;
         let was_open = std::mem::replace(&mut self.is_open, true);
         if !was_open && !joined {
             self.unread.push_back(Event::Resumed { transport: transport.clone() });
@@ -372,11 +380,12 @@ impl Driver {
         }
     }
 
-    /// Whether `closing` is the end. A `replaced` by a greeting of one's own is none.
+    /// Whether `closing` is the end. A `replaced` by a greeting of one's own is none, nor an expired token whose successor is here.
     fn is_final(&self, closing: &Closing) -> bool {
         let own = self.search.is_greeting()
             || self.abandoned.is_some_and(|since| since.elapsed() < self.options.timing.own_replaced);
-        closing.come_back() == ComeBack::Never && !(own && closing.is(Code::Replaced))
+        let excused = own && closing.is(Code::Replaced) || self.renews && closing.is(Code::TokenExpired);
+        closing.come_back() == ComeBack::Never && !excused
     }
 
     /// Without a link: tries again, unless that is of no use. A link that `lived` and was given up by this side is as good as
@@ -540,7 +549,10 @@ impl Driver {
     fn remember(&mut self, request: &Request) {
         match request.kind() {
             "metadata" => self.member.metadata = request.field("metadata").cloned(),
-            "token" => self.member.token = request.field("token").and_then(|token| token.read().ok()).map(Token),
+            "token" => {
+                self.token = request.field("token").and_then(|token| token.read().ok()).map(Token);
+                self.renews = true;
+            }
             _ => {}
         }
     }

@@ -145,7 +145,7 @@ async fn first_to_answer<T>(
 
 /// The headers of every WebSocket's opening, over either version; `extra` go along (`Origin`, `Authorization`) and replace
 /// those of the same name.
-fn opening_headers(extra: &HeaderMap) -> HeaderMap {
+pub(super) fn opening_headers(extra: &HeaderMap) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));

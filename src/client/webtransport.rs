@@ -46,7 +46,7 @@ const MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes of a response's header list.
 const HEADER_BYTES: u32 = 64 * 1024;
 /// How long the server may take for what belongs to opening a connection.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// A server that is silent for so long is gone; asked for a sign of life three times as often.
 const IDLE: Duration = Duration::from_secs(15);
 /// What a session may send to us and nobody has read: several datagrams.
@@ -81,10 +81,7 @@ impl Http3 {
     /// # Errors
     /// Whatever went wrong below HTTP or in the handshake.
     pub async fn connect(endpoint: &Endpoint, trust: &Trust) -> Result<Self, Error> {
-        let config = client_config(trust)?;
-        let connect = |address| connect(address, endpoint.host.clone(), config.clone()).boxed();
-        let quic = endpoint.first_to_answer(connect).await?;
-        Self::over(quic, endpoint.authority()).await
+        Self::over(dial(endpoint, trust).await?, endpoint.authority()).await
     }
 
     /// Speaks HTTP/3 on a connection that was opened with a [`client_config`]; `authority` is the server's name and port.
@@ -206,12 +203,19 @@ async fn read(head: Response<()>, stream: &mut Connect) -> Result<Response<Bytes
     Ok(head.map(|()| body.freeze()))
 }
 
-fn http3(error: impl std::fmt::Display) -> Error {
+pub(super) fn http3(error: impl std::fmt::Display) -> Error {
     Error::Http3(error.to_string())
 }
 
 fn lost(error: StreamError) -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionReset, error.to_string())
+}
+
+/// Opens a QUIC connection to the first address of `endpoint` that answers.
+pub(super) async fn dial(endpoint: &Endpoint, trust: &Trust) -> Result<quinn::Connection, Error> {
+    let config = client_config(trust)?;
+    let connect = |address| connect(address, endpoint.host.clone(), config.clone()).boxed();
+    endpoint.first_to_answer(connect).await
 }
 
 async fn connect(address: SocketAddr, name: String, config: quinn::ClientConfig) -> Result<quinn::Connection, Error> {

@@ -11,7 +11,9 @@ use rustls::pki_types::DnsName;
 
 use super::units::{Listen, Size, Span};
 use super::{CertificateSource, Config, ConnectionLimits, Protocols, Settings, Sources};
+use crate::auth::{self, KeySource, Reach};
 use crate::error::StartError;
+use crate::ice::{self, IceUrl};
 use crate::origin::origin_of;
 use crate::protocol::Limits;
 
@@ -42,6 +44,8 @@ impl Settings {
             },
             certificate: self.certificate_source(sources)?,
             origins: check.origins(self.origin.as_deref().unwrap_or_default())?,
+            tokens: self.tokens(&check)?,
+            ice: self.ice(&check, default.ice.lifetime)?,
             protocols: Protocols { h3: !self.no_h3.unwrap_or(false), h2: !self.no_h2.unwrap_or(false) },
             limits: self.limits(&check)?,
             rooms: check.number("max-rooms", self.max_rooms, default.rooms, 1..=100_000_000)?,
@@ -76,6 +80,64 @@ impl Settings {
             (Some(cert), None) => Err(check.bad("cert", cert.display(), "its private key is missing: give --key too")),
             (None, Some(key)) => Err(check.bad("key", key.display(), "its certificate is missing: give --cert too")),
         }
+    }
+
+    fn tokens(&self, check: &Check<'_>) -> Result<Option<auth::Policy>, StartError> {
+        let Some(keys) = &self.token_keys else {
+            let alone = [
+                ("token-issuer", self.token_issuer.is_some()),
+                ("token-audience", self.token_audience.is_some()),
+                ("token-keys-ca", self.token_keys_ca.is_some()),
+                ("token-keys-private", self.token_keys_private.unwrap_or(false)),
+            ];
+            return match alone.iter().find(|(_, said)| *said) {
+                Some((key, _)) => Err(check.bad(key, "set", "without --token-keys no token is asked for; give it too")),
+                None => Ok(None),
+            };
+        };
+        if self.open.unwrap_or(false) {
+            return Err(check.bad(
+                "open",
+                "set",
+                "it lets everybody in, and --token-keys only who has a token; give one of them",
+            ));
+        }
+        let mut source: KeySource = keys.parse().map_err(|why| check.bad("token-keys", keys, why))?;
+        let (ca, private) = (self.token_keys_ca.clone(), self.token_keys_private.unwrap_or(false));
+        match &mut source {
+            KeySource::Url { reach, .. } => *reach = Reach { ca, private },
+            _ if ca.is_some() || private => {
+                let why = "--token-keys-ca and --token-keys-private are for keys at a URL; leave them out";
+                return Err(check.bad("token-keys", keys, why));
+            }
+            _ => {}
+        }
+        let (issuer, audience) = (self.token_issuer.clone(), self.token_audience.clone());
+        Ok(Some(auth::Policy { keys: source, issuer, audience }))
+    }
+
+    fn ice(&self, check: &Check<'_>, lifetime: Duration) -> Result<ice::Policy, StartError> {
+        let parse = |text: &String| text.parse::<IceUrl>().map_err(|why| check.bad("ice-server", text, why));
+        let urls: Vec<_> = self.ice_server.iter().flatten().map(parse).collect::<Result<_, _>>()?;
+        let secret =
+            self.turn_secret.as_ref().map(|text| text.parse().map_err(|why| check.bad("turn-secret", text, why)));
+        let secret = secret.transpose()?;
+        match urls.iter().find(|url| url.needs_credentials()) {
+            Some(url) if secret.is_none() => {
+                return Err(check.bad("ice-server", url, "a TURN server needs credentials; give --turn-secret too"));
+            }
+            None if secret.is_some() => {
+                return Err(check.bad(
+                    "turn-secret",
+                    "set",
+                    "there is no TURN server to use it; give --ice-server turn:HOST too",
+                ));
+            }
+            _ => {}
+        }
+        // More than an hour would outlive the trust that they were given in.
+        let lifetime = check.span("turn-lifetime", self.turn_lifetime, lifetime, MINUTE..=HOUR)?;
+        Ok(ice::Policy { urls, secret, lifetime })
     }
 
     fn limits(&self, check: &Check<'_>) -> Result<Limits, StartError> {
@@ -154,12 +216,13 @@ impl Settings {
             return Ok(());
         };
         let development = matches!(config.certificate, CertificateSource::Development { .. }) && listen.is_some();
-        match (said(self.open), development && !said(self.dev_certs)) {
+        let guarded = said(self.open) || config.tokens.is_some();
+        match (guarded, development && !said(self.dev_certs)) {
             (true, false) => Ok(()),
             (false, false) => Err(check.bad(
                 key,
                 address,
-                "whoever reaches it from another machine may enter any room; give --open if that is meant",
+                "whoever reaches it from another machine may enter any room; give --token-keys, or --open if that is meant",
             )),
             (true, true) => Err(check.bad(
                 key,
@@ -170,7 +233,7 @@ impl Settings {
                 key,
                 address,
                 "whoever reaches it from another machine may enter any room, and sees development certificates; \
-                 give --open and --dev-certs if that is meant",
+                 give --open and --dev-certs if that is meant, or --token-keys in place of --open",
             )),
         }
     }
@@ -394,6 +457,22 @@ mod tests {
             })
             .is_ok()
         );
+    }
+
+    #[test]
+    fn token_keys_take_the_place_of_open() {
+        let keys = |s: &mut Settings| (s.token_keys, s.dev_certs) = (Some("keys.json".into()), Some(true));
+        let config = resolve(|s| {
+            keys(s);
+            s.listen = listen(&["0.0.0.0:4433"]);
+        });
+        let policy = config.unwrap().tokens.expect("tokens are asked for");
+        assert_eq!(policy.keys, KeySource::File("keys.json".into()));
+        let error = resolve(|s| {
+            keys(s);
+            s.open = Some(true);
+        });
+        assert!(error.unwrap_err().starts_with("--open is set: "));
     }
 
     #[test]

@@ -49,6 +49,46 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "one_or_many")]
     pub origin: Option<Vec<String>>,
 
+    /// Ask for tokens signed by these keys: a JSON Web Key set or a public key in PEM, in a file, in a variable, or at a URL
+    #[arg(long, env = "WIGWAG_TOKEN_KEYS", value_name = "FILE|env:VARIABLE|https://URL", help_heading = TOKENS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_keys: Option<String>,
+
+    /// Tokens must be of this issuer (iss)
+    #[arg(long, env = "WIGWAG_TOKEN_ISSUER", value_name = "TEXT", help_heading = TOKENS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_issuer: Option<String>,
+
+    /// Tokens must be for this audience (aud)
+    #[arg(long, env = "WIGWAG_TOKEN_AUDIENCE", value_name = "TEXT", help_heading = TOKENS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_audience: Option<String>,
+
+    /// Trust this CA, PEM, for the URL of --token-keys, beside the system's
+    #[arg(long, env = "WIGWAG_TOKEN_KEYS_CA", value_name = "FILE", value_parser = path, help_heading = TOKENS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_keys_ca: Option<PathBuf>,
+
+    /// Let the URL of --token-keys be at a private address
+    #[arg(long, env = "WIGWAG_TOKEN_KEYS_PRIVATE", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = TOKENS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_keys_private: Option<bool>,
+
+    /// Tell clients of this STUN or TURN server; may be given again
+    #[arg(long, env = "WIGWAG_ICE_SERVER", value_name = "stun:HOST|turn:HOST", value_delimiter = ',', help_heading = ICE)]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "one_or_many")]
+    pub ice_server: Option<Vec<String>>,
+
+    /// Make TURN credentials with this secret, which the TURN servers know too (coturn: static-auth-secret)
+    #[arg(long, env = "WIGWAG_TURN_SECRET", value_name = "FILE|env:VARIABLE", help_heading = ICE)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_secret: Option<String>,
+
+    /// TURN credentials are good for this long, and renewed before [default: 1h]
+    #[arg(long, env = "WIGWAG_TURN_LIFETIME", value_name = "TIME", help_heading = ICE)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn_lifetime: Option<Span>,
+
     /// Certificate chain, PEM, the server's own first; read again when it changes
     #[arg(long, env = "WIGWAG_CERT", value_name = "FILE", value_parser = path, help_heading = CERTIFICATES)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -217,6 +257,8 @@ pub struct Settings {
 }
 
 const LISTENING: &str = "Listening";
+const TOKENS: &str = "Tokens";
+const ICE: &str = "STUN and TURN";
 const CERTIFICATES: &str = "Certificates";
 const BEYOND: &str = "Beyond this machine";
 const SESSIONS: &str = "Sessions";

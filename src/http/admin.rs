@@ -9,6 +9,7 @@ use axum::routing::get;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 
+use super::{api, method_not_allowed};
 use crate::context::Context;
 use crate::problem::problem;
 use crate::protocol::{Code, Refusal};
@@ -22,6 +23,11 @@ pub fn admin(context: Arc<Context>) -> Router {
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .route("/openapi.json", get(api::admin_openapi))
+        .method_not_allowed_fallback(|| async { method_not_allowed("GET,HEAD") })
+        .fallback(|| async {
+            problem::<axum::body::Body>(&Refusal::new(Code::NotFound, "GET /openapi.json tells what is here"))
+        })
         .with_state(context)
 }
 

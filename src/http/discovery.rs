@@ -7,12 +7,13 @@ use axum::extract::{Extension, State};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{CACHE_CONTROL, HOST};
+use http::header::{CACHE_CONTROL, HOST, LINK};
 use http::uri::Authority;
 use http::{HeaderMap, Uri};
 use serde::Serialize;
 use tokio::sync::watch;
 
+use super::api::SERVICE_DESCRIPTION;
 use crate::origin::origin_of;
 use crate::protocol::{PROTOCOL, ROOMS_PATH};
 use crate::transport::Via;
@@ -110,7 +111,8 @@ pub(super) async fn answer(
     let asked = uri.authority().or(host.as_ref()).map(Authority::host);
     let transports = advertised.transports(advertised.name(asked), via);
     // Certificates are renewed, and clients ask again at each reconnect.
-    ([(CACHE_CONTROL, "no-store")], Json(Document { protocol: PROTOCOL, transports })).into_response()
+    ([(CACHE_CONTROL, "no-store"), (LINK, SERVICE_DESCRIPTION)], Json(Document { protocol: PROTOCOL, transports }))
+        .into_response()
 }
 
 #[cfg(test)]

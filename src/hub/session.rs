@@ -7,7 +7,10 @@ use std::time::Instant;
 
 use super::{Hall, Hub, fresh_ticket, now, resumed};
 use crate::outbox::{Outbox, Output, SharedSeat};
-use crate::protocol::{Body, Code, Command, Frame, LeftReason, Metadata, Outbound, PeerId, Refusal, Request, RoomName};
+use crate::protocol::{
+    Body, Code, Command, Frame, Grant, LeftReason, Limits, Metadata, Moderate, Outbound, PeerId, Recipient, Refusal,
+    Request, Rights, RoomName, Transport,
+};
 use crate::seat::{Admission, Ending};
 
 /// Whoever may make requests for a seat, as long as the transport that has the seat now keeps it.
@@ -18,12 +21,33 @@ pub struct Speaker {
     pub(super) peer: PeerId,
     pub(super) seat: Arc<SharedSeat>,
     pub(super) generation: u64,
+    pub(super) limits: Arc<Limits>,
 }
 
 impl Speaker {
+    pub(super) fn new(hub: Arc<Hub>, room: RoomName, peer: PeerId, seat: Arc<SharedSeat>, generation: u64) -> Self {
+        let limits = seat.quietly(|seat| Arc::clone(&seat.grant().limits));
+        Speaker { hub, room, peer, seat, generation, limits }
+    }
+
     /// Whose seat it is.
     pub fn peer(&self) -> PeerId {
         self.peer
+    }
+
+    /// Its room.
+    pub fn room(&self) -> &RoomName {
+        &self.room
+    }
+
+    /// What serves the seat at the moment.
+    pub fn transport(&self) -> Transport {
+        self.seat.quietly(|seat| seat.transport())
+    }
+
+    /// What the session may ask for: its token's limits, or the server's.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Carries out one request; what there is to answer goes through the seat's queue. Returns false, and has done nothing, if
@@ -40,7 +64,7 @@ impl Speaker {
     pub fn refuse(&self, id: Option<u64>, refusal: &Refusal) -> bool {
         let _order = self.hub.shard(&self.room).lock();
         match self.admit(id) {
-            Admitted::Execute => self.answer(Body::error(id, refusal)),
+            Admitted::Execute(_) => self.answer(Body::error(id, refusal)),
             Admitted::Answered => true,
             Admitted::Stale => false,
         }
@@ -49,10 +73,14 @@ impl Speaker {
     /// Carries out a datagram. There is no id to answer, and nothing but a failure to be told.
     pub fn handle_datagram(&self, outbound: &Outbound<'_>) {
         let shard = self.hub.shard(&self.room).lock();
-        if let Some(hall) = shard.get(&self.room)
-            && self.admit(None) == Admitted::Execute
-        {
-            self.relay(hall, None, outbound);
+        let Some(hall) = shard.get(&self.room) else { return };
+        match self.admit(None) {
+            Admitted::Execute(rights) if rights.message => self.relay(hall, None, outbound),
+            Admitted::Execute(_) => {
+                let refusal = Refusal::new(Code::Forbidden, "this needs the \"message\" grant");
+                self.answer(Body::error(None, &refusal));
+            }
+            Admitted::Answered | Admitted::Stale => {}
         }
     }
 
@@ -74,10 +102,14 @@ impl Speaker {
     fn execute(&self, id: Option<u64>, command: Command<'_>) -> bool {
         let mut shard = self.hub.shard(&self.room).lock();
         let Some(hall) = shard.get_mut(&self.room) else { return false };
-        match self.admit(id) {
-            Admitted::Execute => {}
+        let rights = match self.admit(id) {
+            Admitted::Execute(rights) => rights,
             Admitted::Answered => return true,
             Admitted::Stale => return false,
+        };
+        if let Err(refusal) = rights.allow(&command) {
+            hall.answer(self.peer, Body::error(id, &refusal));
+            return true;
         }
         let answer = match command {
             Command::Send(outbound) => {
@@ -91,25 +123,75 @@ impl Speaker {
                 return true;
             }
             Command::Metadata(metadata) => {
+                let metadata = self.seat.quietly(|seat| Metadata::vouched(&metadata, seat.grant().metadata.as_deref()));
                 let mut out = Vec::new();
-                hall.room.update(self.peer, Metadata::new(&metadata), &mut out);
+                hall.room.update(self.peer, metadata, &mut out);
                 hall.carry_out(out);
                 Ok(())
             }
             Command::IceServers => {
-                hall.answer(self.peer, Body::ice_servers(&self.hub.policy.ice_servers, None));
+                hall.answer(self.peer, self.hub.ice_servers(&self.seat));
+                self.hub.tend(hall, self.peer);
                 Ok(())
             }
-            Command::Moderate(_) => Err(Refusal::new(Code::Forbidden, "this needs the \"moderate\" grant")),
+            Command::Moderate(request) => self.moderate(hall, request),
             Command::Join(_) | Command::Resume(_) => {
                 Err(Refusal::bad_request("\"join\" and \"resume\" are first messages; this session has begun"))
             }
             // Without keys there is nothing that a token could change.
-            Command::Token | Command::Ack(_) | Command::Ping => Ok(()),
+            Command::Token(_) | Command::Ack(_) | Command::Ping => Ok(()),
         };
         match answer {
             Ok(()) if id.is_some() => hall.answer(self.peer, Body::ok(id)),
             Ok(()) => {}
+            Err(refusal) => hall.answer(self.peer, Body::error(id, &refusal)),
+        }
+        true
+    }
+
+    /// Carries out what only a moderator may ask.
+    fn moderate(&self, hall: &mut Hall, request: Moderate<'_>) -> Result<(), Refusal> {
+        match request {
+            Moderate::Lock(locked) => {
+                let mut out = Vec::new();
+                hall.room.lock(locked, &mut out);
+                hall.carry_out(out);
+                Ok(())
+            }
+            Moderate::Kick(Recipient::Peer(peer), _) if peer == self.peer => {
+                Err(Refusal::bad_request("\"peer\" is the moderator itself; \"leave\" leaves"))
+            }
+            Moderate::Kick(Recipient::Peer(peer), reason) if hall.seats.contains_key(&peer) => {
+                let message = reason.map_or("a moderator removed this peer".to_owned(), |reason| {
+                    format!("a moderator removed this peer: {reason}")
+                });
+                let ending = Ending::Closed(Refusal::new(Code::Kicked, message));
+                hall.remove(peer, LeftReason::Kicked, Some(ending));
+                Ok(())
+            }
+            Moderate::Kick(..) => Err(Refusal::new(Code::PeerGone, "no such peer in the room")),
+            Moderate::Admit(_) | Moderate::Refuse(_) => {
+                Err(Refusal::new(Code::PeerGone, "no such peer waits to be admitted"))
+            }
+        }
+    }
+
+    /// Puts a newer token in the place of the session's, or answers why that cannot be. As [`handle`](Self::handle) else.
+    pub fn renew(&self, id: Option<u64>, newer: Result<Grant, Refusal>) -> bool {
+        let mut shard = self.hub.shard(&self.room).lock();
+        let Some(hall) = shard.get_mut(&self.room) else { return false };
+        match self.admit(id) {
+            Admitted::Execute(_) => {}
+            Admitted::Answered => return true,
+            Admitted::Stale => return false,
+        }
+        match newer.and_then(|newer| self.seat.quietly(|seat| seat.renew(newer, now()))) {
+            Ok(()) => {
+                self.hub.tend(hall, self.peer);
+                if id.is_some() {
+                    hall.answer(self.peer, Body::ok(id));
+                }
+            }
             Err(refusal) => hall.answer(self.peer, Body::error(id, &refusal)),
         }
         true
@@ -126,7 +208,7 @@ impl Speaker {
     fn admit(&self, id: Option<u64>) -> Admitted {
         let admission = self.seat.quietly(|seat| seat.admit(self.generation, id, now()));
         let answer = match admission {
-            Admission::Execute => return Admitted::Execute,
+            Admission::Execute(rights) => return Admitted::Execute(rights),
             Admission::Stale => return Admitted::Stale,
             Admission::Repeat => Body::ok(id),
             Admission::Refused(refusal) => Body::error(id, &refusal),
@@ -138,7 +220,7 @@ impl Speaker {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Admitted {
-    Execute,
+    Execute(Rights),
     Answered,
     Stale,
 }
@@ -155,8 +237,8 @@ pub struct Session {
 impl Session {
     pub(super) fn new(hub: Arc<Hub>, room: RoomName, peer: PeerId, seat: Arc<SharedSeat>) -> Self {
         let outbox = Outbox::new(Arc::clone(&seat));
-        let generation = outbox.generation();
-        Session { speaker: Speaker { hub, room, peer, seat, generation }, outbox, next_poll: None }
+        let speaker = Speaker::new(hub, room, peer, seat, outbox.generation());
+        Session { speaker, outbox, next_poll: None }
     }
 
     /// Makes this the transport of one poll: when it ends, the seat stays `here` until `next_poll`.

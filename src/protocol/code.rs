@@ -52,6 +52,35 @@ pub enum Code {
 }
 
 impl Code {
+    /// All of them, those that only an `error` has at the end.
+    pub const ALL: [Code; 20] = [
+        Code::GoingAway,
+        Code::SlowConsumer,
+        Code::Internal,
+        Code::Timeout,
+        Code::RateLimited,
+        Code::RoomFull,
+        Code::RoomLocked,
+        Code::ResumeExpired,
+        Code::BadRequest,
+        Code::Unauthorized,
+        Code::TokenExpired,
+        Code::Forbidden,
+        Code::NotFound,
+        Code::TooLarge,
+        Code::Replaced,
+        Code::Kicked,
+        Code::PeerGone,
+        Code::QueueFull,
+        Code::InvalidDescription,
+        Code::InvalidCandidate,
+    ];
+
+    /// Whether it may close a session, and is not only told in an `error`.
+    pub fn closes(self) -> bool {
+        !matches!(self, Code::PeerGone | Code::QueueFull | Code::InvalidDescription | Code::InvalidCandidate)
+    }
+
     /// The code's name on the wire.
     pub fn name(self) -> &'static str {
         match self {
@@ -144,5 +173,16 @@ impl Refusal {
     /// The same refusal with a time after which to try again.
     pub fn retry_after(self, wait: Duration) -> Self {
         Refusal { retry_after: Some(wait), ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_codes_are_listed_once() {
+        assert_eq!(Code::ALL.map(|code| code as usize), std::array::from_fn(|at| at));
+        assert_eq!(Code::ALL.len(), Code::InvalidCandidate as usize + 1);
     }
 }

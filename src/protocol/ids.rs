@@ -1,5 +1,6 @@
-//! Names and secrets: rooms, peers, tickets and join keys.
+//! Names and secrets: rooms, peers, tickets, join keys and tokens.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -133,13 +134,35 @@ pub struct JoinKey(Box<str>);
 impl JoinKey {
     /// Takes the text as the client spells it (hex, base64, UUID): 16 to 128 characters.
     pub fn parse(text: &str) -> Option<Self> {
-        (16..=128).contains(&text.len()).then(|| JoinKey(text.into()))
+        (16..=128).contains(&text.chars().count()).then(|| JoinKey(text.into()))
     }
 }
 
 impl fmt::Debug for JoinKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JoinKey(…)")
+    }
+}
+
+/// A JSON Web Token (RFC 7519) as a client sent it, unread. As secret as a ticket.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token<'a>(Cow<'a, str>);
+
+impl<'a> Token<'a> {
+    /// Wraps the text, whatever it is.
+    pub fn new(text: impl Into<Cow<'a, str>>) -> Self {
+        Token(text.into())
+    }
+
+    /// The text, for whoever verifies it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
     }
 }
 

@@ -10,10 +10,13 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::json::compact;
-use super::{Code, JoinKey, Limits, PeerId, Refusal, Ticket};
+use super::{Code, JoinKey, Limits, PeerId, Refusal, Ticket, Token};
 
 /// Ids stay exact in every JSON parser: up to 2^53 - 1.
 const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
+
+/// Bytes of a `reason`: a sentence, which must fit into `closed`.
+const MAX_REASON: usize = 512;
 
 /// One message of a client, understood and within the limits.
 #[derive(Debug)]
@@ -30,7 +33,7 @@ pub enum Command<'a> {
     /// A seat in the room; only as the first message.
     Join(Join<'a>),
     /// The seat that a ticket proves; only as the first message.
-    Resume(Resume),
+    Resume(Resume<'a>),
     /// Something for other peers.
     Send(Outbound<'a>),
     /// Replaces one's own metadata (JSON text of an object).
@@ -38,9 +41,9 @@ pub enum Command<'a> {
     /// Fresh TURN credentials.
     IceServers,
     /// One of the requests that need the `moderate` grant.
-    Moderate(Moderate),
+    Moderate(Moderate<'a>),
     /// Renews the session's token.
-    Token,
+    Token(Token<'a>),
     /// Everything up to this `seq` has been handled.
     Ack(u64),
     /// Measures a round trip.
@@ -50,16 +53,16 @@ pub enum Command<'a> {
 }
 
 /// Requests that need the `moderate` grant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moderate {
-    /// Removes a peer.
-    Kick,
-    /// Locks or unlocks the room.
-    Lock,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Moderate<'a> {
+    /// Removes a peer, who is told the reason.
+    Kick(Recipient, Option<Cow<'a, str>>),
+    /// Locks (`true`) or unlocks the room.
+    Lock(bool),
     /// Lets a waiting peer in.
-    Admit,
+    Admit(Recipient),
     /// Sends a waiting peer away.
-    Refuse,
+    Refuse(Recipient),
 }
 
 /// The first message of a new session.
@@ -69,15 +72,19 @@ pub struct Join<'a> {
     pub metadata: Cow<'a, str>,
     /// Lets a second join take the same seat.
     pub key: Option<JoinKey>,
+    /// Says who comes and what it may do, where the server asks for it.
+    pub token: Option<Token<'a>>,
 }
 
 /// The first message of a client that comes back.
-#[derive(Debug, Clone, Copy)]
-pub struct Resume {
+#[derive(Debug, Clone)]
+pub struct Resume<'a> {
     /// Proof of the seat; `None` for a text that no server wrote.
     pub ticket: Option<Ticket>,
     /// The last message that the client has handled.
     pub seq: u64,
+    /// Takes the place of the session's token.
+    pub token: Option<Token<'a>>,
 }
 
 /// A payload and whom it goes to.
@@ -100,6 +107,12 @@ pub enum Recipient {
     Peer(PeerId),
     /// Any other text: nobody.
     Nobody,
+}
+
+impl Recipient {
+    fn of(text: &str) -> Self {
+        PeerId::parse(text).map_or(Recipient::Nobody, Recipient::Peer)
+    }
 }
 
 /// The messages that are carried from peer to peer.
@@ -150,7 +163,7 @@ impl<'a> Request<'a> {
     pub fn parse(text: &'a [u8], limits: &Limits) -> Result<Self, Invalid> {
         let anonymous = |refusal| Invalid { id: None, refusal };
         let text = std::str::from_utf8(text).map_err(|_| anonymous(Refusal::bad_request("a message must be UTF-8")))?;
-        let fields: Fields<'a> = serde_json::from_str(text).map_err(|error| anonymous(not_an_envelope(&error)))?;
+        let fields: Fields<'a> = object(text).map_err(|error| anonymous(not_an_envelope(&error)))?;
         let id = fields.id().map_err(anonymous)?;
         let command = fields.command(limits).map_err(|refusal| Invalid { id, refusal })?;
         Ok(Request { id, command })
@@ -179,11 +192,11 @@ impl Command<'_> {
             Command::Send(outbound) => outbound.kind.name(),
             Command::Metadata(_) => "metadata",
             Command::IceServers => "iceServers",
-            Command::Moderate(Moderate::Kick) => "kick",
-            Command::Moderate(Moderate::Lock) => "lock",
-            Command::Moderate(Moderate::Admit) => "admit",
-            Command::Moderate(Moderate::Refuse) => "refuse",
-            Command::Token => "token",
+            Command::Moderate(Moderate::Kick(..)) => "kick",
+            Command::Moderate(Moderate::Lock(_)) => "lock",
+            Command::Moderate(Moderate::Admit(_)) => "admit",
+            Command::Moderate(Moderate::Refuse(_)) => "refuse",
+            Command::Token(_) => "token",
             Command::Ack(_) => "ack",
             Command::Ping => "ping",
             Command::Leave => "leave",
@@ -255,21 +268,15 @@ impl<'a> Fields<'a> {
             "message" => Command::Send(self.message(limits)?),
             "metadata" => Command::Metadata(self.own_metadata(limits)?.ok_or_else(|| missing("metadata"))?),
             "iceServers" => Command::IceServers,
-            "kick" => self.of_peer(Moderate::Kick)?,
-            "admit" => self.of_peer(Moderate::Admit)?,
-            "refuse" => self.of_peer(Moderate::Refuse)?,
-            "lock" => {
-                required::<bool>(self.locked, "locked", "true or false")?;
-                Command::Moderate(Moderate::Lock)
-            }
-            "token" => {
-                required_text(self.token, "token")?;
-                Command::Token
-            }
+            "kick" => Command::Moderate(Moderate::Kick(self.peer()?, self.reason()?)),
+            "admit" => Command::Moderate(Moderate::Admit(self.peer()?)),
+            "refuse" => Command::Moderate(Moderate::Refuse(self.peer()?)),
+            "lock" => Command::Moderate(Moderate::Lock(required(self.locked, "locked", "true or false")?)),
+            "token" => Command::Token(Token::new(required_text(self.token, "token")?)),
             "ack" => Command::Ack(self.seq()?),
             "ping" => Command::Ping,
             "leave" => {
-                optional_text(self.reason, "reason")?;
+                self.reason()?;
                 Command::Leave
             }
             // The name is the client's own and may be anything: it is not repeated.
@@ -278,30 +285,43 @@ impl<'a> Fields<'a> {
     }
 
     fn join(&self, limits: &Limits) -> Result<Join<'a>, Refusal> {
-        optional_text(self.token, "token")?;
+        let token = self.token()?;
         let key = match optional_text(self.key, "key")? {
             Some(key) => Some(JoinKey::parse(&key).ok_or_else(|| {
                 Refusal::bad_request("\"key\" must be 128 random bits as text of 16 to 128 characters")
             })?),
             None => None,
         };
-        Ok(Join { metadata: self.own_metadata(limits)?.unwrap_or(Cow::Borrowed("{}")), key })
+        Ok(Join { metadata: self.own_metadata(limits)?.unwrap_or(Cow::Borrowed("{}")), key, token })
     }
 
-    fn resume(&self) -> Result<Resume, Refusal> {
-        optional_text(self.token, "token")?;
+    fn resume(&self) -> Result<Resume<'a>, Refusal> {
         let ticket = required_text(self.ticket, "ticket")?;
-        Ok(Resume { ticket: Ticket::parse(&ticket), seq: self.seq()? })
+        Ok(Resume { ticket: Ticket::parse(&ticket), seq: self.seq()?, token: self.token()? })
+    }
+
+    fn token(&self) -> Result<Option<Token<'a>>, Refusal> {
+        Ok(optional_text(self.token, "token")?.map(Token::new))
     }
 
     fn seq(&self) -> Result<u64, Refusal> {
-        required(self.seq, "seq", "an integer from 0")
+        match required(self.seq, "seq", "an integer from 0 to 2^53-1")? {
+            seq @ 0..=MAX_SAFE_INTEGER => Ok(seq),
+            _ => Err(Refusal::bad_request("\"seq\" must be an integer from 0 to 2^53-1")),
+        }
     }
 
-    fn of_peer(&self, request: Moderate) -> Result<Command<'a>, Refusal> {
-        required_text(self.peer, "peer")?;
-        optional_text(self.reason, "reason")?;
-        Ok(Command::Moderate(request))
+    /// The peer that a moderator's request is about.
+    fn peer(&self) -> Result<Recipient, Refusal> {
+        Ok(Recipient::of(&required_text(self.peer, "peer")?))
+    }
+
+    fn reason(&self) -> Result<Option<Cow<'a, str>>, Refusal> {
+        let reason = optional_text(self.reason, "reason")?;
+        match &reason {
+            Some(reason) if reason.len() > MAX_REASON => Err(too_large("reason", MAX_REASON)),
+            _ => Ok(reason),
+        }
     }
 
     fn own_metadata(&self, limits: &Limits) -> Result<Option<Cow<'a, str>>, Refusal> {
@@ -316,7 +336,7 @@ impl<'a> Fields<'a> {
         let to = self.recipient()?.ok_or_else(|| missing("to"))?;
         let raw = self.description.ok_or_else(|| missing("description"))?;
         let invalid = |why| Refusal::new(Code::InvalidDescription, why);
-        let init: DescriptionInit<'_> = serde_json::from_str(raw.get()).map_err(|_| {
+        let init: DescriptionInit<'_> = object(raw.get()).map_err(|_| {
             invalid("\"description\" must be {type: \"offer\"|\"answer\"|\"pranswer\"|\"rollback\", sdp: string}")
         })?;
         let sdp = init
@@ -340,12 +360,14 @@ impl<'a> Fields<'a> {
         let to = self.recipient()?.ok_or_else(|| missing("to"))?;
         let raw = self.candidate.ok_or_else(|| missing("candidate"))?;
         let payload = payload("candidate", raw, limits.candidate_bytes)?;
-        serde_json::from_str::<Option<CandidateInit<'_>>>(raw.get()).map_err(|_| {
-            Refusal::new(
-                Code::InvalidCandidate,
-                "\"candidate\" must be null or {candidate: string, sdpMid: string|null, sdpMLineIndex: 0-65535|null, usernameFragment: string|null}",
-            )
-        })?;
+        if raw.get() != "null" {
+            object::<CandidateInit<'_>>(raw.get()).map_err(|_| {
+                Refusal::new(
+                    Code::InvalidCandidate,
+                    "\"candidate\" must be null or {candidate: string, sdpMid: string|null, sdpMLineIndex: 0-65535|null, usernameFragment: string|null}",
+                )
+            })?;
+        }
         Ok(Outbound { kind: PayloadKind::Candidate, to: Some(to), payload, ephemeral: false })
     }
 
@@ -363,7 +385,7 @@ impl<'a> Fields<'a> {
     fn recipient(&self) -> Result<Option<Recipient>, Refusal> {
         let Some(raw) = self.to else { return Ok(None) };
         match text(raw) {
-            Some(to) if !to.is_empty() => Ok(Some(PeerId::parse(&to).map_or(Recipient::Nobody, Recipient::Peer))),
+            Some(to) if !to.is_empty() => Ok(Some(Recipient::of(&to))),
             _ => Err(Refusal::bad_request("\"to\" must be a peer's id")),
         }
     }
@@ -390,6 +412,14 @@ struct CandidateInit<'a> {
     sdp_m_line_index: Option<u16>,
     #[serde(borrow, default)]
     username_fragment: Option<Cow<'a, str>>,
+}
+
+/// Reads a JSON object. Serde alone would take an array as well, whose items are the members in their order.
+fn object<'a, T: Deserialize<'a>>(text: &'a str) -> serde_json::Result<T> {
+    if text.trim_start().starts_with('[') {
+        return Err(serde::de::Error::custom("an array"));
+    }
+    serde_json::from_str(text)
 }
 
 fn not_an_envelope(error: &serde_json::Error) -> Refusal {
@@ -438,6 +468,18 @@ fn payload<'a>(field: &str, raw: &'a RawValue, limit: usize) -> Result<Cow<'a, s
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_array_is_no_object() {
+        for text in [
+            r#"["ping"]"#,
+            r#" ["ping",1]"#,
+            r#"{"type":"description","to":"x","description":["offer","v=0"]}"#,
+            r#"{"type":"candidate","to":"x","candidate":["c"]}"#,
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
 
     fn parse(text: &str) -> Result<Request<'_>, Invalid> {
         Request::parse(text.as_bytes(), &Limits::default())

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
@@ -157,6 +158,28 @@ impl Body {
         Body::of(Kind::Answer, &IceServers { r#type: "iceServers", ice_servers, expire_ms })
     }
 
+    /// `roomUpdated`.
+    pub fn room_updated(locked: bool, revision: u64) -> Self {
+        #[derive(Serialize)]
+        struct RoomUpdated {
+            r#type: &'static str,
+            locked: bool,
+            revision: u64,
+        }
+        Body::of(Kind::Presence, &RoomUpdated { r#type: "roomUpdated", locked, revision })
+    }
+
+    /// `tokenExpiring`; `expire_ms` counts from now.
+    pub fn token_expiring(expire_ms: u64) -> Self {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct TokenExpiring {
+            r#type: &'static str,
+            expire_ms: u64,
+        }
+        Body::of(Kind::Answer, &TokenExpiring { r#type: "tokenExpiring", expire_ms })
+    }
+
     fn of(kind: Kind, message: &impl Serialize) -> Self {
         Body { text: encode(message).into(), kind }
     }
@@ -245,6 +268,46 @@ impl Metadata {
     pub fn new(json: &str) -> Self {
         let raw = RawValue::from_string(json.to_owned()).or_else(|_| RawValue::from_string("{}".to_owned()));
         Metadata(raw.expect("an empty object is JSON").into())
+    }
+
+    /// The client's own object with the members of `vouched` in place of those of the same name. What a token vouches for
+    /// cannot be spoofed by its bearer.
+    pub fn vouched(own: &str, vouched: Option<&RawValue>) -> Self {
+        let Some(vouched) = vouched else { return Metadata::new(own) };
+        let parsed = (serde_json::from_str::<Members<'_>>(own), serde_json::from_str::<Members<'_>>(vouched.get()));
+        let (Ok(Members(mut members)), Ok(Members(vouched))) = parsed else { return Metadata::new(own) };
+        members.retain(|(name, _)| !vouched.iter().any(|(other, _)| other == name));
+        members.extend(vouched);
+        let text: Vec<String> = members
+            .iter()
+            .map(|(name, value)| format!("{}:{}", serde_json::Value::from(name.as_str()), value.get()))
+            .collect();
+        Metadata::new(&format!("{{{}}}", text.join(",")))
+    }
+}
+
+/// An object's members in their order, values unparsed.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visit;
+        impl<'de> Visitor<'de> for Visit {
+            type Value = Vec<(String, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(members)
+            }
+        }
+        deserializer.deserialize_map(Visit).map(Members)
     }
 }
 

@@ -5,6 +5,8 @@
 pub enum Transport {
     /// WebTransport over HTTP/3.
     WebTransport,
+    /// WebSocket over HTTP/3 (RFC 9220).
+    WebSocketH3,
     /// WebSocket over HTTP/2 (RFC 8441).
     WebSocketH2,
     /// WebSocket over HTTP/1.1 (RFC 6455).
@@ -20,6 +22,7 @@ impl Transport {
     pub fn name(self) -> &'static str {
         match self {
             Transport::WebTransport => "webtransport",
+            Transport::WebSocketH3 => "websocket-h3",
             Transport::WebSocketH2 => "websocket-h2",
             Transport::WebSocketH1 => "websocket-h1",
             Transport::EventStream => "event-stream",

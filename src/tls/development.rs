@@ -15,10 +15,10 @@ use tracing::{debug, warn};
 
 use super::credential::Credential;
 use super::facts::Facts;
-use super::files;
 use super::make::{self, Made};
 use super::plan::{Inventory, Plan, Rotation, plan};
 use crate::error::StartError;
+use crate::files;
 
 const CA: &str = "ca.pem";
 const CA_KEY: &str = "ca-key.pem";

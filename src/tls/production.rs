@@ -12,8 +12,8 @@ use time::{Duration, OffsetDateTime};
 use tracing::warn;
 
 use super::credential::Credential;
-use super::files;
 use crate::error::StartError;
+use crate::files;
 
 /// Who renews by a machine does so well before this; who renews by hand should hear of it.
 const WARN_BEFORE: Duration = Duration::days(14);

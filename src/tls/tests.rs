@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use time::macros::datetime;
 
 use super::*;
+use crate::files;
 
 const BOTH: Protocols = Protocols { h3: true, h2: true };
 

@@ -7,7 +7,7 @@ use http::request::Parts;
 
 use super::{Transport, Via, room_of_path};
 use crate::context::Context;
-use crate::protocol::{Code, Refusal, RoomName};
+use crate::protocol::{Code, Grant, Refusal, RoomName, Token};
 
 /// A request that may open a session.
 #[derive(Debug, Clone)]
@@ -18,24 +18,37 @@ pub struct Opening {
     pub transport: Transport,
     /// The connection beneath.
     pub via: Via,
+    /// What the token in the request's head allows, where there is one.
+    pub grant: Option<Grant>,
 }
 
 impl Opening {
-    /// Checks path, `Origin` and load.
+    /// Checks path, `Origin`, load and the token in `Authorization` (RFC 6750).
     ///
     /// # Errors
     /// The refusal to answer with as [`problem`](crate::problem::problem); the transport must not accept the request.
-    pub fn admit(parts: &Parts, transport: Transport, via: Via, context: &Context) -> Result<Self, Refusal> {
+    pub async fn admit(parts: &Parts, transport: Transport, via: Via, context: &Context) -> Result<Self, Refusal> {
         let room = room_of_path(parts.uri.path())
             .ok_or_else(|| Refusal::new(Code::NotFound, "sessions open at /v1/rooms/{room}"))??;
         check_origin(&parts.headers, context)?;
-        if parts.headers.get_all(AUTHORIZATION).iter().any(|value| !value.as_bytes().starts_with(b"Bearer ")) {
-            return Err(Refusal::new(Code::Unauthorized, "Authorization must be of the scheme Bearer"));
-        }
         if context.drain.is_cancelled() {
             return Err(Refusal::new(Code::GoingAway, "the server is shutting down").retry_after(context.config.drain));
         }
-        Ok(Opening { room, transport, via })
+        let grant = match (bearer(&parts.headers)?, &context.auth) {
+            (Some(token), Some(auth)) => Some(auth.verify(Some(&token), &room).await?),
+            _ => None,
+        };
+        Ok(Opening { room, transport, via, grant })
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Result<Option<Token<'_>>, Refusal> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
+    match (token, values.next()) {
+        (Some(token), None) => Ok(Some(Token::new(token.trim()))),
+        _ => Err(Refusal::new(Code::Unauthorized, "Authorization must be one, of the scheme Bearer")),
     }
 }
 

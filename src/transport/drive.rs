@@ -9,9 +9,9 @@ use tracing::{Instrument as _, debug, info, info_span};
 
 use super::{Close, Opening, Received, Transport, Wire, WireError};
 use crate::context::Context;
-use crate::hub::Session;
+use crate::hub::{Session, Speaker};
 use crate::outbox::Output;
-use crate::protocol::{Code, Command, Frame, Refusal, Request, notice};
+use crate::protocol::{Code, Command, Frame, Grant, Refusal, Request, Token, notice};
 use crate::seat::Ending;
 
 /// Fed to a wire before it is flushed; coalesces what waits without keeping more than this beside the queue.
@@ -52,13 +52,64 @@ pub(super) fn carry_on<W: Wire>(
 /// Takes the seat that a first message asks for; returns the answer to begin with.
 ///
 /// # Errors
-/// The hub's, or `badRequest` if it is neither `join` nor `resume`.
-pub(super) fn take_seat(opening: &Opening, first: Request<'_>, context: &Context) -> Result<(Session, Frame), Refusal> {
+/// The hub's, `unauthorized` without a valid token where one is asked for, or `badRequest` if it is neither `join` nor `resume`.
+pub(super) async fn take_seat(
+    opening: &Opening,
+    first: Request<'_>,
+    context: &Context,
+) -> Result<(Session, Frame), Refusal> {
+    let (room, transport) = (&opening.room, opening.transport);
+    let grant = authorize(opening, &first.command, context).await?;
     match first.command {
-        Command::Join(join) => context.hub.join(&opening.room, &join, opening.transport),
-        Command::Resume(resume) => context.hub.resume(&opening.room, &resume, opening.transport),
+        Command::Join(join) => context.hub.join(room, &join, grant, transport),
+        Command::Resume(resume) => context.hub.resume(room, &resume, grant, transport),
         _ => Err(Refusal::bad_request("the first message must be join or resume")),
     }
+}
+
+/// What the token of a first message allows, or else that of its request's head. A `join` must have one where there are keys;
+/// the seat of a `resume` has its own.
+pub(super) async fn authorize(
+    opening: &Opening,
+    first: &Command<'_>,
+    context: &Context,
+) -> Result<Option<Grant>, Refusal> {
+    let Some(auth) = &context.auth else { return Ok(None) };
+    let (token, needed) = match first {
+        Command::Join(join) => (&join.token, true),
+        Command::Resume(resume) => (&resume.token, false),
+        _ => return Ok(None),
+    };
+    match (token, &opening.grant) {
+        (None, Some(grant)) => Ok(Some(grant.clone())),
+        (None, None) if !needed => Ok(None),
+        (token, _) => auth.verify(token.as_ref(), &opening.room).await.map(Some),
+    }
+}
+
+/// Carries out one line of a session. A bad one costs one `error`. False if the seat is no longer the speaker's.
+pub(super) async fn carry_out(speaker: &Speaker, line: &[u8], transport: Transport, context: &Context) -> bool {
+    let (id, token) = match Request::parse(line, speaker.limits()) {
+        Ok(request) => {
+            context.metrics.message(transport, request.command.name());
+            match request.command {
+                Command::Token(token) if context.auth.is_some() => (request.id, token),
+                _ => return speaker.handle(request),
+            }
+        }
+        Err(invalid) => {
+            context.metrics.message(transport, "invalid");
+            return speaker.refuse(invalid.id, &invalid.refusal);
+        }
+    };
+    // Rare, and large: it may have to fetch keys.
+    Box::pin(renew(speaker, id, &token, context)).await
+}
+
+async fn renew(speaker: &Speaker, id: Option<u64>, token: &Token<'_>, context: &Context) -> bool {
+    let Some(auth) = &context.auth else { return true };
+    let newer = auth.verify(Some(token), speaker.room()).await;
+    speaker.renew(id, newer)
 }
 
 /// How a transport comes to its end, seen from the server.
@@ -131,7 +182,7 @@ impl<W: Wire> Driver<W> {
         };
         let request = Request::parse(&line, limits).map_err(|invalid| End::Closed(invalid.refusal))?;
         self.context.metrics.message(self.opening.transport, request.command.name());
-        take_seat(&self.opening, request, &self.context).map_err(End::Closed)
+        take_seat(&self.opening, request, &self.context).await.map_err(End::Closed)
     }
 
     /// The last word, and time for the client to read it.
@@ -214,7 +265,7 @@ impl<'a, W: Wire> Pump<'a, W> {
             let step = tokio::select! {
                 io = poll_fn(|cx| Self::poll_io(&mut *self.wire, self.unflushed, cx)) => match io {
                     Ok(Io::Flushed) => { self.unflushed = 0; Ok(()) }
-                    Ok(Io::Received(received)) => self.received(received),
+                    Ok(Io::Received(received)) => self.received(received).await,
                     Err(error) => Err(error.into()),
                 },
                 output = self.session.next(idle) => self.send(output),
@@ -243,20 +294,12 @@ impl<'a, W: Wire> Pump<'a, W> {
         wire.poll_recv(cx).map_ok(Io::Received)
     }
 
-    fn received(&mut self, received: Option<Received>) -> Result<(), End> {
-        let limits = &self.context.config.limits;
+    async fn received(&mut self, received: Option<Received>) -> Result<(), End> {
         match received {
-            Some(Received::Message(line)) => match Request::parse(&line, limits) {
-                Ok(request) => {
-                    self.context.metrics.message(self.transport, request.command.name());
-                    self.session.handle(request);
-                }
-                Err(invalid) => {
-                    self.context.metrics.message(self.transport, "invalid");
-                    self.session.refuse(invalid.id, &invalid.refusal);
-                }
-            },
-            Some(Received::Datagram(line)) => match Request::parse_datagram(&line, limits) {
+            Some(Received::Message(line)) => {
+                carry_out(&self.session, &line, self.transport, &self.context).await;
+            }
+            Some(Received::Datagram(line)) => match Request::parse_datagram(&line, self.session.limits()) {
                 Ok(outbound) => {
                     self.context.metrics.message(self.transport, "datagram");
                     self.session.handle_datagram(&outbound);

@@ -160,7 +160,7 @@ impl Service {
         }
         if self.sessions && wants_websocket(request.headers()) && room_of_path(request.uri().path()).is_some() {
             let upgrade = hyper::upgrade::on(&mut request);
-            return self.open(&request.into_parts().0, upgrade);
+            return self.open(&request.into_parts().0, upgrade).await;
         }
         request.extensions_mut().insert(self.via);
         match self.router.clone().oneshot(request.map(Body::new)).await {
@@ -170,8 +170,8 @@ impl Service {
     }
 
     /// Answers a request for a WebSocket, and remembers its session where it is accepted.
-    fn open(&self, parts: &Parts, upgrade: OnUpgrade) -> Response<Body> {
-        match check(parts, self.via, &self.context) {
+    async fn open(&self, parts: &Parts, upgrade: OnUpgrade) -> Response<Body> {
+        match check(parts, self.via, &self.context).await {
             Ok((opening, headers)) => {
                 *self.upgrade.lock() = Some((upgrade, opening));
                 let mut response = Response::new(Body::empty());
@@ -188,8 +188,8 @@ impl Service {
 }
 
 /// Checks an opening request (RFC 6455, 4.2.1) and returns the headers of the answer.
-fn check(parts: &Parts, via: Via, context: &Context) -> Result<(Opening, HeaderMap), Refusal> {
-    let opening = Opening::admit(parts, Transport::WebSocketH1, via, context)?;
+async fn check(parts: &Parts, via: Via, context: &Context) -> Result<(Opening, HeaderMap), Refusal> {
+    let opening = Opening::admit(parts, Transport::WebSocketH1, via, context).await?;
     if parts.method != Method::GET || parts.version != Version::HTTP_11 {
         return Err(Refusal::bad_request("a WebSocket is opened by GET in HTTP/1.1"));
     }

@@ -25,7 +25,6 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use super::admit::{self, Opening};
 use super::{Close, Received, Transport, Via, Wire, WireError, drive};
 use crate::context::Context;
-use crate::hub::Speaker;
 use crate::outbox::Output;
 use crate::problem::{problem, problem_with_status};
 use crate::protocol::{Code, Command, Frame, ROOMS_PATH, Refusal, Request as Message, RoomName, Ticket, notice};
@@ -62,13 +61,13 @@ pub async fn open(State(context): State<Arc<Context>>, Extension(via): Extension
         Err((status, refusal)) => return problem_with_status(status, &refusal),
     };
     let opened = async {
-        let opening = Opening::admit(&parts, transport, via, &context)?;
+        let opening = Opening::admit(&parts, transport, via, &context).await?;
         let lines = read_lines(body, &context).await?;
         let (first, rest) = lines.split_first().ok_or_else(no_first_message)?;
         let message = Message::parse(first, &context.config.limits).map_err(|invalid| invalid.refusal)?;
         context.metrics.message(transport, message.command.name());
         if transport == Transport::EventStream {
-            event_stream(opening, message, rest, &context)
+            event_stream(opening, message, rest, &context).await
         } else {
             long_poll(&opening, message, rest, wait(&parts), &context).await
         }
@@ -86,8 +85,9 @@ pub async fn messages(State(context): State<Arc<Context>>, request: Request) -> 
     let accepted = async {
         admit::check_origin(&parts.headers, &context)?;
         let speaker = context.hub.speaker(&room_of(&parts)?, ticket(&parts.headers))?;
+        let transport = speaker.transport();
         for line in read_lines(body, &context).await? {
-            if !speak(&speaker, &line, &context) {
+            if !drive::carry_out(&speaker, &line, transport, &context).await {
                 return Err(Refusal::new(
                     Code::Replaced,
                     "a later transport took the seat; send again what has no answer",
@@ -103,15 +103,15 @@ pub async fn messages(State(context): State<Arc<Context>>, request: Request) -> 
 }
 
 /// Begins a session whose messages are server-sent events until one side ends it.
-fn event_stream(
+async fn event_stream(
     opening: Opening,
     message: Message<'_>,
     rest: &[Bytes],
     context: &Arc<Context>,
 ) -> Result<Response, Refusal> {
-    let (session, greeting) = drive::take_seat(&opening, message, context)?;
+    let (session, greeting) = drive::take_seat(&opening, message, context).await?;
     for line in rest {
-        speak(&session, line, context);
+        drive::carry_out(&session, line, Transport::EventStream, context).await;
     }
     let (wire, body) = EventStream::new();
     context.tasks.spawn(drive::carry_on(wire, opening, session, greeting, Arc::clone(context)));
@@ -127,19 +127,20 @@ async fn long_poll(
     context: &Arc<Context>,
 ) -> Result<Response, Refusal> {
     let (hub, room) = (&context.hub, &opening.room);
+    let grant = drive::authorize(opening, &message.command, context).await?;
     let (mut session, greeting, moved) = match message.command {
         Command::Join(join) => {
-            let (session, joined) = hub.join(room, &join, Transport::LongPoll)?;
+            let (session, joined) = hub.join(room, &join, grant, Transport::LongPoll)?;
             (session, Some(joined), true)
         }
-        Command::Resume(resume) => hub.poll(room, &resume)?,
+        Command::Resume(resume) => hub.poll(room, &resume, grant)?,
         _ => return Err(no_first_message()),
     };
     let _open = moved.then(|| context.metrics.session(Transport::LongPoll));
     let until = Instant::now() + wait;
     session.expect_next_poll(until + 2 * context.config.heartbeat);
     for line in rest {
-        speak(&session, line, context);
+        drive::carry_out(&session, line, Transport::LongPoll, context).await;
     }
     let mut body = BytesMut::new();
     if let Some(joined) = greeting {
@@ -172,14 +173,6 @@ async fn long_poll(
         }
     }
     Ok(answer(StatusCode::OK, NDJSON, Body::from(body.freeze())))
-}
-
-/// Carries out one line; a bad one costs one `error` in the session. False if the seat is no longer the speaker's.
-fn speak(speaker: &Speaker, line: &Bytes, context: &Context) -> bool {
-    match Message::parse(line, &context.config.limits) {
-        Ok(message) => speaker.handle(message),
-        Err(invalid) => speaker.refuse(invalid.id, &invalid.refusal),
-    }
 }
 
 /// Reads a body to its end: lines, with empty ones left out. It may have the bytes that a seat's queue may have, so that a client

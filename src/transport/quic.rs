@@ -1,4 +1,4 @@
-//! QUIC (RFC 9000): one UDP endpoint that carries HTTP/3 (RFC 9114) and WebTransport over it.
+//! QUIC (RFC 9000): one UDP endpoint that carries HTTP/3 (RFC 9114), and WebTransport and WebSockets over it.
 //!
 //! A connection is one task. It owns the tasks of its requests and sessions, and the `demux` that tells whose each incoming
 //! stream is; HTTP/3 itself is h3's.
@@ -22,13 +22,16 @@ use tracing::{debug, info, warn};
 use crate::config::Config;
 use crate::context::Context;
 
+mod connect;
 pub(crate) mod connection;
 pub(crate) mod demux;
+mod extended;
 mod frames;
 pub(crate) mod request;
 pub(crate) mod sessions;
 pub(crate) mod settings;
 pub(crate) mod stream;
+mod tunnel;
 pub(crate) mod varint;
 
 /// What the kernel should keep for us while we are busy: with the usual 208 KiB a burst of handshakes loses thousands of packets.

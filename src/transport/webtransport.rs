@@ -69,7 +69,7 @@ async fn accept(
     let (parts, ()) = request.into_parts();
     let checked = async {
         settings(shared).await?;
-        let opening = Opening::admit(&parts, Transport::WebTransport, shared.via, &shared.context)?;
+        let opening = Opening::admit(&parts, Transport::WebTransport, shared.via, &shared.context).await?;
         let headers = handshake::accept(&parts.headers)?;
         let session = shared.sessions.open(id).ok_or_else(|| {
             Refusal::new(Code::RateLimited, "too many sessions on this connection; open another connection")

@@ -1,5 +1,6 @@
 // The connection with one peer: media, a data channel, negotiation and recovery.
 
+import { chosenPath } from './path.js';
 import { Negotiation } from './negotiation.js';
 import { Recovery } from './recovery.js';
 
@@ -75,9 +76,14 @@ export class CallPeer {
     this.#recovery.nudge();
   }
 
-  /** @param {RTCIceServer[]} iceServers for the next gathering */
-  setIceServers(iceServers) {
+  /**
+   * Uses these from now on. A connection by relay gathers anew at once: its relay lets it go when the old credentials end.
+   * @param {RTCIceServer[]} iceServers
+   */
+  async setIceServers(iceServers) {
     this.pc.setConfiguration({ ...this.pc.getConfiguration(), iceServers });
+    const { local } = await chosenPath(this.pc);
+    if (local?.candidateType === 'relay' && this.pc.signalingState !== 'closed') this.pc.restartIce();
   }
 
   /**

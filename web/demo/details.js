@@ -1,5 +1,6 @@
 // The status line, and the dialog behind it that says what the connection is made of.
 
+import { chosenPath } from '../call/path.js';
 import { copy, toggleDialog } from './dialogs.js';
 import { byId, make, setText } from './dom.js';
 import { transportName } from './words.js';
@@ -111,13 +112,7 @@ export class Details {
 
 /** @param {string} name @param {RTCPeerConnection} pc @returns {Promise<PeerPath>} */
 async function pathOf(name, pc) {
-  const report = await pc.getStats();
-  /** @type {any[]} */
-  const all = [...report.values()];
-  const chosen = all.find(({ type, selectedCandidatePairId }) => type === 'transport' && selectedCandidatePairId)?.selectedCandidatePairId;
-  // Firefox marks the pair itself.
-  const pair = all.find(({ type, id, selected }) => type === 'candidate-pair' && (id === chosen || selected));
-  const local = all.find(({ id }) => id === pair?.localCandidateId);
+  const { pair, local } = await chosenPath(pc);
   const milliseconds = pair?.currentRoundTripTime === undefined ? '–' : `${Math.round(pair.currentRoundTripTime * 1_000)} ms`;
   return {
     name,

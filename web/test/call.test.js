@@ -202,6 +202,30 @@ describe('a call', options, () => {
     assert.deepEqual(only(alice).pc.configuration.iceServers, [own, fresh]);
   });
 
+  test('gathers anew with fresh credentials where media go by relay, and only there', async (t) => {
+    const server = new FakeServer();
+    const [alice, bob] = [await enter(t, server), await enter(t, server)];
+    await Promise.all([settled(alice, 1), settled(bob, 1)]);
+    const path = (candidateType) => new Map([
+      { id: 't', type: 'transport', selectedCandidatePairId: 'p' },
+      { id: 'p', type: 'candidate-pair', localCandidateId: 'l' },
+      { id: 'l', type: 'local-candidate', candidateType },
+    ].map((stats) => [stats.id, stats]));
+    only(alice).pc.stats = path('relay');
+    only(bob).pc.stats = path('host');
+    const before = only(alice).pc.localDescription.sdp;
+    const iceServers = [{ urls: 'turn:fresh.test', username: 'u', credential: 'c' }];
+    for (const { session } of [bob, alice]) {
+      const told = next(session, 'iceservers');
+      server.seatOf(session.self.peer).push({ type: 'iceServers', iceServers, expireMs: 1000 });
+      await told;
+    }
+    await until(() => only(alice).pc.offers === 1);
+    await Promise.all([settled(alice, 1), settled(bob, 1)]);
+    assert.notEqual(only(alice).pc.localDescription.sdp, before);
+    assert.equal(only(bob).pc.offers, 1, 'the one of the beginning');
+  });
+
   test('carries chat by data channel, also what was said before it opened', async (t) => {
     const server = new FakeServer();
     const alice = await enter(t, server, { dataChannel: 'chat' });

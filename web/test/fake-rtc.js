@@ -61,6 +61,8 @@ export class FakePeerConnection extends EventTarget {
   rollbacks = 0;
   offers = 0;
   channel = null;
+  /** What `getStats` tells. */
+  stats = new Map();
   #id = connections += 1;
   #version = 0;
   #generation = 1;
@@ -83,6 +85,10 @@ export class FakePeerConnection extends EventTarget {
 
   setConfiguration(configuration) {
     this.configuration = configuration;
+  }
+
+  async getStats() {
+    return this.stats;
   }
 
   // What needs negotiation.

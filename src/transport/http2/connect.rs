@@ -29,7 +29,7 @@ pub(super) async fn answer(
         let refusal = Refusal::bad_request("CONNECT is understood with :protocol websocket only");
         return refuse(respond, problem_with_status(StatusCode::NOT_IMPLEMENTED, &refusal), via);
     }
-    let (opening, headers) = match check(&parts, via, &context) {
+    let (opening, headers) = match check(&parts, via, &context).await {
         Ok(accepted) => accepted,
         Err(refusal) => return refuse(respond, problem(&refusal), via),
     };
@@ -45,8 +45,8 @@ pub(super) async fn answer(
     }
 }
 
-fn check(parts: &Parts, via: Via, context: &Context) -> Result<(Opening, HeaderMap), Refusal> {
-    let opening = Opening::admit(parts, Transport::WebSocketH2, via, context)?;
+async fn check(parts: &Parts, via: Via, context: &Context) -> Result<(Opening, HeaderMap), Refusal> {
+    let opening = Opening::admit(parts, Transport::WebSocketH2, via, context).await?;
     Ok((opening, handshake::accept(&parts.headers)?))
 }
 

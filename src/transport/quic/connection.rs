@@ -170,12 +170,12 @@ impl Connection {
     }
 
     fn dispatch(&mut self, resolver: Resolver) {
-        let Some((id, stopped)) = self.h3.inner.conn.take_last_request() else {
+        let Some(accepted) = self.h3.inner.conn.take_last_request() else {
             debug_assert!(false, "a request without a stream");
             return;
         };
         let shared = Arc::clone(&self.shared);
-        let task = request::serve(resolver, id, stopped, shared);
+        let task = request::serve(resolver, accepted, shared);
         self.tasks.spawn(self.shared.context.tasks.track_future(task));
     }
 

@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::extended::Protocol;
 use super::frames::Frames;
 use super::sessions::{BUFFERED_STREAM_REJECTED, SessionStream, Sessions};
 use super::settings::{CONTROL_STREAM, Settings};
@@ -38,6 +39,16 @@ const DATAGRAMS_AT_ONCE: usize = 64;
 
 /// Resolves when the client has taken all of a response, or wants no more of it, or is gone.
 pub(crate) type Stopped = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A request that h3 was given, and what only the demultiplexer knows of it.
+pub(crate) struct Accepted {
+    /// Of its stream.
+    pub(crate) id: u64,
+    /// When its client no longer waits.
+    pub(crate) stopped: Stopped,
+    /// Its `:protocol`, as soon as h3 has its head.
+    pub(crate) protocol: Arc<OnceLock<Protocol>>,
+}
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + Sync>>;
 
@@ -83,7 +94,7 @@ pub(crate) struct Connection {
     opener: OpenStreams,
     unclassified: Vec<Unclassified>,
     deadline: Option<Pin<Box<Sleep>>>,
-    requests: Vec<BidiStream>,
+    requests: Vec<(BidiStream, Arc<OnceLock<Protocol>>)>,
     unidirectional: Vec<RecvStream>,
     options: Options,
     sessions: Arc<Sessions>,
@@ -92,8 +103,7 @@ pub(crate) struct Connection {
     closed_from: Option<u64>,
     /// Ids of the requests that h3 was given last, and the greatest of all.
     given: Option<(u64, u64)>,
-    /// Of the request that h3 was given last.
-    last_request: Option<(u64, Stopped)>,
+    last_request: Option<Accepted>,
 }
 
 impl Connection {
@@ -127,8 +137,8 @@ impl Connection {
         self.settings.subscribe()
     }
 
-    /// The id of the request that h3 accepted last, and when its client no longer waits. To be taken before the next one.
-    pub(super) fn take_last_request(&mut self) -> Option<(u64, Stopped)> {
+    /// The request that h3 accepted last. To be taken before the next one.
+    pub(super) fn take_last_request(&mut self) -> Option<Accepted> {
         self.last_request.take()
     }
 
@@ -208,9 +218,10 @@ impl Connection {
             let _ = recv.stop(rejected);
             return;
         }
-        let frames = Frames::of_request(self.options.frame_limit);
+        let protocol = Arc::default();
+        let frames = Frames::of_request(self.options.frame_limit, Arc::clone(&protocol));
         let recv = RecvStream::new(recv, Bytes::new(), head, Some(frames));
-        self.requests.push(BidiStream { send: SendStream::new(send), recv });
+        self.requests.push((BidiStream { send: SendStream::new(send), recv }, protocol));
     }
 
     fn dispatch_uni(&mut self, mut recv: quinn::RecvStream, kind: u64, mut head: Bytes) {
@@ -329,10 +340,10 @@ impl quic::Connection<Bytes> for Connection {
         if self.requests.is_empty() {
             return Poll::Pending;
         }
-        let stream = self.requests.remove(0);
+        let (stream, protocol) = self.requests.remove(0);
         let (id, stopped) = stream.send.stopped();
         self.given = Some((id, self.given.map_or(id, |(_, greatest)| greatest.max(id))));
-        self.last_request = Some((id, stopped));
+        self.last_request = Some(Accepted { id, stopped, protocol });
         Poll::Ready(Ok(stream))
     }
 

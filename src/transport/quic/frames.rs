@@ -1,10 +1,14 @@
 //! HTTP/3 frames on their way to h3, which keeps a frame in memory until it is whole, however long it says it will be, and
 //! reads ahead of the frame that it works on. Here each frame is measured first: unknown ones are dropped, those too long are
-//! refused, and what is handed on never crosses the end of a frame.
+//! refused, and what is handed on never crosses the end of a frame. The head of a request is looked into on the way, for the
+//! `:protocol` that h3 must not see.
+
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;
 
+use super::extended::{self, Protocol};
 use super::settings::{SETTINGS_FRAME, Settings};
 use super::varint;
 
@@ -28,6 +32,16 @@ pub(super) struct Frames {
     limit: u64,
     /// Where the first SETTINGS go, beside h3.
     settings: Option<(watch::Sender<Option<Settings>>, BytesMut)>,
+    /// What has come of the first HEADERS, and where its `:protocol` goes, instead of to h3.
+    head: Option<Head>,
+}
+
+#[derive(Debug)]
+struct Head {
+    protocol: Arc<OnceLock<Protocol>>,
+    /// The frame's header.
+    header: Bytes,
+    section: BytesMut,
 }
 
 #[derive(Debug)]
@@ -42,26 +56,32 @@ enum Position {
 enum Kind {
     Pass,
     Settings,
+    Head,
     Drop,
 }
 
 const HEADER: Position = Position::Header { seen: [0; 2 * varint::MAX_BYTES], length: 0 };
 
 impl Frames {
-    /// Frames of a request's stream.
-    pub(super) fn of_request(limit: u64) -> Self {
-        Frames { position: HEADER, limit, settings: None }
+    /// Frames of a request's stream; `protocol` is told what an extended CONNECT asks for, before h3 sees the request.
+    pub(super) fn of_request(limit: u64, protocol: Arc<OnceLock<Protocol>>) -> Self {
+        let head = Head { protocol, header: Bytes::new(), section: BytesMut::new() };
+        Frames { position: HEADER, limit, settings: None, head: Some(head) }
     }
 
     /// Frames of the control stream, behind its type; `settings` is told what they say.
     pub(super) fn of_control(limit: u64, settings: watch::Sender<Option<Settings>>) -> Self {
-        Frames { position: HEADER, limit, settings: Some((settings, BytesMut::new())) }
+        Frames { position: HEADER, limit, settings: Some((settings, BytesMut::new())), head: None }
     }
 
-    /// What was held back when the stream ended: the beginning of a frame's header, for h3 to complain of.
+    /// What was held back when the stream ended: the beginning of a frame's header or of a request's head, for h3 to complain
+    /// of.
     pub(super) fn take_begun(&mut self) -> Option<Bytes> {
         match std::mem::replace(&mut self.position, HEADER) {
             Position::Header { seen, length: length @ 1.. } => Some(Bytes::copy_from_slice(&seen[..length])),
+            Position::Payload { kind: Kind::Head, .. } => {
+                self.head.take().map(|head| joined(&head.header, &head.section))
+            }
             _ => None,
         }
     }
@@ -76,9 +96,10 @@ impl Frames {
                     let header = &seen[..*length];
                     if let Some((kind, size)) = read_header(header) {
                         let header = Bytes::copy_from_slice(header);
-                        let kind = self.begin(kind, size)?;
-                        if kind != Kind::Drop {
-                            return Ok(Some(header));
+                        match self.begin(kind, size)? {
+                            Kind::Drop => {}
+                            Kind::Head => self.head.iter_mut().for_each(|head| head.header = header.clone()),
+                            Kind::Pass | Kind::Settings => return Ok(Some(header)),
                         }
                     }
                 }
@@ -90,11 +111,18 @@ impl Frames {
                     if whole {
                         self.position = HEADER;
                     }
-                    if kind == Kind::Settings {
-                        self.settings(&piece, whole);
-                    }
-                    if kind != Kind::Drop {
-                        return Ok(Some(piece));
+                    match kind {
+                        Kind::Drop => {}
+                        Kind::Pass => return Ok(Some(piece)),
+                        Kind::Settings => {
+                            self.settings(&piece, whole);
+                            return Ok(Some(piece));
+                        }
+                        Kind::Head => {
+                            if let Some(frame) = self.head(&piece, whole) {
+                                return Ok(Some(frame));
+                            }
+                        }
                     }
                 }
             }
@@ -112,6 +140,7 @@ impl Frames {
             }
             _ if size > self.limit => return Err(TooLong),
             SETTINGS_FRAME if self.settings.is_some() => Kind::Settings,
+            HEADERS if self.head.is_some() && size > 0 => Kind::Head,
             _ => Kind::Pass,
         };
         self.position = if size == 0 { HEADER } else { Position::Payload { left: size, kind } };
@@ -129,6 +158,26 @@ impl Frames {
             self.settings = None;
         }
     }
+
+    /// The whole frame for h3, once it is there.
+    fn head(&mut self, piece: &[u8], whole: bool) -> Option<Bytes> {
+        self.head.as_mut()?.section.extend_from_slice(piece);
+        let Head { protocol, header, section } = self.head.take_if(|_| whole)?;
+        let section = section.freeze();
+        let Some((asked, rest)) = extended::take(&section) else {
+            return Some(joined(&header, &section));
+        };
+        // A stream has one head.
+        let _ = protocol.set(asked);
+        let mut header = Vec::with_capacity(2 * varint::MAX_BYTES);
+        varint::put(&mut header, HEADERS);
+        varint::put(&mut header, rest.len() as u64);
+        Some(joined(&header, &rest))
+    }
+}
+
+fn joined(header: &[u8], payload: &[u8]) -> Bytes {
+    [header, payload].concat().into()
 }
 
 /// Type and length, once both are there.
@@ -150,6 +199,10 @@ mod tests {
         bytes
     }
 
+    fn of_request(limit: u64) -> Frames {
+        Frames::of_request(limit, Arc::default())
+    }
+
     /// Everything that comes out when `bytes` come in as chunks of `size`.
     fn through(frames: &mut Frames, bytes: &[u8], size: usize) -> Result<Vec<Bytes>, TooLong> {
         let mut out = Vec::new();
@@ -169,7 +222,7 @@ mod tests {
         let (headers, data) = (frame(HEADERS, b"head"), frame(DATA, &[1; 200]));
         let all = [&unknown[..], &headers, &unknown, &data, &unknown].concat();
         for size in 1..all.len() {
-            let mut frames = Frames::of_request(100);
+            let mut frames = of_request(100);
             let out = through(&mut frames, &all, size).expect("nothing is too long");
             assert_eq!(out.concat(), [&headers[..], &data].concat(), "chunks of {size}");
             assert_eq!(frames.take_begun(), None);
@@ -178,16 +231,35 @@ mod tests {
 
     #[test]
     fn a_header_cut_off_is_not_hidden() {
-        let mut frames = Frames::of_request(100);
+        let mut frames = of_request(100);
         assert_eq!(through(&mut frames, &[0x01], 1), Ok(vec![]));
         assert_eq!(frames.take_begun(), Some(Bytes::from_static(&[0x01])));
         assert_eq!(frames.take_begun(), None);
     }
 
     #[test]
+    fn a_head_comes_whole_and_without_its_protocol() {
+        let protocol = [&[0x27, 2][..], b":protocol", &[9], b"websocket"].concat();
+        let all = [frame(HEADERS, &[&[0, 0, 0xd1][..], &protocol].concat()), frame(HEADERS, b"trailers")].concat();
+        for size in 1..all.len() {
+            let told = Arc::default();
+            let mut frames = Frames::of_request(100, Arc::clone(&told));
+            let out = through(&mut frames, &all, size).expect("nothing is too long");
+            assert_eq!(out[0], frame(HEADERS, &[0, 0, 0xd1]));
+            assert_eq!(out[1..].concat(), frame(HEADERS, b"trailers"));
+            assert_eq!(told.get(), Some(&Protocol::WebSocket));
+        }
+        for end in 1..24 {
+            let mut frames = of_request(100);
+            assert_eq!(through(&mut frames, &all[..end], 5), Ok(vec![]));
+            assert_eq!(frames.take_begun().as_deref(), Some(&all[..end]), "h3 complains of all that came");
+        }
+    }
+
+    #[test]
     fn no_piece_crosses_the_end_of_a_frame() {
         let all = [frame(DATA, b"ab"), frame(DATA, b"c"), frame(DATA, b"")].concat();
-        let out = through(&mut Frames::of_request(0), &all, all.len()).expect("nothing is too long");
+        let out = through(&mut of_request(0), &all, all.len()).expect("nothing is too long");
         assert_eq!(out, [&[0, 2][..], b"ab", &[0, 1], b"c", &[0, 0]]);
     }
 
@@ -197,7 +269,7 @@ mod tests {
             let mut header = Vec::new();
             varint::put(&mut header, kind);
             varint::put(&mut header, 101);
-            assert_eq!(through(&mut Frames::of_request(100), &header, 1), Err(TooLong), "{kind:#x}");
+            assert_eq!(through(&mut of_request(100), &header, 1), Err(TooLong), "{kind:#x}");
         }
     }
 

@@ -19,18 +19,20 @@ use tokio::time::timeout;
 use tower::ServiceExt as _;
 use tracing::debug;
 
+use super::connect;
 use super::connection::{Resolver, Shared};
-use super::demux::Stopped;
+use super::demux::{Accepted, Stopped};
+use super::extended::Protocol;
 use super::stream::{BidiStream, RecvStream, SendStream};
 use crate::config::ConnectionLimits;
-use crate::problem::problem_with_status;
+use crate::problem::{problem, problem_with_status};
 use crate::protocol::{Code, Refusal};
 use crate::transport::webtransport;
 
 /// A request's stream, both halves.
 pub(crate) type Stream = RequestStream<BidiStream, Bytes>;
-type Sending = RequestStream<SendStream, Bytes>;
-type Receiving = RequestStream<RecvStream, Bytes>;
+pub(super) type Sending = RequestStream<SendStream, Bytes>;
+pub(super) type Receiving = RequestStream<RecvStream, Bytes>;
 
 /// What is read of a request's body behind its answer, so that the client hears the answer before it is told to stop.
 const DRAINED_BYTES: usize = 64 * 1024;
@@ -46,8 +48,9 @@ pub(super) fn decoded_limit(limits: &ConnectionLimits) -> u64 {
     4 * u64::from(limits.header_bytes)
 }
 
-/// Reads the head of a request, and has it answered: a session's by WebTransport, every other by the router.
-pub(super) async fn serve(resolver: Resolver, id: u64, stopped: Stopped, shared: Arc<Shared>) {
+/// Reads the head of a request, and has it answered: a session's by its transport, every other by the router.
+pub(super) async fn serve(resolver: Resolver, accepted: Accepted, shared: Arc<Shared>) {
+    let Accepted { id, stopped, protocol } = accepted;
     let limits = &shared.context.config.connections;
     let remote = shared.via.remote;
     let (request, stream) = match timeout(limits.request_head, resolver.resolve_request()).await {
@@ -61,14 +64,18 @@ pub(super) async fn serve(resolver: Resolver, id: u64, stopped: Stopped, shared:
         return refuse(stream, stopped, problem_with_status(status, &Refusal::new(Code::TooLarge, text)), &shared)
             .await;
     }
-    if request.method() != Method::CONNECT {
-        return answer(request, stream, stopped, &shared).await;
-    }
-    if request.extensions().get() == Some(&h3::ext::Protocol::WEB_TRANSPORT) {
-        return webtransport::serve(request, stream, id, stopped, shared).await;
-    }
-    let refusal = Refusal::bad_request("CONNECT is understood with :protocol webtransport only");
-    refuse(stream, stopped, problem_with_status(StatusCode::NOT_IMPLEMENTED, &refusal), &shared).await;
+    let protocol = protocol.get().copied();
+    let refusal = match (request.method() == Method::CONNECT, protocol) {
+        (false, None) => return answer(request, stream, stopped, &shared).await,
+        (true, Some(Protocol::WebTransport)) => return webtransport::serve(request, stream, id, stopped, shared).await,
+        (true, Some(Protocol::WebSocket)) => return connect::serve(request, stream, stopped, shared).await,
+        (true, _) => {
+            let refusal = Refusal::bad_request("CONNECT is understood with :protocol webtransport or websocket only");
+            problem_with_status(StatusCode::NOT_IMPLEMENTED, &refusal)
+        }
+        (false, Some(_)) => problem(&Refusal::bad_request(":protocol belongs to CONNECT only")),
+    };
+    refuse(stream, stopped, refusal, &shared).await;
 }
 
 /// The size of a header section as RFC 9114, 4.2.2 counts it, pseudo-header fields aside.

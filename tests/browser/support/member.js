@@ -30,12 +30,12 @@ export class Member {
   /**
    * Joins from a page that is open already.
    * @param {import('puppeteer-core').Page} page
-   * @param {{room: string, name: string, types?: string[], media?: boolean}} options
+   * @param {{room: string, name: string, types?: string[], media?: boolean, rtcConfig?: RTCConfiguration}} options
    * @returns {Promise<Member>}
    */
-  static async join(page, { room, name, types, media = true }) {
+  static async join(page, { room, name, types, media = true, rtcConfig }) {
     const member = new Member(page, name);
-    const joining = page.evaluate(enter, { room, name, types, media });
+    const joining = page.evaluate(enter, { room, name, types, media, rtcConfig });
     const { id, transport, ms } = await within(joining, `${name} joins ${room}`);
     return Object.assign(member, { id, transport, joinMs: ms });
   }
@@ -81,9 +81,9 @@ export class Member {
 
 /**
  * Runs in the page.
- * @param {{room: string, name: string, types?: string[], media: boolean}} options
+ * @param {{room: string, name: string, types?: string[], media: boolean, rtcConfig?: RTCConfiguration}} options
  */
-async function enter({ room, name, types, media }) {
+async function enter({ room, name, types, media, rtcConfig }) {
   const { connect } = await import(`${location.origin}/wigwag.js`);
   const { Call } = await import(`${location.origin}/call.js`);
   const stream = media
@@ -106,7 +106,7 @@ async function enter({ room, name, types, media }) {
     on(event, ({ peer }) => record.presence.push({ event, peer }));
   }
   if (media) {
-    const call = new Call(session, { stream, dataChannel: 'chat' });
+    const call = new Call(session, { stream, dataChannel: 'chat', rtcConfig });
     member.call = call;
     call.addEventListener('chat', ({ detail: { peer, text } }) => member.chats.push({ from: peer.id, text }));
     call.addEventListener('state', ({ detail: { peer, state } }) => record.connections.push({ peer: peer.id, state }));

@@ -81,13 +81,13 @@ export class Stage {
    * A member in a page of its own, over the given transport.
    * @param {string} browserName
    * @param {keyof typeof transports | {origin: 'secure'|'plain', types?: string[]}} transport  one, or what to try
-   * @param {{room: string, name?: string, media?: boolean}} options
+   * @param {{room: string, name?: string, media?: boolean, rtcConfig?: RTCConfiguration}} options
    * @returns {Promise<Member>}
    */
-  async member(browserName, transport, { room, name = browserName, media }) {
+  async member(browserName, transport, { room, name = browserName, media, rtcConfig }) {
     const { origin, types } = typeof transport === 'string' ? transports[transport] : transport;
     const page = await this.page(browserName, `${this.server[origin]}${blankPath}`);
-    return Member.join(page, { room, name, types, media });
+    return Member.join(page, { room, name, types, media, rtcConfig });
   }
 
   /** @throws where a page has had an error that nothing caught, or did what its security policy forbids */

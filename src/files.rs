@@ -12,12 +12,12 @@ use crate::error::StartError;
 const MAX_BYTES: u64 = 1024 * 1024;
 
 /// Reads a whole file of reasonable size.
-pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     read_all(File::open(path)?)
 }
 
 /// Reads a private key's file, and refuses one that any user of the machine can read.
-pub(super) fn read_private(path: &Path, remedy: &str) -> Result<Vec<u8>, StartError> {
+pub(crate) fn read_private(path: &Path, remedy: &str) -> Result<Vec<u8>, StartError> {
     let failed = |error| StartError::file("read", path, &error, remedy);
     let file = File::open(path).map_err(failed)?;
     refuse_open_to_all(path, &file.metadata().map_err(failed)?)?;
@@ -56,7 +56,7 @@ fn refuse_open_to_all(_: &Path, _: &fs::Metadata) -> Result<(), StartError> {
 }
 
 /// Replaces a file at once, so that no reader ever sees half of it. `private` makes it its owner's alone.
-pub(super) fn write(path: &Path, content: &[u8], private: bool) -> io::Result<()> {
+pub(crate) fn write(path: &Path, content: &[u8], private: bool) -> io::Result<()> {
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
     // A process that died here once may have had the same number.
     match fs::remove_file(&temporary) {
@@ -80,7 +80,7 @@ fn create(path: &Path, private: bool) -> io::Result<File> {
 }
 
 /// Opens a file to be locked, made if missing. Its owner's alone: whoever can open it can hold the lock.
-pub(super) fn open_lock(path: &Path) -> io::Result<File> {
+pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
     with_mode(OpenOptions::new().append(true).create(true), true).open(path)
 }
 
@@ -96,7 +96,7 @@ fn with_mode(options: &mut OpenOptions, _private: bool) -> &mut OpenOptions {
 }
 
 /// Makes a directory, and those above it, its owner's alone; one that is there is left as it is.
-pub(super) fn create_dir(path: &Path) -> io::Result<()> {
+pub(crate) fn create_dir(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
