@@ -1,19 +1,32 @@
 //! A native client: the protocol's other side, over every transport. Used by the command line, the benchmarks and the tests.
 //!
-//! [`Connection`] is one transport without a memory: it sends and receives whole messages and tells how it was closed.
+//! [`Session`] is one peer's place in one room, whatever becomes of its connections: what an application wants. [`Connection`] is one
+//! transport without a memory: it sends and receives whole messages and tells how it was closed.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
 
 use ::http::HeaderMap;
+use tokio::time::Instant;
 
 use crate::protocol::{ROOMS_PATH, RoomName};
 use crate::transport::Transport;
 
+mod backoff;
+mod closing;
 mod datagrams;
+mod discovery;
+mod driver;
+mod event;
 pub mod http;
 pub mod message;
 mod poll;
+mod race;
 mod request;
 mod roster;
+mod search;
 pub mod seat;
+pub mod session;
 pub mod websocket;
 mod websocket_h3;
 pub mod webtransport;
@@ -22,6 +35,7 @@ pub use http::{Endpoint, Error, Http1, Http2};
 pub use message::Payload;
 pub use request::Request;
 pub use roster::Roster;
+pub use session::Session;
 pub use webtransport::Http3;
 
 /// How to reach a server.
@@ -99,9 +113,14 @@ impl Trust {
     }
 }
 
+/// With so much on its way already, what may get lost is not queued behind it.
+const QUEUED_BYTES: usize = 64 * 1024;
+
 /// One transport to a room, without a session of its own: the caller sends `join` or `resume`.
 pub struct Connection {
     wire: ClientWire,
+    /// Bytes queued since all was sent last.
+    queued: usize,
 }
 
 enum ClientWire {
@@ -151,19 +170,16 @@ impl Connection {
         let path = format!("{ROOMS_PATH}{room}");
         // Handshakes are large, and what waits for them should not be.
         let wire = Box::pin(ClientWire::open(endpoint, &path, via, trust, headers)).await?;
-        Ok(Connection { wire })
+        Ok(Connection { wire, queued: 0 })
     }
 
-    /// Sends one message.
+    /// Sends one message. Cancel safe: a message whose sending was given up is queued and goes out before the next.
     ///
     /// # Errors
     /// If the transport is closed.
     pub async fn send(&mut self, message: &str) -> Result<(), Error> {
-        match &mut self.wire {
-            ClientWire::WebTransport(session) => Ok(session.send(message).await?),
-            ClientWire::WebSocket(socket) => Ok(socket.send(message).await?),
-            ClientWire::Polling(polling) => polling.send(message).await,
-        }
+        self.feed(message)?;
+        poll_fn(|cx| self.poll_flush(cx)).await
     }
 
     /// Waits for the next message, or the end. Cancel safe.
@@ -171,18 +187,99 @@ impl Connection {
     /// # Errors
     /// If the connection is lost without a close.
     pub async fn recv(&mut self) -> Result<Event, Error> {
+        let event = poll_fn(|cx| self.poll_recv(cx, false)).await?;
+        if let (ClientWire::WebTransport(session), Event::Closed { .. }) = (&mut self.wire, &event) {
+            session.answer_close().await;
+        }
+        Ok(event)
+    }
+
+    /// Closes the transport tidily, which leaves the seat as it is: away.
+    ///
+    /// # Errors
+    /// If the connection ends before.
+    pub async fn close(mut self) -> Result<(), Error> {
+        if matches!(self.wire, ClientWire::Polling(_)) {
+            // There is nothing to close, and no order between what would still be sent and what another transport sends.
+            return Ok(());
+        }
+        poll_fn(|cx| self.poll_flush(cx)).await?;
+        match self.wire {
+            ClientWire::WebTransport(session) => Ok(session.close(0, "").await?),
+            ClientWire::WebSocket(socket) => Ok(socket.close().await?),
+            ClientWire::Polling(_) => Ok(()),
+        }
+    }
+
+    /// Queues one message.
+    fn feed(&mut self, message: &str) -> Result<(), Error> {
+        self.queued += message.len();
         match &mut self.wire {
-            ClientWire::WebTransport(session) => Ok(match session.recv().await? {
+            ClientWire::WebTransport(session) => session.feed(message),
+            ClientWire::WebSocket(socket) => socket.feed(message)?,
+            ClientWire::Polling(polling) => polling.feed(message),
+        }
+        Ok(())
+    }
+
+    /// Queues one message that may get lost; where there are datagrams it goes by one at once, and where much is queued it is
+    /// dropped.
+    fn feed_ephemeral(&mut self, message: &str) -> Result<(), Error> {
+        match &mut self.wire {
+            ClientWire::WebTransport(session) if session.send_datagram(message).is_ok() => Ok(()),
+            _ if self.queued > QUEUED_BYTES => Ok(()),
+            _ => self.feed(message),
+        }
+    }
+
+    /// Sends what was queued.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let flushed = match &mut self.wire {
+            ClientWire::WebTransport(session) => session.poll_flush(cx).map_err(Error::Io),
+            ClientWire::WebSocket(socket) => socket.poll_flush(cx).map_err(Error::Io),
+            ClientWire::Polling(polling) => polling.poll_flush(cx),
+        };
+        if flushed.is_ready() {
+            self.queued = 0;
+        }
+        flushed
+    }
+
+    /// Sends what was queued and, if `reads`, waits for the next message; or for the end.
+    fn poll(&mut self, cx: &mut Context<'_>, reads: bool) -> Poll<Result<Event, Error>> {
+        let flushed = self.poll_flush(cx);
+        // What has been said before the transport broke may tell why.
+        if reads && let Poll::Ready(received) = self.poll_recv(cx, true) {
+            return Poll::Ready(received);
+        }
+        match flushed {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// When something last came down that need not have been a message: an empty answer to a poll, say.
+    fn heard(&self) -> Option<Instant> {
+        match &self.wire {
+            ClientWire::Polling(polling) => polling.heard(),
+            ClientWire::WebTransport(_) | ClientWire::WebSocket(_) => None,
+        }
+    }
+
+    /// Waits for the next message; `all` of them, or those that the caller of [`recv`](Self::recv) has asked for.
+    fn poll_recv(&mut self, cx: &mut Context<'_>, all: bool) -> Poll<Result<Event, Error>> {
+        Poll::Ready(Ok(match &mut self.wire {
+            ClientWire::WebTransport(session) => match ready!(session.poll_recv(cx))? {
                 webtransport::Incoming::Message(text) => Event::Message(String::from_utf8_lossy(&text).into_owned()),
                 webtransport::Incoming::Datagram(text) => Event::Datagram(String::from_utf8_lossy(&text).into_owned()),
                 webtransport::Incoming::Closed { code, reason } => Event::Closed { code: Some(code), reason },
-            }),
-            ClientWire::Polling(polling) => polling.recv().await,
-            ClientWire::WebSocket(socket) => Ok(match socket.recv().await? {
+            },
+            ClientWire::WebSocket(socket) => match ready!(socket.poll_recv(cx))? {
                 websocket::Incoming::Message(text) => Event::Message(String::from_utf8_lossy(&text).into_owned()),
                 websocket::Incoming::Closed { code, reason } => Event::Closed { code: Some(code.into()), reason },
-            }),
-        }
+            },
+            ClientWire::Polling(polling) => return polling.poll_recv(cx, all),
+        }))
     }
 }
 

@@ -110,6 +110,11 @@ impl Request {
         &self.kind
     }
 
+    /// One of its fields, as `data`.
+    pub fn field(&self, name: &str) -> Option<&Payload> {
+        self.fields.get(name)
+    }
+
     /// Lets a `message` get lost: it is sent at once or not at all, by datagram where there is one, and never answered.
     pub fn ephemeral(mut self) -> Self {
         self.fields.insert("ephemeral".to_owned(), Payload::of(&true).expect("a boolean is JSON"));

@@ -7,11 +7,13 @@ use std::borrow::Cow;
 use std::future::poll_fn;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use h3::ConnectionState as _;
 use h3::client::{RequestStream, SendRequest};
 use h3::error::{Code, ConnectionError, StreamError};
@@ -212,23 +214,17 @@ fn lost(error: StreamError) -> io::Error {
 /// Opens a QUIC connection to the first address of `endpoint` that answers.
 pub(super) async fn dial(endpoint: &Endpoint, trust: &Trust) -> Result<quinn::Connection, Error> {
     let config = client_config(trust)?;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address").into();
-    for address in tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await? {
-        match connect(address, &endpoint.host, config.clone()).await {
-            Ok(quic) => return Ok(quic),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+    let connect = |address| connect(address, endpoint.host.clone(), config.clone()).boxed();
+    endpoint.first_to_answer(connect).await
 }
 
-async fn connect(address: SocketAddr, name: &str, config: quinn::ClientConfig) -> Result<quinn::Connection, Error> {
+async fn connect(address: SocketAddr, name: String, config: quinn::ClientConfig) -> Result<quinn::Connection, Error> {
     let local: SocketAddr = match address {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
     let socket = quinn::Endpoint::client(local)?;
-    let connecting = socket.connect_with(config, address, name).map_err(|error| Error::Url(error.to_string()))?;
+    let connecting = socket.connect_with(config, address, &name).map_err(|error| Error::Url(error.to_string()))?;
     timeout(PATIENCE, connecting).await.map_err(|_| Error::Http3("no answer in time".into()))?.map_err(http3)
 }
 
@@ -365,13 +361,17 @@ impl WebTransport {
     pub async fn recv(&mut self) -> io::Result<Incoming> {
         let incoming = poll_fn(|cx| self.poll_recv(cx)).await?;
         if matches!(incoming, Incoming::Closed { .. }) {
-            // The server waits for it; should it be gone, nothing is lost.
-            let _ = self.finish().await;
+            self.answer_close().await;
         }
         Ok(incoming)
     }
 
-    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Incoming>> {
+    /// Ends our side after the server has closed: it waits for that. Should it be gone, nothing is lost.
+    pub(super) async fn answer_close(&mut self) {
+        let _ = self.finish().await;
+    }
+
+    pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Incoming>> {
         if let Poll::Ready(datagram) = self.inbox.poll_recv(cx) {
             return Poll::Ready(Ok(Incoming::Datagram(datagram)));
         }
@@ -421,13 +421,20 @@ impl WebTransport {
         self.fed.extend_from_slice(b"\n");
     }
 
-    /// Sends what was queued.
+    /// Sends what was queued. Cancel safe: what is not sent stays queued.
     ///
     /// # Errors
     /// If the session is closed.
     pub async fn flush(&mut self) -> io::Result<()> {
-        let fed = std::mem::take(&mut self.fed).freeze();
-        Ok(self.send.write_chunk(fed).await?)
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.fed.is_empty() {
+            let written = ready!(Pin::new(&mut self.send).poll_write(cx, &self.fed))?;
+            self.fed.advance(written);
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Sends one message as a datagram, which may be lost.
