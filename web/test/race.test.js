@@ -122,6 +122,18 @@ describe('a race', () => {
     assert.deepEqual(log.slice(1), ['abandoned', 'websocket failed', 'lost did not answer within 10000 ms']);
   });
 
+  test('sends a plain request once more when the last resort does not answer', async (t) => {
+    const { links, log, open, tick } = race(t, ['long-poll']);
+    await open(links[0]);
+    tick(3_000);
+    await open(links[1]);
+    assert.deepEqual([links[0].isOver, links[1].sent], [true, ['greeting']]);
+    tick(9_999);
+    assert.equal(links.length, 2);
+    links[1].answer({ type: 'resumed' });
+    assert.deepEqual(log, ['abandoned', 'long-poll failed', 'long-poll won', 'long-poll resumed']);
+  });
+
   test('is over when the server has decided', async (t) => {
     const { links, log, open, tick } = race(t);
     tick(250);

@@ -503,6 +503,97 @@ describe('transports', options, () => {
   });
 });
 
+describe('a link in doubt', options, () => {
+  const timing = { doubtMs: 20, udpProbeMs: 60_000 };
+
+  test('is left for another before the watchdog knows, with everything in order and one event', async (t) => {
+    const server = new FakeServer();
+    const [alice, bob] = [connect(t, server, { environment: server.environment({ timing }) }), connect(t, server)];
+    await Promise.all([alice.joined, bob.joined]);
+    await alice.ping();
+    const events = record(alice, 'transportchange', 'statechange', 'peeraway');
+    const messages = record(bob, 'message');
+    const { peer } = alice.self;
+    server.onOpen = async ({ type }) => {
+      if (type === 'webtransport') throw new Error('UDP is blocked');
+    };
+    const sends = Array.from({ length: 20 }, (_, index) => alice.send(index));
+    await new Promise(setImmediate);
+    linkOf(server, alice).isDead = true;
+    sends.push(...Array.from({ length: 20 }, (_, index) => alice.send(20 + index)));
+    await Promise.all(sends);
+    await alice.send('end');
+    if (messages.at(-1)?.data !== 'end') await next(bob, 'message', ({ data }) => data === 'end');
+    assert.deepEqual(events.map(({ name, from, to }) => [name, from, to]), [['transportchange', 'webtransport', 'websocket']]);
+    assert.deepEqual(messages.map(({ data }) => data), [...Array(40).keys(), 'end']);
+    assert.equal(alice.self.peer, peer);
+    assert.equal(server.links[0].isOver, true, 'the former is closed');
+  });
+
+  test('is noticed by a ping where nothing is sent and UDP may be blocked', async (t) => {
+    const server = new FakeServer();
+    const session = connect(t, server, { environment: server.environment({ timing: { ...timing, udpProbeMs: 20 } }) });
+    await session.joined;
+    await session.ping();
+    server.onOpen = async ({ type }) => {
+      if (type === 'webtransport') throw new Error('UDP is blocked');
+    };
+    const change = next(session, 'transportchange');
+    linkOf(server, session).isDead = true;
+    assert.deepEqual(await change, { from: 'webtransport', to: 'websocket' });
+  });
+
+  test('is kept when it speaks before another has opened', async (t) => {
+    const server = new FakeServer();
+    const session = connect(t, server, { environment: server.environment({ timing }) });
+    await session.joined;
+    await session.ping();
+    const link = linkOf(server, session);
+    const resumed = record(session, 'resumed', 'transportchange', 'statechange');
+    server.onOpen = () => new Promise(() => {}); // The others need longer.
+    link.delayMs = 100;
+    const unused = next(session, 'attempt');
+    await session.send('slow');
+    assert.equal((await unused).outcome, 'unused');
+    assert.equal(linkOf(server, session), link);
+    assert.deepEqual(resumed, []);
+  });
+
+  test('is none that is hardly slower than the last round trip', async (t) => {
+    const server = new FakeServer();
+    const session = connect(t, server, { environment: server.environment({ timing: { ...timing, doubtMs: 60 } }) });
+    await session.joined;
+    const link = linkOf(server, session);
+    link.delayMs = 40;
+    await session.ping();
+    link.delayMs = 100;
+    for (let count = 0; count < 3; count += 1) await session.send(count);
+    assert.deepEqual(server.links, [link], 'no other was tried');
+  });
+
+  test('that dies for good leaves the race for another to its end', async (t) => {
+    const server = new FakeServer();
+    const session = connect(t, server, { environment: server.environment({ timing }) });
+    await session.joined;
+    await session.ping();
+    const { length } = server.links;
+    let open;
+    server.onOpen = () => new Promise((resolve) => { open = resolve; });
+    const link = linkOf(server, session);
+    link.isDead = true;
+    const sent = session.send('x');
+    while (server.links.length === length) await new Promise((resolve) => setTimeout(resolve, 1));
+    const states = record(session, 'statechange');
+    link.break();
+    assert.equal(session.state, 'reconnecting');
+    open();
+    await sent;
+    assert.deepEqual(states.map(({ state }) => state), ['reconnecting', 'open']);
+    assert.equal(server.links.length, length + 1, 'it was not begun anew');
+    assert.equal(server.discoveries, 1);
+  });
+});
+
 describe('leaving', options, () => {
   test('frees the seat and closes', async (t) => {
     const server = new FakeServer();

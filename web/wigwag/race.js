@@ -111,6 +111,21 @@ export class Race {
     if (this.#inPhase('open')) return this.#fail(runner, late('did not answer', patienceMs));
     runner.impatient = true;
     runner.timer = setTimeout(() => this.#fail(runner, late('did not answer', answerMs)), answerMs - patienceMs);
+    this.#tryAgain(runner);
+  }
+
+  /**
+   * A browser may have sent the request into a pooled HTTP/1.1 connection that has died without a word. A second one takes
+   * another, and giving the first up ends its connection.
+   * @param {Runner} runner
+   */
+  #tryAgain({ rung }) {
+    const isRequest = rung.type === 'event-stream' || rung.type === 'long-poll';
+    const isAlone = this.#rungs.length === 0 && this.#inPhase('opening') === undefined;
+    const isFirst = this.#runners.filter((other) => other.rung === rung).length === 1;
+    if (!isRequest || !isAlone || !isFirst) return;
+    this.#rungs.push(rung);
+    this.#startNext();
   }
 
   /** @param {Runner} runner @param {string} text */
