@@ -33,7 +33,7 @@ const harms = {
 // Browsers put every request to the server on the HTTP/2 connection that they have, and do not notice for a minute that
 // nothing comes back on it: with nothing else to try, silence there ends no sooner.
 for (const { name, transport, ways } of /** @type {const} */ ([
-  { name: 'webtransport', transport: transports.webtransport, ways: ['silence', 'blockade'] },
+  { name: 'webtransport', transport: transports.webtransport, ways: ['silence', 'blockade', 'silence'] },
   { name: 'websocket-h2', transport: transports['websocket-h2'], ways: ['reset', 'close'] },
   { name: 'websocket-h1', transport: transports['websocket-h1'], ways: ['reset', 'silence', 'close'] },
   { name: 'event-stream over HTTP/2', transport: { origin: 'secure', types: ['event-stream'] }, ways: ['reset', 'close'] },

@@ -36,7 +36,7 @@ import { Watchdog } from './watchdog.js';
  * @typedef {'connecting'|'open'|'reconnecting'|'closed'} SessionState
  *
  * The events by name, with what stands in their `detail`. Those named after a message carry it as it came;
- * `synthetic: true` marks presence events drawn from a whole new picture.
+ * `synthetic: true` marks presence events drawn from a whole new picture; `wake`: the network or the page has come back.
  * @typedef {{
  *   joined: any, resumed: any, waiting: any, knock: any,
  *   peerjoined: any, peerupdated: any, peeraway: any, peerback: any, peerleft: any, roomupdated: any,
@@ -47,6 +47,7 @@ import { Watchdog } from './watchdog.js';
  *   iceservers: {iceServers: RTCIceServer[], expireMs?: number},
  *   goaway: {afterMs: number},
  *   statechange: {state: SessionState},
+ *   wake: {},
  *   transportchange: {from: string|null, to: string|null},
  *   roundtrip: {ms: number},
  *   attempt: Attempt,
@@ -510,6 +511,7 @@ export class Session extends Emitter {
   #onWake() {
     this.#moves = 0;
     this.reconnect();
+    this.emit('wake', {});
   }
 
   /** Wants a sign of life soon. */
@@ -781,9 +783,20 @@ export class Session extends Emitter {
    */
   #setAside(link) {
     if (this.#link !== link) return;
+    if (this.#isInDoubt) this.#judge(link);
     this.#unlink();
     this.#former = link;
     link.handlers = { message() {}, heard() {}, closed() {} };
+  }
+
+  /**
+   * A network may let UDP pass for a moment and no longer: what was left so soon is not tried again soon. After a longer
+   * life a transport is worth the first try for a better one again.
+   * @param {Link} link that left something unanswered
+   */
+  #judge(link) {
+    if (this.#diedYoung({})) this.#connector.demote(link.type);
+    else this.#moves = 0;
   }
 
   // The end.

@@ -37,7 +37,7 @@ export const timing = Object.freeze({
   /** Between measurements of the round trip. */
   roundTripMs: 30_000,
   /** First and longest wait before a better transport is tried. */
-  betterMs: 30_000,
+  betterMs: 15_000,
   betterCapMs: 600_000,
   /** For the answer to `leave`. */
   leaveMs: 2_000,

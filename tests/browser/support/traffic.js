@@ -50,6 +50,13 @@ export class Traffic {
     )));
   }
 
+  /** So many of the present exchange have gone out. @param {number} count */
+  async underWay(count) {
+    await Promise.all(this.members.map((member) => (
+      member.until(`${count} messages sent`, (expected) => globalThis.traffic.sending() >= expected, count)
+    )));
+  }
+
   /**
    * Does harm as soon as so many of the present exchange have gone out, and waits until signals go through again: `resumed`
    * has come, or an answer to what was sent after the harm, where a browser has repeated a poll by itself.
@@ -58,9 +65,7 @@ export class Traffic {
    * @param {number} after
    */
   async suffer(what, harm, after) {
-    await Promise.all(this.members.map((member) => (
-      member.until(`${after} messages sent`, (count) => globalThis.traffic.sending() >= count, after)
-    )));
+    await this.underWay(after);
     const since = Date.now();
     await harm();
     const backAt = await Promise.all(this.members.map(async (member) => {
