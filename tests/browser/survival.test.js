@@ -65,6 +65,17 @@ scenario('a call moves to WebTransport when its HTTP/2 connection dies without a
   await traffic.check();
 });
 
+// Firefox has no second pool, and its session ends where nothing else is to be had for longer than the resume window.
+scenario('a call in Chromium goes on by another connection when its HTTP/2 connection dies without a word and UDP is blocked', async () => {
+  for (const relay of stage.relays) relay.blockUdp();
+  const traffic = await Traffic.start(stage, { origin: 'secure' }, ['chromium', 'chromium']);
+  assert.deepEqual(traffic.members.map(({ transport }) => transport), ['websocket-h2', 'websocket-h2']);
+  await Promise.all([traffic.exchange(messagesPerLoss), traffic.suffer('silence', harms.silence, messagesBefore)]);
+  for (const relay of stage.relays) relay.unblockUdp();
+  await traffic.check();
+  console.log(`HTTP/2 dead and UDP blocked, in Chromium: resumed after ${traffic.longestOutageMs} ms`);
+});
+
 scenario('a WebTransport session goes on when the network gives it another address', async () => {
   const traffic = await Traffic.start(stage, transports.webtransport);
   const before = await stage.server.counters();

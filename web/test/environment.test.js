@@ -38,6 +38,22 @@ describe('the browser', () => {
     assert.equal(wakesBy(window, 'online') + wakesBy(connection, 'change'), 0);
   });
 
+  test('sends requests of the last resort without credentials only where told to', (t) => {
+    const credentials = [];
+    pretend(t, { fetch: (_url, options) => {
+      credentials.push(options.credentials);
+      return new Promise(() => {});
+    } });
+    const { createLink } = browserEnvironment();
+    for (const type of ['event-stream', 'long-poll']) {
+      for (const anonymous of [undefined, true]) {
+        const rung = { type, url: 'https://a.test/v1/rooms/demo', certificateHashes: [], anonymous };
+        createLink(rung, { greeting: () => '', ticket: () => null }).send('{"type":"join"}');
+      }
+    }
+    assert.deepEqual(credentials, ['same-origin', 'omit', 'same-origin', 'omit']);
+  });
+
   test('names the kind of network, where it tells one', (t) => {
     pretend(t, { navigator: { connection: Object.assign(new EventTarget(), { type: 'wifi' }) } });
     assert.equal(browserEnvironment().network(), 'wifi');

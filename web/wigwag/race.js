@@ -115,16 +115,15 @@ export class Race {
   }
 
   /**
-   * A browser may have sent the request into a pooled HTTP/1.1 connection that has died without a word. A second one takes
-   * another, and giving the first up ends its connection.
+   * The browser may have sent the request into a pooled connection that has died without a word, and would go on doing so
+   * for a minute where that is HTTP/2. Requests without credentials have a pool of their own. The protocol needs none; a
+   * proxy that does refuses, and nothing is lost.
    * @param {Runner} runner
    */
   #tryAgain({ rung }) {
     const isRequest = rung.type === 'event-stream' || rung.type === 'long-poll';
-    const isAlone = this.#rungs.length === 0 && this.#inPhase('opening') === undefined;
-    const isFirst = this.#runners.filter((other) => other.rung === rung).length === 1;
-    if (!isRequest || !isAlone || !isFirst) return;
-    this.#rungs.push(rung);
+    if (!isRequest || rung.anonymous || this.#rungs.length > 0) return;
+    this.#rungs.push({ ...rung, anonymous: true });
     this.#startNext();
   }
 

@@ -24,15 +24,16 @@ export class Traffic {
   }
 
   /**
-   * Alice in Chromium calls Bob in Firefox.
+   * Alice calls Bob.
    * @param {Stage} stage
    * @param {{origin: 'secure'|'plain', types?: string[]}} transport
+   * @param {string[]} [browsers] hers and his
    */
-  static async start(stage, transport) {
+  static async start(stage, transport, browsers = ['chromium', 'firefox']) {
     const room = stage.newRoom();
-    const members = await Promise.all([
-      stage.member('chromium', transport, { room, name: 'Alice' }), stage.member('firefox', transport, { room, name: 'Bob' }),
-    ]);
+    const members = await Promise.all(browsers.map((browser, index) => (
+      stage.member(browser, transport, { room, name: ['Alice', 'Bob'][index] })
+    )));
     const [alice, bob] = members;
     await Promise.all([alice.hears(bob), bob.hears(alice)]);
     await Promise.all([alice.page.evaluate(begin, bob.id, paceMs), bob.page.evaluate(begin, alice.id, paceMs)]);
