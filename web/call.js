@@ -79,6 +79,7 @@ export class Call extends Emitter {
       this.#nudgeAll({ lost: detail.lost > 0 });
     });
     on('resumed', () => this.#nudgeAll({ lost: false }));
+    on('wake', () => this.#nudgeAll({ lost: false }));
     on('peerjoined', ({ detail }) => this.#meet(detail.peer));
     on('peerback', ({ detail }) => this.peers.get(detail.peer)?.nudge({ lost: false }));
     on('peerleft', ({ detail }) => this.#part(detail.peer));

@@ -180,7 +180,9 @@ export class Negotiation {
   /** @param {RTCIceCandidateInit|null} candidate */
   async #takeCandidate(candidate) {
     if (this.#isEarly(candidate)) {
-      if (!this.#isIgnoring && this.#early.length < maxEarlyCandidates) this.#early.push(candidate);
+      // Without a fragment it may belong to the offer that is ignored.
+      if (!this.#isIgnoring || candidate?.usernameFragment) this.#early.push(candidate);
+      if (this.#early.length > maxEarlyCandidates) this.#early.shift();
       return;
     }
     try {
@@ -199,8 +201,9 @@ export class Negotiation {
   }
 
   async #addEarly() {
-    const candidates = this.#early.splice(0).filter((candidate) => !this.#isEarly(candidate));
-    for (const candidate of candidates) await this.#takeCandidate(candidate);
+    const candidates = this.#early;
+    this.#early = candidates.filter((candidate) => this.#isEarly(candidate));
+    for (const candidate of candidates) if (!this.#early.includes(candidate)) await this.#takeCandidate(candidate);
   }
 
   // Sending.

@@ -4,6 +4,7 @@
 import { Call } from '../call.js';
 import { connect } from '../wigwag.js';
 import { watchSpeakers } from './level.js';
+import { hasLive, watchTracks } from './tracks.js';
 
 /**
  * @import { TransportType } from '../wigwag/discovery.js'
@@ -209,9 +210,7 @@ export class Meeting {
 
   /** @param {MediaStream} stream */
   #watch(stream) {
-    for (const track of stream.getTracks()) {
-      track.onmute = track.onunmute = track.onended = () => this.#change();
-    }
+    watchTracks(stream, () => this.#change());
     this.#change();
   }
 
@@ -350,11 +349,6 @@ export function selfPicture(media, name) {
     id: 'self', name, self: true, audio: media.microphoneOn, video: video !== null, screen: media.screen !== null,
     speaking: false, presence: 'here', connection: 'connected', stream: selfStream,
   };
-}
-
-/** @param {MediaStreamTrack[]|undefined} tracks */
-function hasLive(tracks) {
-  return tracks?.some(({ readyState, muted }) => readyState === 'live' && !muted) ?? false;
 }
 
 /**

@@ -22,6 +22,8 @@ export class Tile {
   #muted = icon('microphone-off');
   #note = make('p', { class: 'tile-note' });
   #pin;
+  /** There is a picture to show, as soon as it comes. */
+  #wantsPicture = false;
 
   /**
    * @param {Participant} participant
@@ -32,6 +34,7 @@ export class Tile {
     // One's own voice is not to come back; as the attribute alone would only set the default, the property is needed.
     this.#video.muted = participant.self;
     this.#video.addEventListener('loadedmetadata', () => this.#play(blocked));
+    this.#video.addEventListener('resize', () => this.#showPicture());
     this.#avatar = make('div', { class: `avatar tone-${toneOf(participant.id)}` });
     this.#avatar.append(this.#signaller);
     this.#pin = make('button', { type: 'button', class: 'round small tile-pin' }, icon('pin'));
@@ -57,12 +60,13 @@ export class Tile {
     const { id, name, self, audio, video, screen, speaking, presence, connection, stream } = participant;
     const shown = self ? `${name} (you)` : name;
     Object.assign(this.element.dataset, { peer: id, state: connection, presence, audio: String(audio), video: String(video) });
-    this.element.classList.toggle('has-video', video);
     this.element.classList.toggle('is-screen', screen);
     this.element.classList.toggle('is-self', self);
     this.element.classList.toggle('is-speaking', speaking && audio);
     this.element.classList.toggle('is-muted', !audio);
     if (this.#video.srcObject !== stream) this.#video.srcObject = stream;
+    this.#wantsPicture = video;
+    this.#showPicture();
     this.#video.setAttribute('aria-label', screen ? `Screen of ${shown}` : `Video of ${shown}`);
     signal(this.#signaller, name);
     setText(this.#name, screen ? `${shown} · screen` : shown);
@@ -73,6 +77,11 @@ export class Tile {
     this.#pin.setAttribute('aria-pressed', String(isPinned));
     this.#pin.setAttribute('aria-label', `Show ${shown} large`);
     this.#pin.title = isPinned ? 'Back to equal tiles' : 'Show large';
+  }
+
+  /** Before its first frame a video has no size, and is black. */
+  #showPicture() {
+    this.element.classList.toggle('has-video', this.#wantsPicture && this.#video.videoWidth > 0);
   }
 
   /** @param {Rectangle} place @param {boolean} floats above the others */

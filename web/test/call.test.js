@@ -14,7 +14,8 @@ const options = { timeout: 10_000 };
 
 /** A member of the room with a call; its errors fail the test. */
 async function enter(t, server, callOptions = { stream: new FakeStream([new FakeTrack('audio')]) }) {
-  const session = new Session({ url: 'https://fake.test', room: 'demo' }, server.environment());
+  const environment = server.environment();
+  const session = new Session({ url: 'https://fake.test', room: 'demo' }, environment);
   const call = new Call(session, callOptions);
   const errors = [];
   call.addEventListener('error', ({ detail }) => errors.push(detail.error));
@@ -24,7 +25,7 @@ async function enter(t, server, callOptions = { stream: new FakeStream([new Fake
     assert.deepEqual(errors, []);
   });
   await session.joined;
-  return { session, call };
+  return { session, call, environment };
 }
 
 /** Resolves when the condition holds; looked at after every turn of the event loop, for which no real time is needed. */
@@ -35,6 +36,15 @@ async function until(condition) {
 /** Resolves when this many peers are connected and nothing is being negotiated. */
 const settled = ({ call }, count) => until(() => call.peers.size === count
   && [...call.peers.values()].every(({ pc, state }) => state === 'connected' && pc.signalingState === 'stable'));
+
+/** Numbers from 0 to 1, the same for the same seed. */
+function randomFrom(seed) {
+  let state = seed;
+  return () => {
+    state = (state * 48_271) % 2_147_483_647;
+    return state / 2_147_483_647;
+  };
+}
 
 const only = ({ call }) => [...call.peers.values()][0];
 const kindsOf = (stream) => stream.getTracks().map(({ kind }) => kind).sort();
@@ -143,6 +153,29 @@ describe('a call', options, () => {
     only(bob).pc.setIce('failed');
     await settled(bob, 1);
     assert.equal(only(bob).pc.offers, 2);
+  });
+
+  test('restarts ICE at once when the peer or the network is back, and leaves alone what is healthy', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    const [alice, bob] = [await enter(t, server), await enter(t, server)];
+    await Promise.all([settled(alice, 1), settled(bob, 1)]);
+    const wake = () => bob.environment.wakes.forEach((call) => call());
+    wake();
+    await bob.session.send('after everything else');
+    assert.equal(only(bob).pc.offers, 1);
+
+    const startedAt = performance.now();
+    only(bob).pc.setIce('disconnected');
+    wake();
+    await until(() => only(bob).pc.offers === 2);
+    await settled(bob, 1);
+
+    only(bob).pc.setIce('disconnected');
+    const back = next(bob.session, 'peerback');
+    server.seatOf(alice.session.self.peer).link.break();
+    await back;
+    await until(() => only(bob).pc.offers === 3);
+    assert.ok(performance.now() - startedAt < 3_000, 'sooner than a connection is given to come back by itself');
   });
 
   test('begins anew with everybody when the seat was lost', async (t) => {
@@ -323,6 +356,53 @@ describe('negotiation', options, () => {
     assert.deepEqual([pc.signalingState, pc.candidates, pc.ended], ['stable', [], 0]);
     assert.deepEqual(errors, []);
     negotiation.close();
+  });
+
+  test('ends in agreement after glare, however signals are delayed and candidates overtake', async () => {
+    for (let seed = 1; seed <= 100; seed += 1) {
+      const random = randomFrom(seed);
+      const errors = [];
+      let underWay = 0;
+      const carry = async (ready, deliver) => {
+        underWay += 1;
+        await ready;
+        await turns(Math.floor(random() * 12));
+        deliver();
+        underWay -= 1;
+      };
+      const sides = [true, false].map((polite) => {
+        const pc = new FakePeerConnection({});
+        const side = { pc, other: null, descriptions: Promise.resolve(), negotiation: null };
+        side.negotiation = new Negotiation(pc, polite, {
+          sendDescription: async (description) => {
+            side.descriptions = carry(side.descriptions, () => side.other.negotiation.receiveDescription(description));
+          },
+          sendCandidate: async (end) => { carry(null, () => side.other.negotiation.receiveCandidate(end)); },
+          reachable: () => true,
+          failed: (error) => errors.push(error),
+        });
+        return side;
+      });
+      const [polite, impolite] = sides;
+      Object.assign(polite, { other: impolite });
+      Object.assign(impolite, { other: polite });
+      polite.pc.addTrack(new FakeTrack('audio'));
+      await until(() => polite.pc.candidates.length > 0);
+      for (let change = 0; change < 4; change += 1) {
+        sides[Math.floor(random() * 2)].pc.restartIce();
+        await turns(Math.floor(random() * 10));
+      }
+      for (let quiet = 0; quiet < 20; await turn()) {
+        quiet = underWay === 0 && sides.every(({ pc }) => pc.signalingState === 'stable') ? quiet + 1 : 0;
+      }
+      const fragmentOf = ({ sdp }) => sdp.match(/ice-ufrag:(.*)/)[1];
+      for (const { pc, other, negotiation } of sides) {
+        assert.equal(fragmentOf(pc.remoteDescription), fragmentOf(other.pc.localDescription), `seed ${seed}`);
+        assert.deepEqual(pc.candidates.map(({ usernameFragment }) => usernameFragment), [fragmentOf(pc.remoteDescription).trim()], `seed ${seed}`);
+        negotiation.close();
+      }
+      assert.deepEqual(errors, [], `seed ${seed}`);
+    }
   });
 
   test('does not offer what an answer has settled meanwhile', async () => {

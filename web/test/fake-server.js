@@ -99,6 +99,7 @@ export class FakeServer {
         headStartMs: { webtransport: 60_000, websocket: 60_000, 'event-stream': 60_000, 'long-poll': 60_000 },
         backoffBaseMs: 1,
         backoffCapMs: 4,
+        provenMs: 0,
         youngMs: 0,
         ackMs: 5,
         ...timing,
@@ -255,8 +256,10 @@ class FakeLink extends Link {
     this.sent = [];
     this.datagrams = [];
     this.closed = false;
-    /** While set, the server's messages are lost on the way without a sign. */
+    /** While set, all is lost on the way without a sign. */
     this.isDead = false;
+    /** How long the server's messages are on their way, beyond a turn of the event loop. */
+    this.delayMs = 0;
   }
 
   async open() {
@@ -278,9 +281,11 @@ class FakeLink extends Link {
 
   /** From the server to the client. */
   deliver(message) {
-    setImmediate(() => {
+    const arrive = () => {
       if (!this.closed && !this.isDead) this.handlers.message(JSON.stringify(message));
-    });
+    };
+    if (this.delayMs > 0) setTimeout(arrive, this.delayMs);
+    else setImmediate(arrive);
   }
 
   refuse(code, closeCode) {

@@ -199,10 +199,10 @@ function postServer(answer) {
 const problem = (status, body) => new Response(JSON.stringify(body), { status, headers: { 'content-type': 'application/problem+json' } });
 
 describe('event stream', options, () => {
-  function start(answerMessages = () => new Response(null, { status: 202 })) {
+  function start(answerMessages = () => new Response(null, { status: 202 }), ticket = () => 'the ticket') {
     const { readable, writable } = new TransformStream();
     const server = postServer((post) => (post.path.endsWith('/messages') ? answerMessages(post) : new Response(readable)));
-    const link = new EventStreamLink(url, { ticket: () => 'the ticket', greeting: () => '' }, server);
+    const link = new EventStreamLink(url, { ticket, greeting: () => '' }, server);
     return { link, told: listen(link), writer: writable.getWriter(), posts: server.posts };
   }
 
@@ -251,6 +251,22 @@ describe('event stream', options, () => {
     t.mock.timers.tick(1);
     await until(() => posts.length === 3);
     assert.deepEqual(posts[2].lines, [{ id: 1 }]);
+    link.close();
+  });
+
+  test('sends lines again whose ticket was used up while they were on their way', async () => {
+    let ticket = 'first';
+    const { link, posts } = start(({ headers }) => {
+      if (headers['wigwag-ticket'] !== 'first') return new Response(null, { status: 202 });
+      ticket = 'third';
+      return new Response(null, { status: 401 });
+    }, () => ticket);
+    link.send('{"type":"join"}');
+    link.send('{"id":1}');
+    link.send('{"id":2}');
+    await until(() => posts.length === 3);
+    assert.deepEqual(posts[2].lines, [{ id: 1 }, { id: 2 }]);
+    assert.equal(link.isOver, false);
     link.close();
   });
 

@@ -35,7 +35,7 @@ function race(t, types = ['webtransport', 'websocket', 'event-stream']) {
   const log = [];
   const rungs = types.map((type, index) => ({ type, url: '', certificateHashes: [], headStartMs: index === 0 ? 0 : headStartMs }));
   const running = new Race(rungs, {
-    createLink: ({ type }) => links[links.push(new TestLink(type)) - 1],
+    createLink: ({ type, anonymous }) => links[links.push(Object.assign(new TestLink(type), { anonymous })) - 1],
     greet: () => 'greeting',
     won: (link, text) => log.push(`${link.type} ${JSON.parse(text).type}`),
     lost: (closing) => log.push(`lost ${closing.closeCode ?? closing.error.message}`),
@@ -120,6 +120,18 @@ describe('a race', () => {
     assert.deepEqual(log, ['webtransport failed']);
     tick(2_250);
     assert.deepEqual(log.slice(1), ['abandoned', 'websocket failed', 'lost did not answer within 10000 ms']);
+  });
+
+  test('sends a plain request once more, without credentials, when the last resort does not answer', async (t) => {
+    const { links, log, open, tick } = race(t, ['long-poll']);
+    await open(links[0]);
+    tick(3_000);
+    await open(links[1]);
+    assert.deepEqual([links[0].isOver, links[1].sent, links[1].anonymous], [true, ['greeting'], true]);
+    tick(9_999);
+    assert.equal(links.length, 2);
+    links[1].answer({ type: 'resumed' });
+    assert.deepEqual(log, ['abandoned', 'long-poll failed', 'long-poll won', 'long-poll resumed']);
   });
 
   test('is over when the server has decided', async (t) => {

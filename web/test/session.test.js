@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
+import { TransportMemory } from '../wigwag/memory.js';
 import { Session } from '../wigwag/session.js';
 import { FakeServer, next } from './fake-server.js';
 
@@ -92,6 +93,23 @@ describe('joining', options, () => {
     assert.equal(refusals, 2);
   });
 
+  test('waits as long as it is asked to, whoever is in a hurry', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    let refusedAt = 0;
+    server.intercept = (link, message) => {
+      if (message.type !== 'join' || refusedAt > 0) return false;
+      refusedAt = performance.now();
+      link.deliver({ type: 'closed', code: 'goingAway', closeCode: 4000, message: 'busy', retryAfterMs: 200 });
+      return true;
+    };
+    const environment = server.environment();
+    const session = connect(t, server, { environment });
+    const hurry = setInterval(() => environment.wakes.forEach((wake) => wake()), 10);
+    t.after(() => clearInterval(hurry));
+    await session.joined;
+    assert.ok(performance.now() - refusedAt >= 195, 'timers may be a little early');
+  });
+
   test('closes when there is no transport to try', async (t) => {
     const server = new FakeServer({ transports: ['websocket'] });
     const session = connect(t, server, { transports: ['webtransport'] });
@@ -138,6 +156,25 @@ describe('requests', options, () => {
     const sends = Array.from({ length: 1024 }, (_, index) => session.send(index));
     await assert.rejects(session.send('one more'), { code: 'queueFull' });
     await Promise.all(sends);
+  });
+
+  test('made while away wait within the same limit, and are delivered once', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    const session = connect(t, server);
+    await session.joined;
+    const seat = server.seatOf(session.self.peer);
+    let mayResume = false;
+    server.intercept = (link, { type }) => {
+      if (type !== 'resume' || mayResume) return false;
+      link.break();
+      return true;
+    };
+    seat.link.break();
+    const sends = Array.from({ length: 1024 }, (_, index) => session.send(index));
+    await assert.rejects(session.send('one more'), { code: 'queueFull' });
+    mayResume = true;
+    await Promise.all(sends);
+    assert.deepEqual(seat.received.map(({ data }) => data), [...Array(1024).keys()]);
   });
 
   test('are rejected when the session closes', async () => {
@@ -489,6 +526,23 @@ describe('transports', options, () => {
     assert.deepEqual(server.seatOf(peer).received.map(({ data }) => data), [...Array(50).keys()]);
   });
 
+  test('the winner of before goes first on the same network, and on no other', async (t) => {
+    const server = new FakeServer();
+    const memory = new TransportMemory(null, 60_000);
+    const firstTried = async (network) => {
+      const { length } = server.links;
+      const environment = { ...server.environment({ memory }), network: () => network };
+      await connect(t, server, { environment }).joined;
+      return server.links[length].type;
+    };
+    server.onOpen = async ({ type }) => {
+      if (type === 'webtransport') throw new Error('UDP is blocked');
+    };
+    assert.equal(await firstTried('wifi'), 'webtransport');
+    assert.equal(await firstTried('wifi'), 'websocket');
+    assert.equal(await firstTried('cellular'), 'webtransport');
+  });
+
   test('a server that goes away is left in time', async (t) => {
     const server = new FakeServer({ transports: ['websocket'] });
     const session = connect(t, server);
@@ -500,6 +554,117 @@ describe('transports', options, () => {
     await resumed;
     assert.notEqual(linkOf(server, session), first);
     assert.deepEqual(states, []);
+  });
+});
+
+describe('a link in doubt', options, () => {
+  const timing = { doubtMs: 20, udpProbeMs: 60_000 };
+
+  test('is left for another before the watchdog knows, with everything in order and one event', async (t) => {
+    const server = new FakeServer();
+    const [alice, bob] = [connect(t, server, { environment: server.environment({ timing }) }), connect(t, server)];
+    await Promise.all([alice.joined, bob.joined]);
+    await alice.ping();
+    const events = record(alice, 'transportchange', 'statechange', 'peeraway');
+    const messages = record(bob, 'message');
+    const { peer } = alice.self;
+    server.onOpen = async ({ type }) => {
+      if (type === 'webtransport') throw new Error('UDP is blocked');
+    };
+    const sends = Array.from({ length: 20 }, (_, index) => alice.send(index));
+    await new Promise(setImmediate);
+    linkOf(server, alice).isDead = true;
+    sends.push(...Array.from({ length: 20 }, (_, index) => alice.send(20 + index)));
+    await Promise.all(sends);
+    await alice.send('end');
+    if (messages.at(-1)?.data !== 'end') await next(bob, 'message', ({ data }) => data === 'end');
+    assert.deepEqual(events.map(({ name, from, to }) => [name, from, to]), [['transportchange', 'webtransport', 'websocket']]);
+    assert.deepEqual(messages.map(({ data }) => data), [...Array(40).keys(), 'end']);
+    assert.equal(alice.self.peer, peer);
+    assert.equal(server.links[0].isOver, true, 'the former is closed');
+  });
+
+  test('is noticed by a ping where nothing is sent and UDP may be blocked', async (t) => {
+    const server = new FakeServer();
+    const session = connect(t, server, { environment: server.environment({ timing: { ...timing, udpProbeMs: 20 } }) });
+    await session.joined;
+    await session.ping();
+    server.onOpen = async ({ type }) => {
+      if (type === 'webtransport') throw new Error('UDP is blocked');
+    };
+    const change = next(session, 'transportchange');
+    linkOf(server, session).isDead = true;
+    assert.deepEqual(await change, { from: 'webtransport', to: 'websocket' });
+  });
+
+  test('that had opened a moment ago is not tried again soon', async (t) => {
+    const server = new FakeServer();
+    const environment = server.environment({ timing: { ...timing, youngMs: 60_000, betterMs: 5 } });
+    const session = connect(t, server, { environment });
+    await session.joined;
+    await session.ping();
+    server.onOpen = async ({ type }) => {
+      if (type === 'webtransport') throw new Error('UDP is blocked');
+    };
+    const change = next(session, 'transportchange');
+    linkOf(server, session).isDead = true;
+    const sent = session.send('x');
+    await change;
+    await sent;
+    server.onOpen = async () => {};
+    const { length } = server.links;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    assert.equal(server.links.length, length, 'nothing better is looked for');
+  });
+
+  test('is kept when it speaks before another has opened', async (t) => {
+    const server = new FakeServer();
+    const session = connect(t, server, { environment: server.environment({ timing }) });
+    await session.joined;
+    await session.ping();
+    const link = linkOf(server, session);
+    const resumed = record(session, 'resumed', 'transportchange', 'statechange');
+    server.onOpen = () => new Promise(() => {}); // The others need longer.
+    link.delayMs = 100;
+    const unused = next(session, 'attempt');
+    await session.send('slow');
+    assert.equal((await unused).outcome, 'unused');
+    assert.equal(linkOf(server, session), link);
+    assert.deepEqual(resumed, []);
+  });
+
+  test('is none that is hardly slower than the last round trip', async (t) => {
+    const server = new FakeServer();
+    const session = connect(t, server, { environment: server.environment({ timing: { ...timing, doubtMs: 60 } }) });
+    await session.joined;
+    const link = linkOf(server, session);
+    link.delayMs = 40;
+    await session.ping();
+    link.delayMs = 100;
+    for (let count = 0; count < 3; count += 1) await session.send(count);
+    assert.deepEqual(server.links, [link], 'no other was tried');
+  });
+
+  test('that dies for good leaves the race for another to its end', async (t) => {
+    const server = new FakeServer();
+    const session = connect(t, server, { environment: server.environment({ timing }) });
+    await session.joined;
+    await session.ping();
+    const { length } = server.links;
+    let open;
+    server.onOpen = () => new Promise((resolve) => { open = resolve; });
+    const link = linkOf(server, session);
+    link.isDead = true;
+    const sent = session.send('x');
+    while (server.links.length === length) await new Promise((resolve) => setTimeout(resolve, 1));
+    const states = record(session, 'statechange');
+    link.break();
+    assert.equal(session.state, 'reconnecting');
+    open();
+    await sent;
+    assert.deepEqual(states.map(({ state }) => state), ['reconnecting', 'open']);
+    assert.equal(server.links.length, length + 1, 'it was not begun anew');
+    assert.equal(server.discoveries, 1);
   });
 });
 

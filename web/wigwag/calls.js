@@ -29,6 +29,10 @@ export class Calls {
     return caller !== undefined;
   }
 
+  get pingCount() {
+    return this.#pings.size;
+  }
+
   /** @param {number} id @returns {Promise<number>} the round trip in milliseconds */
   addPing(id) {
     return new Promise((resolve, reject) => {

@@ -67,10 +67,23 @@ export class Connector {
     return current === undefined ? rungs : rungsAbove(rungs, current, this.#memory.demoted(this.#place()));
   }
 
+  /**
+   * All ways that the server offered last, at once: for when the network is doubtful, and so would be another question.
+   * @returns {Rung[]}
+   */
+  knownRungs() {
+    return this.#sort(null);
+  }
+
   /** @param {TransportType|null} winner */
   async #ladder(winner) {
-    const { supports, secure } = this.#environment;
     this.#offers = await this.#latestOffers();
+    return this.#sort(winner);
+  }
+
+  /** @param {TransportType|null} winner */
+  #sort(winner) {
+    const { supports, secure } = this.#environment;
     return ladder(this.#offers, {
       order: this.#order,
       supported: supports,

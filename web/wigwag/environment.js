@@ -17,7 +17,7 @@ import { WebTransportLink } from './links/webtransport.js';
  * @property {boolean} secure                        whether the page came over https
  * @property {Pick<Storage, 'getItem'|'setItem'>|null} storage
  * @property {(type: TransportType) => boolean} supports
- * @property {(offer: Offer, context: LinkContext) => Link} createLink
+ * @property {(rung: Offer & {anonymous?: boolean}, context: LinkContext) => Link} createLink
  * @property {() => string} network                  a name for the kind of network, '' where the browser tells none
  * @property {() => boolean} hidden                  whether nobody looks at the page
  * @property {(wake: () => void) => () => void} onWake  calls when the network or the page has come back; returns the way
@@ -50,10 +50,15 @@ function createLink(offer, context) {
     case 'websocket':
       return new WebSocketLink(offer.url);
     case 'event-stream':
-      return new EventStreamLink(offer.url, context);
+      return new EventStreamLink(offer.url, context, { fetch: fetchFor(offer) });
     case 'long-poll':
-      return new LongPollLink(offer.url, context);
+      return new LongPollLink(offer.url, context, { fetch: fetchFor(offer) });
   }
+}
+
+/** @param {{anonymous?: boolean}} rung @returns {typeof globalThis.fetch} */
+function fetchFor({ anonymous = false }) {
+  return (url, options) => fetch(url, { ...options, credentials: anonymous ? 'omit' : 'same-origin' });
 }
 
 function sessionStorageOrNull() {

@@ -4,7 +4,8 @@
 
 /**
  * An offer with its place in the race.
- * @typedef {Offer & {headStartMs: number}} Rung   `headStartMs`: how long the one before has before this one starts
+ * @typedef {Offer & {headStartMs: number, anonymous?: boolean}} Rung   `headStartMs`: how long the one before has before
+ *   this one starts; `anonymous`: without the page's credentials
  */
 
 /**

@@ -111,6 +111,20 @@ export class Race {
     if (this.#inPhase('open')) return this.#fail(runner, late('did not answer', patienceMs));
     runner.impatient = true;
     runner.timer = setTimeout(() => this.#fail(runner, late('did not answer', answerMs)), answerMs - patienceMs);
+    this.#tryAgain(runner);
+  }
+
+  /**
+   * The browser may have sent the request into a pooled connection that has died without a word, and would go on doing so
+   * for a minute where that is HTTP/2. Requests without credentials have a pool of their own. The protocol needs none; a
+   * proxy that does refuses, and nothing is lost.
+   * @param {Runner} runner
+   */
+  #tryAgain({ rung }) {
+    const isRequest = rung.type === 'event-stream' || rung.type === 'long-poll';
+    if (!isRequest || rung.anonymous || this.#rungs.length > 0) return;
+    this.#rungs.push({ ...rung, anonymous: true });
+    this.#startNext();
   }
 
   /** @param {Runner} runner @param {string} text */

@@ -48,6 +48,10 @@ export class Seat {
     return this.#pending.size;
   }
 
+  get pendingBytes() {
+    return this.#pendingBytes;
+  }
+
   /**
    * The first line of a link: `resume` where there is a seat, `join` where there is none.
    * @param {{metadata?: object, token?: string}} member `token` in a `resume` renews the session's

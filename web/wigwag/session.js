@@ -5,6 +5,7 @@
 
 import { Calls } from './calls.js';
 import { Connector } from './connector.js';
+import { Doubt } from './doubt.js';
 import { Emitter } from './emitter.js';
 import { browserEnvironment } from './environment.js';
 import { WigwagError, closeCodes, closingOf, comeBack, errorOf } from './errors.js';
@@ -35,7 +36,7 @@ import { Watchdog } from './watchdog.js';
  * @typedef {'connecting'|'open'|'reconnecting'|'closed'} SessionState
  *
  * The events by name, with what stands in their `detail`. Those named after a message carry it as it came;
- * `synthetic: true` marks presence events drawn from a whole new picture.
+ * `synthetic: true` marks presence events drawn from a whole new picture; `wake`: the network or the page has come back.
  * @typedef {{
  *   joined: any, resumed: any, waiting: any, knock: any,
  *   peerjoined: any, peerupdated: any, peeraway: any, peerback: any, peerleft: any, roomupdated: any,
@@ -46,6 +47,7 @@ import { Watchdog } from './watchdog.js';
  *   iceservers: {iceServers: RTCIceServer[], expireMs?: number},
  *   goaway: {afterMs: number},
  *   statechange: {state: SessionState},
+ *   wake: {},
  *   transportchange: {from: string|null, to: string|null},
  *   roundtrip: {ms: number},
  *   attempt: Attempt,
@@ -59,6 +61,9 @@ const presence = new Set(['peerJoined', 'peerUpdated', 'peerAway', 'peerBack', '
 
 /** Messages that the application is told as they are. */
 const forwarded = new Set(['description', 'candidate', 'message', 'waiting', 'knock']);
+
+/** The least that a link is trusted to carry, in bytes a millisecond: a large request is not answered before it has arrived. */
+const slowestRate = 16;
 
 /** @extends {Emitter<SessionEvents>} */
 export class Session extends Emitter {
@@ -91,6 +96,8 @@ export class Session extends Emitter {
   /** @type {Link|null} */
   #link = null;
   #linkedAt = 0;
+  /** The server is about to close it, and the move away from it is planned. */
+  #isDraining = false;
   /** The link whose `joined` or `resumed` came last. @type {Link|null} */
   #openLink = null;
   /** The earlier link, silent, while the seat is being taken over from it. @type {Link|null} */
@@ -102,10 +109,17 @@ export class Session extends Emitter {
   /** @type {number|null} */
   #roundTrip = null;
   #watchdog = new Watchdog({ onSilent: () => this.#giveUp('nothing was heard from the server'), onLate: () => this.#probe() });
+  #doubt = new Doubt({
+    isWaiting: () => this.#seat.pendingCount + this.#calls.pingCount > 0,
+    graceMs: () => Math.max(this.#timing.doubtMs, 4 * (this.#roundTrip ?? 0)) + this.#seat.pendingBytes / slowestRate,
+    onDoubt: () => this.#tryOthers(),
+  });
   /** Told how the link ended. @type {(closing: Closing) => void} */
   #down = () => {};
   /** @type {Race|null} */
   #race = null;
+  /** The race is for all transports, as the link is in doubt: its next sign of life ends it. */
+  #isInDoubt = false;
   /** When a greeting of one's own was last left unanswered: it may yet take the seat from its successor. */
   #abandonedAt = -Infinity;
 
@@ -255,6 +269,7 @@ export class Session extends Emitter {
     const link = this.#link;
     if (link === null) return Promise.reject(new WigwagError('unreachable', 'there is no connection to measure'));
     const id = this.#seat.takeId();
+    this.#doubt.asked();
     const answer = this.#calls.addPing(id);
     link.send(JSON.stringify({ type: 'ping', id }));
     return answer;
@@ -262,14 +277,15 @@ export class Session extends Emitter {
 
   /** Tries to connect now; where there is a connection, checks that it lives. */
   reconnect() {
-    if (this.#link) return this.#probe();
-    this.#connector.hurry();
     // What began to open on the network before may hang there.
-    if (this.#race && this.#race.ageMs > this.#timing.staleRaceMs) {
-      this.#race.abort();
-      this.#race = null;
-      this.#fallBack({ local: true, error: new Error('the network has changed') });
+    const isStale = this.#race !== null && this.#race.ageMs > this.#timing.staleRaceMs;
+    if (isStale) this.#endRace();
+    if (this.#link) {
+      this.#planMove(this.#link);
+      return this.#probe();
     }
+    this.#connector.hurry();
+    if (isStale) this.#fallBack({ local: true, error: new Error('the network has changed') });
   }
 
   /**
@@ -306,10 +322,12 @@ export class Session extends Emitter {
   #request(message) {
     return new Promise((resolve, reject) => {
       if (this.#state === 'closed') throw new WigwagError('left', 'the session is closed');
+      // Before the first `joined` and between two links it waits; the next link sends it.
+      const link = this.#state === 'open' ? this.#link : null;
+      if (link) this.#doubt.asked();
       const { id, line } = this.#seat.request(message);
       this.#calls.addRequest(id, { resolve, reject });
-      // Before the first `joined` and between two links it waits; the next link sends it.
-      if (this.#state === 'open') this.#link?.send(line);
+      link?.send(line);
     });
   }
 
@@ -322,12 +340,12 @@ export class Session extends Emitter {
     for (let attempt = 0; ; attempt += 1) {
       const closing = await this.#connect();
       if (this.#isClosed()) return;
-      if (this.#livedLong()) attempt = 0;
+      if (this.#wasProven()) attempt = 0;
       const decision = this.#afterwards(closing);
       if (decision === 'never') return this.#finish(errorOf(closing));
       if (decision === 'join') this.#seat.forget();
       // A link that this side gave up, as the network has changed: the new network gets its try at once.
-      if (!closing.local || !this.#livedLong()) await this.#connector.wait(attempt, closing.retryAfterMs);
+      if (!closing.local || !this.#wasProven()) await this.#connector.wait(attempt, closing.retryAfterMs);
       if (this.#isClosed()) return;
     }
   }
@@ -379,12 +397,12 @@ export class Session extends Emitter {
         return greeting();
       },
       won: (link, text) => {
-        this.#race = null;
+        this.#forgetRace();
         this.#use(link);
         this.#receive(link, text);
       },
       lost: (closing) => {
-        this.#race = null;
+        this.#forgetRace();
         lost(closing);
       },
       abandoned: () => {
@@ -395,15 +413,26 @@ export class Session extends Emitter {
     this.#race.start();
   }
 
+  #forgetRace() {
+    this.#race = null;
+    this.#isInDoubt = false;
+  }
+
+  #endRace() {
+    this.#race?.abort();
+    this.#forgetRace();
+  }
+
   /** @param {Link} link that has just answered the greeting */
   #use(link) {
     this.#former?.close('moved to another transport');
     this.#former = null;
     this.#link = link;
     this.#linkedAt = Date.now();
+    this.#isDraining = false;
     link.handlers = {
       message: (text) => this.#receive(link, text),
-      heard: () => this.#watchdog.heard(),
+      heard: () => this.#hear(),
       closed: (closing) => this.#lose(link, closing),
     };
     this.#connector.remember(link.type);
@@ -427,22 +456,28 @@ export class Session extends Emitter {
     if (!closing.local && this.#diedYoung(closing)) this.#connector.demote(link.type);
     this.#unlink();
     link.close('gave up');
-    this.#race?.abort();
-    this.#race = null;
+    // Others are being tried already: one of them, or the end of the race, leads on.
+    if (this.#isInDoubt && closing.closeCode === undefined) return this.#showLoss();
+    this.#endRace();
     this.#fallBack(closing);
   }
 
   /** Without a link from here on; the loop in `run` takes over. @param {Closing} closing */
   #fallBack(closing) {
+    this.#showLoss();
+    this.#down(closing);
+  }
+
+  #showLoss() {
     this.#setTransport(null);
     this.#setState(this.self ? 'reconnecting' : 'connecting');
-    this.#down(closing);
   }
 
   /** Takes the link out of use and ends what belongs to it. */
   #unlink() {
     this.#link = null;
     this.#watchdog.stop();
+    this.#doubt.stop();
     for (const timer of [this.#ackTimer, this.#roundTripTimer, this.#moveTimer]) clearTimeout(timer);
     this.#ackTimer = undefined;
     this.#calls.rejectPings();
@@ -453,8 +488,8 @@ export class Session extends Emitter {
     return closeCode === undefined && Date.now() - this.#linkedAt < this.#timing.youngMs;
   }
 
-  #livedLong() {
-    return Date.now() - this.#linkedAt >= this.#timing.youngMs;
+  #wasProven() {
+    return Date.now() - this.#linkedAt >= this.#timing.provenMs;
   }
 
   /** @param {Closing} closing @returns {'resume'|'join'|'never'} */
@@ -476,6 +511,7 @@ export class Session extends Emitter {
   #onWake() {
     this.#moves = 0;
     this.reconnect();
+    this.emit('wake', {});
   }
 
   /** Wants a sign of life soon. */
@@ -491,10 +527,19 @@ export class Session extends Emitter {
 
   // Receiving.
 
+  /** A sign of life. */
+  #hear() {
+    this.#watchdog.heard();
+    this.#doubt.heard();
+    if (!this.#isInDoubt || this.#link === null) return;
+    this.#endRace();
+    this.#planMove(this.#link);
+  }
+
   /** @param {Link} link @param {string} text */
   #receive(link, text) {
     if (link !== this.#link) return;
-    this.#watchdog.heard();
+    this.#hear();
     let message;
     try {
       message = JSON.parse(text);
@@ -583,6 +628,8 @@ export class Session extends Emitter {
     // A `resumed` need not name the transport; the kind is known in any case.
     this.#setTransport(message.transport ?? link.type);
     this.#setState('open');
+    // What was sent again waits for its answers.
+    this.#doubt.asked();
     clearTimeout(this.#roundTripTimer);
     this.#keepMeasuring(link);
     this.#planMove(link);
@@ -659,8 +706,9 @@ export class Session extends Emitter {
 
   /** @param {Link} link */
   #keepMeasuring(link) {
-    this.#roundTripTimer = setTimeout(() => this.#keepMeasuring(link), this.#timing.roundTripMs);
-    // A hidden page need not know, and a poll would be one more request.
+    const { roundTripMs, udpProbeMs } = this.#timing;
+    this.#roundTripTimer = setTimeout(() => this.#keepMeasuring(link), link.type === 'webtransport' ? udpProbeMs : roundTripMs);
+    // A hidden page need not know, and has its watchdog; and a poll would be one more request.
     if (!this.#environment.hidden() && link.type !== 'long-poll') this.#measure();
   }
 
@@ -668,6 +716,7 @@ export class Session extends Emitter {
 
   /** Plans a try for a better transport than this one. @param {Link} link */
   #planMove(link) {
+    if (this.#isDraining) return;
     const { betterMs, betterCapMs } = this.#timing;
     clearTimeout(this.#moveTimer);
     const waitMs = Math.min(betterCapMs, betterMs * 2 ** Math.min(this.#moves, 16));
@@ -681,16 +730,13 @@ export class Session extends Emitter {
   /** @param {any} message */
   #onGoAway(message) {
     this.#emitMessage(message);
+    this.#isDraining = true;
     clearTimeout(this.#moveTimer);
     // The server has spread `afterMs` over its clients; a little earlier leaves time for the move itself.
     this.#moveTimer = setTimeout(() => this.#move(() => this.#connector.rungsToMove()), message.afterMs * (0.5 + Math.random() * 0.4));
   }
 
-  /**
-   * Opens one of the chosen transports beside the link in use and takes the seat over to it. Until the `resume` is on its
-   * way, failing costs nothing.
-   * @param {() => Promise<Rung[]>} choose
-   */
+  /** @param {() => Promise<Rung[]>} choose */
   async #move(choose) {
     const link = this.#link;
     if (link === null || this.#race !== null) return;
@@ -698,6 +744,27 @@ export class Session extends Emitter {
     // Meanwhile the link may have been lost, or another race begun.
     if (link !== this.#link || this.#race !== null) return;
     if (rungs.length === 0) return this.#planMove(link);
+    this.#moveTo(rungs, link);
+  }
+
+  /** The link leaves something unanswered: the first other that works takes over, unless it speaks up before. */
+  #tryOthers() {
+    const link = this.#link;
+    const rungs = this.#connector.knownRungs();
+    if (link === null || rungs.length === 0 || this.#isInDoubt) return;
+    // A race for something better gives way to one for anything that works.
+    this.#endRace();
+    this.#isInDoubt = true;
+    this.#moveTo(rungs, link);
+  }
+
+  /**
+   * Opens one of the chosen transports beside the link in use and takes the seat over to it. Until the `resume` is on its
+   * way, failing costs nothing.
+   * @param {Rung[]} rungs
+   * @param {Link} link
+   */
+  #moveTo(rungs, link) {
     this.#startRace(rungs, {
       beforeGreeting: () => this.#setAside(link),
       lost: (closing) => {
@@ -716,9 +783,20 @@ export class Session extends Emitter {
    */
   #setAside(link) {
     if (this.#link !== link) return;
+    if (this.#isInDoubt) this.#judge(link);
     this.#unlink();
     this.#former = link;
     link.handlers = { message() {}, heard() {}, closed() {} };
+  }
+
+  /**
+   * A network may let UDP pass for a moment and no longer: what was left so soon is not tried again soon. After a longer
+   * life a transport is worth the first try for a better one again.
+   * @param {Link} link that left something unanswered
+   */
+  #judge(link) {
+    if (this.#diedYoung({})) this.#connector.demote(link.type);
+    else this.#moves = 0;
   }
 
   // The end.
@@ -730,8 +808,7 @@ export class Session extends Emitter {
     this.#unlink();
     link?.close(error.code);
     this.#former?.close(error.code);
-    this.#race?.abort();
-    this.#race = null;
+    this.#endRace();
     this.#unlistenWake();
     this.#setTransport(null);
     this.#setState('closed');

@@ -18,7 +18,9 @@ export const timing = Object.freeze({
   /** Of full-jitter backoff: first span and longest. The longest is half the default resume window. */
   backoffBaseMs: 500,
   backoffCapMs: 15_000,
-  /** A link that dies younger than this has not worked: the wait goes on growing, and its transport goes to the end. */
+  /** A link that dies younger than this has not worked: the waits between tries go on growing. */
+  provenMs: 2_000,
+  /** A transport whose link dies younger than this goes to the end of the ladder. */
   youngMs: 5_000,
   /** How long a transport that died young stays at the end of the ladder. */
   demotedMs: 600_000,
@@ -26,12 +28,16 @@ export const timing = Object.freeze({
   ackMs: 500,
   /** For any sign of life after a ping that checks the link. */
   probeMs: 3_000,
+  /** An answer later than this, and than four round trips, makes a link doubtful: others are tried beside it. */
+  doubtMs: 1_500,
+  /** Between pings on WebTransport: networks drop UDP in mid-session. With the wait above less than five seconds. */
+  udpProbeMs: 2_000,
   /** Assumed until `joined` has told the server's. */
   heartbeatMs: 10_000,
   /** Between measurements of the round trip. */
   roundTripMs: 30_000,
   /** First and longest wait before a better transport is tried. */
-  betterMs: 30_000,
+  betterMs: 15_000,
   betterCapMs: 600_000,
   /** For the answer to `leave`. */
   leaveMs: 2_000,

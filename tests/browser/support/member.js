@@ -91,7 +91,7 @@ async function enter({ room, name, types, media, rtcConfig }) {
     : null;
   const startedAt = performance.now();
   const session = connect({ room, metadata: { name }, transports: types });
-  const record = { attempts: [], states: [], presence: [], connections: [], errors: [], resumed: 0, joined: 0, transports: [] };
+  const record = { attempts: [], states: [], presence: [], connections: [], errors: [], resumedAt: [], joined: 0, transports: [] };
   const member = { session, call: null, chats: [], messages: [], record, leave: null };
   globalThis.member = member;
   const on = (event, note) => session.addEventListener(event, ({ detail }) => note(detail));
@@ -99,7 +99,7 @@ async function enter({ room, name, types, media, rtcConfig }) {
   on('statechange', ({ state }) => record.states.push(state));
   on('transportchange', ({ to }) => record.transports.push(to));
   on('joined', () => { record.joined += 1; });
-  on('resumed', () => { record.resumed += 1; });
+  on('resumed', () => { record.resumedAt.push(Date.now()); });
   on('message', ({ from, data }) => member.messages.push({ from, data }));
   on('protocolerror', (error) => record.errors.push(`${error.code}: ${error.message}`));
   for (const event of ['peerjoined', 'peeraway', 'peerback', 'peerleft']) {

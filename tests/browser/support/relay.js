@@ -46,6 +46,12 @@ export class Relay {
     this.#silenceUdp();
   }
 
+  /** Every connection is closed tidily, as by a proxy that restarts. A UDP flow falls silent. */
+  close() {
+    for (const connection of this.#connections) connection.end();
+    this.#silenceUdp();
+  }
+
   /** Nothing more comes through on the present connections, and nobody is told. New ones work. */
   silence() {
     for (const connection of this.#connections) connection.isSilent = true;
@@ -70,7 +76,7 @@ export class Relay {
     this.#passesUdp = true;
   }
 
-  async close() {
+  async stop() {
     this.cut();
     for (const flow of this.#flows.values()) flow.close();
     await Promise.all(this.#listeners.map((listener) => new Promise((done) => listener.close(done))));
@@ -122,6 +128,10 @@ class TcpFlow {
     // How one side ends, the other is told; how it failed is its own affair.
     from.on('error', () => {});
     from.on('close', (failed) => later(() => this.isSilent || (failed ? to.resetAndDestroy() : to.end())));
+  }
+
+  end() {
+    for (const socket of this.#sockets) socket.end();
   }
 
   reset() {

@@ -50,7 +50,7 @@ export class Stage {
 
   async close() {
     await Promise.all([...this.#browsers.values()].map((one) => one.close()));
-    await Promise.all(this.relays.map((relay) => relay.close()));
+    await Promise.all(this.relays.map((relay) => relay.stop()));
     await this.server?.stop();
   }
 

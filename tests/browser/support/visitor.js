@@ -46,7 +46,8 @@ export class Visitor {
         const video = tile.querySelector('video');
         const { videoWidth, currentTime } = video;
         tile.firstTime ??= videoWidth > 0 ? currentTime : undefined;
-        return tile.dataset.state === 'connected' && tile.dataset.video === 'true' && currentTime > tile.firstTime;
+        const isShown = tile.dataset.video === 'true' && getComputedStyle(video).visibility === 'visible';
+        return tile.dataset.state === 'connected' && isShown && currentTime > tile.firstTime;
       };
       return tiles.map(moves).filter(Boolean).length === expected && tiles.length === expected;
     }, count);

@@ -70,9 +70,10 @@ export class Uplink {
   /** @param {string[]} lines */
   async #post(lines) {
     const body = `${lines.join('\n')}\n`;
+    const ticket = this.#ticket();
     const response = await this.#fetch(this.#url, {
       method: 'POST',
-      headers: { 'content-type': 'application/x-ndjson', 'wigwag-ticket': this.#ticket() ?? '' },
+      headers: { 'content-type': 'application/x-ndjson', 'wigwag-ticket': ticket ?? '' },
       body,
       keepalive: body.length * 3 <= maxKeepaliveBytes,
       signal: AbortSignal.timeout(postDeadlineMs),
@@ -80,6 +81,8 @@ export class Uplink {
     // An unread body would hold its HTTP/1.1 connection.
     await response.arrayBuffer();
     if (response.status === 429 || response.status === 503) return this.#retry(lines, response);
+    // While it was on its way, two polls or more have been answered, each with a new ticket.
+    if (response.status === 401 && ticket !== this.#ticket()) return void this.#waiting.unshift(...lines);
     if (!response.ok) throw new Error(`the server answered lines with status ${response.status}`);
     this.#refusals = 0;
   }
