@@ -245,7 +245,7 @@ async fn a_token_grants_what_it_names_and_no_more() {
                     "{needed} by {granted}: {text}"
                 );
             }
-            say(&mut peer, &json!({"type": "leave", "id": 4})).await;
+            assert_eq!(answer(&mut peer, &json!({"type": "leave", "id": 4})).await.0, Value::Null);
             hear(&mut other, "peerLeft").await;
         }
         let mut uninvited = server.connect(via, &room).await;

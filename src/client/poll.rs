@@ -100,7 +100,9 @@ enum Answer {
 }
 
 impl Target {
-    /// Posts on the connection kept from before, or on a new one where the server has closed that.
+    /// Posts on the connection kept from before, or on a new one where the server has closed that. It may do so while the
+    /// request is on its way (RFC 9112, 9.3.1); sending it again changes nothing, as ids are handled once and tickets
+    /// have one successor.
     async fn post(
         &self,
         kept: Option<Http1>,
@@ -108,11 +110,17 @@ impl Target {
         headers: HeaderMap,
         body: String,
     ) -> Result<(Response<hyper::body::Incoming>, Http1), Error> {
-        let mut connection = match kept.filter(Http1::is_open) {
-            Some(connection) => connection,
-            None => Http1::connect(&self.endpoint, &self.trust.tls).await?,
-        };
-        let response = connection.send(Method::POST, path, headers, Bytes::from(body)).await?;
+        let body = Bytes::from(body);
+        if let Some(mut connection) = kept.filter(Http1::is_open) {
+            match connection.send(Method::POST, path, headers.clone(), body.clone()).await {
+                Err(Error::Http1(error))
+                    if error.is_incomplete_message() || error.is_canceled() || error.is_closed() => {}
+                Err(error) => return Err(error),
+                Ok(response) => return Ok((response, connection)),
+            }
+        }
+        let mut connection = Http1::connect(&self.endpoint, &self.trust.tls).await?;
+        let response = connection.send(Method::POST, path, headers, body).await?;
         Ok((response, connection))
     }
 
