@@ -2,6 +2,7 @@
 
 mod architecture;
 mod cli;
+mod hostile;
 mod limits;
 mod quic;
 mod simulation;

@@ -119,7 +119,7 @@ impl Polling {
         let mut headers = self.headers.clone();
         headers.insert(CONTENT_TYPE, NDJSON);
         headers.insert(ACCEPT, if self.is_stream { HeaderValue::from_static("text/event-stream") } else { NDJSON });
-        headers.insert(HeaderName::from_static("prefer"), WAIT);
+        headers.entry(HeaderName::from_static("prefer")).or_insert(WAIT);
         let response = connection.send(Method::POST, &self.path, headers, Bytes::from(message)).await?;
         if response.status() != StatusCode::OK {
             return Ok(Err(collect(response).await?));
