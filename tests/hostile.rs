@@ -3,10 +3,14 @@
 //! What needs no network of its own are ordinary tests. The rest is ignored unless `scripts/hostile` runs it: in the namespace of
 //! the clients, with the server in another one and two links between them ([`network`]).
 
+mod client;
+mod conversation;
 mod killed;
+mod loss;
 mod migration;
 mod network;
 mod process;
 mod report;
+mod restart;
 mod vanishing;
 mod watcher;

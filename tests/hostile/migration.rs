@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 use std::net::{Ipv4Addr, UdpSocket};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::HeaderMap;
 use serde_json::{Value, json};
@@ -10,6 +10,7 @@ use tokio::time::interval;
 use wigwag::client::webtransport::{Incoming, WebTransport, client_config};
 use wigwag::client::{Http3, Via};
 
+use super::conversation::Direction;
 use super::network::{self, Link, PORT};
 use super::process::ServerProcess;
 use super::report;
@@ -85,24 +86,10 @@ impl Traveller {
     }
 }
 
-/// One direction of the conversation: numbers, each of which must come once and in order.
-#[derive(Default)]
-struct Direction {
-    sent: Vec<Instant>,
-    latencies: Vec<Duration>,
-}
-
-impl Direction {
-    fn hear(&mut self, message: &Value) {
-        assert_eq!(message["data"], self.latencies.len(), "each once and in order: {message}");
-        self.latencies.push(self.sent[self.latencies.len()].elapsed());
-    }
-
-    /// The longest that a message took which was sent between the changes `phase` and `phase + 1`.
-    fn longest(&self, phase: usize) -> Duration {
-        let of_phase = self.latencies.iter().skip(phase * BETWEEN).take(BETWEEN);
-        of_phase.copied().max().expect("there are some")
-    }
+/// The longest that a message took which was sent after `phase` changes and before the next.
+fn longest(direction: &Direction, phase: usize) -> f64 {
+    let of_phase = direction.latencies().iter().skip(phase * BETWEEN).take(BETWEEN);
+    of_phase.max().expect("there are some").as_secs_f64() * 1e3
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,20 +106,18 @@ async fn a_webtransport_session_goes_on_when_its_client_changes_address_and_port
     let (mut out, mut back) = (Direction::default(), Direction::default());
     let all = (CHANGES.len() + 1) * BETWEEN;
     let mut ticks = interval(RATE);
-    while out.latencies.len() < all || back.latencies.len() < all {
+    while out.latencies().len() < all || back.latencies().len() < all {
         tokio::select! {
-            _ = ticks.tick(), if out.sent.len() < all => {
-                let number = out.sent.len();
-                if number > 0 && number.is_multiple_of(BETWEEN) {
-                    let change = CHANGES[number / BETWEEN - 1];
+            _ = ticks.tick(), if out.sent() < all => {
+                if out.sent() > 0 && out.sent().is_multiple_of(BETWEEN) {
+                    let change = CHANGES[out.sent() / BETWEEN - 1];
                     report::progress(change);
                     traveller.change(change).await;
                 }
-                let message = json!({"type": "message", "id": number + 1, "data": number});
-                out.sent.push(Instant::now());
-                within(traveller.session.send(&message.to_string())).await.expect("sent");
-                back.sent.push(Instant::now());
-                watcher.say(message).await;
+                let message = |number: usize| json!({"type": "message", "id": number + 1, "data": number});
+                let to_watcher = message(out.send()).to_string();
+                within(traveller.session.send(&to_watcher)).await.expect("sent");
+                watcher.say(message(back.send())).await;
             }
             message = traveller.next() => about(&message, &mut back),
             (_, message) = watcher.next() => about(&message, &mut out),
@@ -149,7 +134,7 @@ async fn a_webtransport_session_goes_on_when_its_client_changes_address_and_port
     report::line(format_args!("{:<30} {:>26} {:>26}", "", "longest to the other (ms)", "longest from the other (ms)"));
     for (phase, change) in std::iter::once(None).chain(CHANGES.iter().map(Some)).enumerate() {
         let what = change.map_or("before".to_owned(), Change::to_string);
-        let (out, back) = (out.longest(phase).as_secs_f64() * 1e3, back.longest(phase).as_secs_f64() * 1e3);
+        let (out, back) = (longest(&out, phase), longest(&back, phase));
         report::line(format_args!("{what:<30} {out:>26.1} {back:>26.1}"));
     }
     report::passed();
@@ -158,7 +143,7 @@ async fn a_webtransport_session_goes_on_when_its_client_changes_address_and_port
 /// Takes in what one of the two hears; nothing may tell it of a transport that changed.
 fn about(message: &Value, direction: &mut Direction) {
     match message["type"].as_str() {
-        Some("message") => direction.hear(message),
+        Some("message") => direction.hear(message["data"].as_u64().expect("a number") as usize),
         Some("ok" | "ping") => {}
         _ => panic!("nothing but messages is to be heard: {message}"),
     }

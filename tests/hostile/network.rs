@@ -49,6 +49,11 @@ pub(crate) fn server_namespace() -> String {
     told("WIGWAG_HOSTILE_SERVER")
 }
 
+/// For how long packets are to be lost.
+pub(crate) fn seconds() -> u64 {
+    told("WIGWAG_HOSTILE_SECONDS").parse().expect("a number")
+}
+
 /// Where files may be left until the script ends.
 pub(crate) fn dir() -> PathBuf {
     told("WIGWAG_HOSTILE_DIR").into()

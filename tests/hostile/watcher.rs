@@ -60,8 +60,18 @@ impl Watcher {
         within(self.heard.recv()).await.expect("the connection holds")
     }
 
+    /// As [`next`](Self::next), but the connection may end.
+    pub(crate) async fn recv(&mut self) -> Option<Heard> {
+        self.heard.recv().await
+    }
+
     pub(crate) async fn say(&self, message: Value) {
         within(self.to_say.send(message)).await.expect("the connection holds");
+    }
+
+    /// As [`say`](Self::say), but the connection may end; false if it has.
+    pub(crate) async fn try_say(&self, message: Value) -> bool {
+        self.to_say.send(message).await.is_ok()
     }
 
     /// Reads until `count` peers have joined; over which transports, by their ids.
