@@ -2,18 +2,38 @@
 //!
 //! [`Connection`] is one transport without a memory: it sends and receives whole messages and tells how it was closed.
 
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+
 use ::http::HeaderMap;
+use tokio::time::Instant;
 
 use crate::protocol::{ROOMS_PATH, RoomName};
 use crate::transport::Transport;
 
+mod backoff;
+mod closing;
 mod datagrams;
+mod discovery;
+mod driver;
+mod event;
 pub mod http;
+pub mod message;
 mod poll;
+mod race;
+mod request;
+mod roster;
+mod search;
+pub mod seat;
+pub mod session;
 pub mod websocket;
 pub mod webtransport;
 
 pub use http::{Endpoint, Error, Http1, Http2};
+pub use message::Payload;
+pub use request::Request;
+pub use roster::Roster;
+pub use session::Session;
 pub use webtransport::Http3;
 
 /// How to reach a server.
@@ -141,16 +161,13 @@ impl Connection {
         Ok(Connection { wire })
     }
 
-    /// Sends one message.
+    /// Sends one message. Cancel safe: a message whose sending was given up is queued and goes out before the next.
     ///
     /// # Errors
     /// If the transport is closed.
     pub async fn send(&mut self, message: &str) -> Result<(), Error> {
-        match &mut self.wire {
-            ClientWire::WebTransport(session) => Ok(session.send(message).await?),
-            ClientWire::WebSocket(socket) => Ok(socket.send(message).await?),
-            ClientWire::Polling(polling) => polling.send(message).await,
-        }
+        self.feed(message)?;
+        poll_fn(|cx| self.poll_flush(cx)).await
     }
 
     /// Waits for the next message, or the end. Cancel safe.
@@ -158,18 +175,87 @@ impl Connection {
     /// # Errors
     /// If the connection is lost without a close.
     pub async fn recv(&mut self) -> Result<Event, Error> {
+        let event = poll_fn(|cx| self.poll_recv(cx)).await?;
+        if let (ClientWire::WebTransport(session), Event::Closed { .. }) = (&mut self.wire, &event) {
+            session.answer_close().await;
+        }
+        Ok(event)
+    }
+
+    /// Closes the transport tidily, which leaves the seat as it is: away. What was sent goes out before.
+    ///
+    /// # Errors
+    /// If the connection ends before.
+    pub async fn close(mut self) -> Result<(), Error> {
+        poll_fn(|cx| self.poll_flush(cx)).await?;
+        match self.wire {
+            ClientWire::WebTransport(session) => Ok(session.close(0, "").await?),
+            ClientWire::WebSocket(socket) => Ok(socket.close().await?),
+            ClientWire::Polling(_) => Ok(()),
+        }
+    }
+
+    /// Queues one message.
+    fn feed(&mut self, message: &str) -> Result<(), Error> {
         match &mut self.wire {
-            ClientWire::WebTransport(session) => Ok(match session.recv().await? {
+            ClientWire::WebTransport(session) => session.feed(message),
+            ClientWire::WebSocket(socket) => socket.feed(message)?,
+            ClientWire::Polling(polling) => polling.feed(message),
+        }
+        Ok(())
+    }
+
+    /// Queues one message that may get lost; where there are datagrams it goes by one at once.
+    fn feed_ephemeral(&mut self, message: &str) -> Result<(), Error> {
+        match &mut self.wire {
+            ClientWire::WebTransport(session) if session.send_datagram(message).is_ok() => Ok(()),
+            _ => self.feed(message),
+        }
+    }
+
+    /// Sends what was queued.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        match &mut self.wire {
+            ClientWire::WebTransport(session) => session.poll_flush(cx).map_err(Error::Io),
+            ClientWire::WebSocket(socket) => socket.poll_flush(cx).map_err(Error::Io),
+            ClientWire::Polling(polling) => polling.poll_flush(cx),
+        }
+    }
+
+    /// Sends what was queued and, if `reads`, waits for the next message; or for the end.
+    fn poll(&mut self, cx: &mut Context<'_>, reads: bool) -> Poll<Result<Event, Error>> {
+        let flushed = self.poll_flush(cx);
+        // What has been said before the transport broke may tell why.
+        if reads && let Poll::Ready(received) = self.poll_recv(cx) {
+            return Poll::Ready(received);
+        }
+        match flushed {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// When something last came down that need not have been a message: an empty answer to a poll, say.
+    fn heard(&self) -> Option<Instant> {
+        match &self.wire {
+            ClientWire::Polling(polling) => polling.heard(),
+            ClientWire::WebTransport(_) | ClientWire::WebSocket(_) => None,
+        }
+    }
+
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
+        Poll::Ready(Ok(match &mut self.wire {
+            ClientWire::WebTransport(session) => match ready!(session.poll_recv(cx))? {
                 webtransport::Incoming::Message(text) => Event::Message(String::from_utf8_lossy(&text).into_owned()),
                 webtransport::Incoming::Datagram(text) => Event::Datagram(String::from_utf8_lossy(&text).into_owned()),
                 webtransport::Incoming::Closed { code, reason } => Event::Closed { code: Some(code), reason },
-            }),
-            ClientWire::Polling(polling) => polling.recv().await,
-            ClientWire::WebSocket(socket) => Ok(match socket.recv().await? {
+            },
+            ClientWire::WebSocket(socket) => match ready!(socket.poll_recv(cx))? {
                 websocket::Incoming::Message(text) => Event::Message(String::from_utf8_lossy(&text).into_owned()),
                 websocket::Incoming::Closed { code, reason } => Event::Closed { code: Some(code.into()), reason },
-            }),
-        }
+            },
+            ClientWire::Polling(polling) => return polling.poll_recv(cx),
+        }))
     }
 }
 

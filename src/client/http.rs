@@ -256,6 +256,11 @@ impl Http1 {
         Ok(WebSocket::new(TokioIo::new(hyper::upgrade::on(response).await?)))
     }
 
+    /// Whether another request may be sent on it.
+    pub(super) fn is_open(&self) -> bool {
+        !self.requests.is_closed()
+    }
+
     pub(super) async fn send(
         &mut self,
         method: Method,

@@ -1,186 +1,334 @@
 //! Event stream and long poll, seen from the client: sessions over plain requests, here over HTTP/1.1.
+//!
+//! Two connections are kept: one for what comes down, one for what goes up. What is under way lives in here and not in the
+//! futures of the caller, so that no wait that is given up loses anything.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
-use http_body_util::BodyExt as _;
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::http::collect;
+use super::http::{BODY_BYTES, collect};
 use super::{Endpoint, Error, Event, Http1, Trust};
 
 const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
+const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
+const TICKET: HeaderName = HeaderName::from_static("wigwag-ticket");
 
 /// How long the server is asked to wait when nothing is there, in seconds.
-const WAIT: HeaderValue = HeaderValue::from_static("wait=25");
+const WAIT: u64 = 25;
+/// An empty answer that comes at once must not make a tight loop.
+const SHORTEST_POLL: Duration = Duration::from_millis(500);
+/// For the head of an answer, beside the wait that was asked for.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// What one request carries up at most.
+const BATCH_LINES: usize = 64;
+const BATCH_BYTES: usize = 128 * 1024;
 
 /// One session over plain requests. The first message that is sent opens it; a refusal by HTTP status is told as the
 /// `closed` that the other transports would bring.
 pub(super) struct Polling {
+    target: Arc<Target>,
+    is_stream: bool,
+    down: Down,
+    /// What was received of an event stream and is no whole event yet.
+    received: BytesMut,
+    /// What has come, with the number that it counts as.
+    events: VecDeque<(Option<u64>, Event)>,
+    up: VecDeque<String>,
+    posting: Option<BoxFuture<'static, Result<Http1, Error>>>,
+    kept_up: Option<Http1>,
+    heard: Option<Instant>,
+    ticket: Option<String>,
+    /// The last number that the caller has taken.
+    seq: u64,
+    /// `leave` was sent: the end that follows is no fault.
+    left: bool,
+}
+
+/// Where the requests go.
+struct Target {
     endpoint: Endpoint,
     trust: Trust,
     path: String,
     headers: HeaderMap,
-    /// The open event stream; `None` on a long poll, and before the first message.
-    stream: Option<(hyper::body::Incoming, Http1)>,
-    is_stream: bool,
-    received: BytesMut,
-    events: VecDeque<Event>,
-    ticket: Option<HeaderValue>,
-    seq: u64,
-    left: bool,
+}
+
+/// What comes down.
+enum Down {
+    /// Nothing yet: the first message opens it.
+    Unopened,
+    /// A request is under way.
+    Asking { request: BoxFuture<'static, Result<Answer, Error>>, opens: bool },
+    /// The open event stream, and the connection that must live as long.
+    Stream(hyper::body::Incoming, #[expect(dead_code, reason = "held for the stream")] Http1),
+    /// Between two polls; the connection waits for the next one.
+    Between(Option<Http1>),
+    /// The session is over.
+    Ended,
+}
+
+enum Answer {
+    Stream(hyper::body::Incoming, Http1),
+    Lines(Bytes, Http1),
+    Refused(Response<Bytes>),
+}
+
+impl Target {
+    /// Posts on the connection kept from before, or on a new one where the server has closed that.
+    async fn post(
+        &self,
+        kept: Option<Http1>,
+        path: &str,
+        headers: HeaderMap,
+        body: String,
+    ) -> Result<(Response<hyper::body::Incoming>, Http1), Error> {
+        let mut connection = match kept.filter(Http1::is_open) {
+            Some(connection) => connection,
+            None => Http1::connect(&self.endpoint, &self.trust.tls).await?,
+        };
+        let response = connection.send(Method::POST, path, headers, Bytes::from(body)).await?;
+        Ok((response, connection))
+    }
+
+    /// Opens a session, or takes it up for one more poll.
+    async fn ask(
+        self: Arc<Self>,
+        kept: Option<Http1>,
+        is_stream: bool,
+        wait: u64,
+        body: String,
+    ) -> Result<Answer, Error> {
+        let begun = Instant::now();
+        let mut headers = self.headers.clone();
+        headers.insert(CONTENT_TYPE, NDJSON);
+        headers.insert(ACCEPT, if is_stream { EVENT_STREAM } else { NDJSON });
+        let prefer = HeaderValue::try_from(format!("wait={wait}")).expect("a number");
+        // The caller may want to wait for less, as long as anything is waited for.
+        if wait == 0 || !headers.contains_key("prefer") {
+            headers.insert(HeaderName::from_static("prefer"), prefer);
+        }
+        let patience = PATIENCE + Duration::from_secs(wait);
+        let answer = timeout(patience, self.post(kept, &self.path, headers, body)).await;
+        let (response, connection) = answer.map_err(|_| late())??;
+        if response.status() != StatusCode::OK {
+            return Ok(Answer::Refused(timeout(PATIENCE, collect(response)).await.map_err(|_| late())??));
+        }
+        if is_stream {
+            return Ok(Answer::Stream(response.into_body(), connection));
+        }
+        let body = Limited::new(response.into_body(), BODY_BYTES * 4).collect();
+        let whole = timeout(patience, body).await.map_err(|_| late())?.map_err(Error::Body)?.to_bytes();
+        if whole.is_empty() && wait > 0 {
+            sleep_until(begun + SHORTEST_POLL).await;
+        }
+        Ok(Answer::Lines(whole, connection))
+    }
+
+    /// Sends lines beside what comes down.
+    async fn tell(self: Arc<Self>, kept: Option<Http1>, ticket: String, body: String) -> Result<Http1, Error> {
+        let mut headers = self.headers.clone();
+        headers.insert(CONTENT_TYPE, NDJSON);
+        headers.insert(TICKET, HeaderValue::try_from(ticket).map_err(|error| Error::Url(error.to_string()))?);
+        let path = format!("{}/messages", self.path);
+        let answer = timeout(PATIENCE, self.post(kept, &path, headers, body)).await;
+        let (response, connection) = answer.map_err(|_| late())??;
+        let accepted = response.status() == StatusCode::ACCEPTED;
+        // An unread body would hold its connection.
+        let whole = timeout(PATIENCE, collect(response)).await.map_err(|_| late())??;
+        if accepted { Ok(connection) } else { Err(Error::Refused(Box::new(whole))) }
+    }
 }
 
 impl Polling {
     pub(super) fn new(endpoint: &Endpoint, path: String, is_stream: bool, trust: &Trust, headers: &HeaderMap) -> Self {
+        let target = Target { endpoint: endpoint.clone(), trust: trust.clone(), path, headers: headers.clone() };
         Polling {
-            endpoint: endpoint.clone(),
-            trust: trust.clone(),
-            path,
-            headers: headers.clone(),
-            stream: None,
+            target: Arc::new(target),
             is_stream,
+            down: Down::Unopened,
             received: BytesMut::new(),
             events: VecDeque::new(),
+            up: VecDeque::new(),
+            posting: None,
+            kept_up: None,
+            heard: None,
             ticket: None,
             seq: 0,
             left: false,
         }
     }
 
-    /// Sends one message: by the request that opens the session, or by one beside it.
-    pub(super) async fn send(&mut self, message: &str) -> Result<(), Error> {
-        if self.ticket.is_none() {
-            return self.open(message.to_owned()).await;
-        }
-        if !self.is_stream && message.contains(r#""type":"leave""#) {
+    /// When something last came down.
+    pub(super) fn heard(&self) -> Option<Instant> {
+        self.heard
+    }
+
+    /// Queues one message: for the request that opens the session, or for one beside it.
+    pub(super) fn feed(&mut self, message: &str) {
+        if matches!(self.down, Down::Unopened) {
+            // A `resume` on a poller's seat is answered when something waits; the first must show at once that it works.
+            let resumes = message.contains(r#""type":"resume""#);
+            self.ask(None, if resumes { 0 } else { WAIT }, message.to_owned(), true);
+        } else if message.contains(r#""type":"leave""#) && matches!(self.down, Down::Between(_)) {
             // With the next poll: a seat that was left between two polls has nobody to tell `ok`.
             self.left = true;
-            return self.poll(message).await;
-        }
-        let mut connection = Http1::connect(&self.endpoint, &self.trust.tls).await?;
-        let mut headers = self.headers.clone();
-        headers.insert(CONTENT_TYPE, NDJSON);
-        headers.extend(self.ticket.clone().map(|ticket| (HeaderName::from_static("wigwag-ticket"), ticket)));
-        let body = Bytes::from(message.to_owned());
-        let response = connection.send(Method::POST, &format!("{}/messages", self.path), headers, body).await?;
-        match response.status() {
-            StatusCode::ACCEPTED => Ok(()),
-            _ => Err(Error::Refused(Box::new(collect(response).await?))),
+            self.poll(message);
+        } else {
+            self.left |= message.contains(r#""type":"leave""#);
+            self.up.push_back(message.to_owned());
         }
     }
 
-    /// Waits for the next message. Cancel safe on an event stream; a poll that is given up may have been answered.
-    pub(super) async fn recv(&mut self) -> Result<Event, Error> {
+    /// Sends what was queued; ready when the server has it.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if matches!(self.down, Down::Asking { opens: true, .. }) {
+            ready!(self.poll_answer(cx))?;
+        }
         loop {
-            if let Some(event) = self.events.pop_front() {
-                return Ok(event);
+            if let Some(posting) = &mut self.posting {
+                let posted = ready!(posting.as_mut().poll(cx));
+                self.posting = None;
+                self.kept_up = Some(posted?);
             }
-            if self.left && !self.is_stream {
-                return Ok(Event::Closed { code: None, reason: "left".into() });
-            }
-            if self.is_stream { self.read_stream().await? } else { self.poll("").await? }
+            // Lines without a ticket have nowhere to go: the session is refused, which is told by what comes down.
+            let Some(ticket) = self.ticket.clone().filter(|_| !self.up.is_empty()) else { return Poll::Ready(Ok(())) };
+            let (target, kept, batch) = (Arc::clone(&self.target), self.kept_up.take(), self.take_batch());
+            self.posting = Some(Box::pin(target.tell(kept, ticket, batch)));
         }
     }
 
-    async fn open(&mut self, message: String) -> Result<(), Error> {
-        let response = self.post(message).await?;
-        match response {
-            Ok(response) if self.is_stream => self.stream = Some(response),
-            Ok((body, _connection)) => {
-                let whole = body.collect().await?.to_bytes();
-                self.lines(&whole, true);
+    fn take_batch(&mut self) -> String {
+        let mut batch = String::new();
+        for _ in 0..BATCH_LINES {
+            let fits = |line: &mut String| batch.is_empty() || batch.len() + line.len() < BATCH_BYTES;
+            let Some(line) = self.up.pop_front_if(fits) else { break };
+            batch += &line;
+            batch.push('\n');
+        }
+        batch
+    }
+
+    /// Waits for the next message.
+    pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
+        loop {
+            if let Some((seq, event)) = self.events.pop_front() {
+                self.seq = self.seq.max(seq.unwrap_or(0));
+                return Poll::Ready(Ok(event));
             }
-            Err(refusal) if refusal.status() == StatusCode::FORBIDDEN => return Err(Error::Refused(Box::new(refusal))),
-            Err(refusal) => self.closed(&refusal),
-        }
-        Ok(())
-    }
-
-    /// One poll, which may bring a line of its own.
-    async fn poll(&mut self, line: &str) -> Result<(), Error> {
-        let ticket = self.ticket.as_ref().and_then(|ticket| ticket.to_str().ok()).unwrap_or_default();
-        let resume = json!({"type": "resume", "ticket": ticket, "seq": self.seq});
-        match self.post(format!("{resume}\n{line}")).await? {
-            Ok((body, _connection)) => {
-                let whole = body.collect().await?.to_bytes();
-                self.lines(&whole, false);
-            }
-            Err(refusal) => self.closed(&refusal),
-        }
-        Ok(())
-    }
-
-    /// Posts to the room; the answer's body, or the refusal. The connection must live as long as the body.
-    async fn post(&self, message: String) -> Result<Result<(hyper::body::Incoming, Http1), Response<Bytes>>, Error> {
-        let mut connection = Http1::connect(&self.endpoint, &self.trust.tls).await?;
-        let mut headers = self.headers.clone();
-        headers.insert(CONTENT_TYPE, NDJSON);
-        headers.insert(ACCEPT, if self.is_stream { HeaderValue::from_static("text/event-stream") } else { NDJSON });
-        headers.entry(HeaderName::from_static("prefer")).or_insert(WAIT);
-        let response = connection.send(Method::POST, &self.path, headers, Bytes::from(message)).await?;
-        if response.status() != StatusCode::OK {
-            return Ok(Err(collect(response).await?));
-        }
-        Ok(Ok((response.into_body(), connection)))
-    }
-
-    async fn read_stream(&mut self) -> Result<(), Error> {
-        let Some((body, _)) = &mut self.stream else {
-            self.events.push_back(Event::Closed { code: None, reason: String::new() });
-            return Ok(());
-        };
-        match body.frame().await {
-            None => self.stream = None,
-            Some(frame) => {
-                self.received.extend_from_slice(&frame?.into_data().unwrap_or_default());
-                while let Some(end) = self.received.windows(2).position(|pair| pair == b"\n\n") {
-                    let event = self.received.split_to(end + 2);
-                    let data =
-                        event.as_ref().split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(b"data: "));
-                    let data: Vec<u8> = data.collect::<Vec<_>>().concat();
-                    self.message(&data, true);
+            match &mut self.down {
+                Down::Unopened => return Poll::Pending,
+                Down::Asking { .. } => ready!(self.poll_answer(cx))?,
+                Down::Stream(..) => ready!(self.poll_stream(cx))?,
+                Down::Between(_) if self.left => self.down = Down::Ended,
+                Down::Between(_) => self.poll(""),
+                Down::Ended => {
+                    let reason = if self.left { "left" } else { "" }.to_owned();
+                    return Poll::Ready(Ok(Event::Closed { code: None, reason }));
                 }
             }
         }
-        Ok(())
     }
 
-    fn lines(&mut self, whole: &[u8], opened: bool) {
-        for line in whole.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            self.message(line, opened);
+    fn ask(&mut self, kept: Option<Http1>, wait: u64, body: String, opens: bool) {
+        let request = Arc::clone(&self.target).ask(kept, self.is_stream, wait, body);
+        self.down = Down::Asking { request: Box::pin(request), opens };
+    }
+
+    /// One more poll, which may bring a line of its own.
+    fn poll(&mut self, line: &str) {
+        let Down::Between(kept) = std::mem::replace(&mut self.down, Down::Ended) else { return };
+        let ticket = self.ticket.as_deref().unwrap_or_default();
+        let resume = json!({"type": "resume", "ticket": ticket, "seq": self.seq});
+        self.ask(kept, WAIT, format!("{resume}\n{line}"), false);
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let Down::Asking { request, opens } = &mut self.down else { return Poll::Ready(Ok(())) };
+        let opens = *opens;
+        let answer = ready!(request.as_mut().poll(cx));
+        self.down = Down::Ended;
+        self.heard = Some(Instant::now());
+        match answer? {
+            Answer::Stream(body, connection) => self.down = Down::Stream(body, connection),
+            Answer::Lines(whole, connection) => {
+                self.down = Down::Between(Some(connection));
+                for line in whole.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                    self.message(line, opens);
+                }
+            }
+            Answer::Refused(refusal) if opens && refusal.status() == StatusCode::FORBIDDEN => {
+                return Poll::Ready(Err(Error::Refused(Box::new(refusal))));
+            }
+            Answer::Refused(refusal) => self.message(closed(&refusal).to_string().as_bytes(), true),
         }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let Down::Stream(body, _) = &mut self.down else { return Poll::Ready(Ok(())) };
+        let Some(frame) = ready!(Pin::new(body).poll_frame(cx)) else {
+            self.down = Down::Ended;
+            return Poll::Ready(Ok(()));
+        };
+        self.heard = Some(Instant::now());
+        self.received.extend_from_slice(&frame?.into_data().unwrap_or_default());
+        while let Some(end) = self.received.windows(2).position(|pair| pair == b"\n\n") {
+            let event = self.received.split_to(end + 2);
+            let data = event.as_ref().split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(b"data: "));
+            let data: Vec<u8> = data.collect::<Vec<_>>().concat();
+            if !data.is_empty() {
+                self.message(&data, true);
+            }
+        }
+        if self.received.len() > 4 * BODY_BYTES {
+            return Poll::Ready(Err(Error::Body("an event of more than 4 MiB".into())));
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Takes one message in. The `resumed` of a poll that only continues the session is nobody's business.
     fn message(&mut self, text: &[u8], opened: bool) {
         let text = String::from_utf8_lossy(text).into_owned();
         let message: Value = serde_json::from_str(&text).unwrap_or_default();
+        let mut seq = message["seq"].as_u64();
         if let Some(ticket) = message["ticket"].as_str() {
-            self.ticket = HeaderValue::try_from(ticket).ok();
-            self.seq = self.seq.max(message["replayFrom"].as_u64().unwrap_or(1).saturating_sub(1));
+            self.ticket = Some(ticket.to_owned());
+            seq = message["replayFrom"].as_u64().map(|next| next.saturating_sub(1));
         }
-        self.seq = self.seq.max(message["seq"].as_u64().unwrap_or(0));
-        let close_code = message["closeCode"].as_u64().and_then(|code| code.try_into().ok());
         if opened || message["type"] != "resumed" {
-            self.events.push_back(Event::Message(text));
+            self.events.push_back((seq, Event::Message(text)));
         }
         if message["type"] == "closed" {
-            self.events.push_back(Event::Closed { code: close_code, reason: String::new() });
+            let code = message["closeCode"].as_u64().and_then(|code| code.try_into().ok());
+            self.events.push_back((None, Event::Closed { code, reason: String::new() }));
+            self.down = Down::Ended;
         }
     }
+}
 
-    /// A refusal by status, told as other transports tell it.
-    fn closed(&mut self, refusal: &Response<Bytes>) {
-        let mut problem: Value = serde_json::from_slice(refusal.body()).unwrap_or_default();
-        let mut closed = json!({"type": "closed", "message": problem["detail"].take()});
-        for member in ["code", "closeCode", "retryAfterMs"] {
-            if !problem[member].is_null() {
-                closed[member] = problem[member].take();
-            }
+/// A refusal by status, told as other transports tell it.
+pub(super) fn closed(refusal: &Response<Bytes>) -> Value {
+    let mut problem: Value = serde_json::from_slice(refusal.body()).unwrap_or_default();
+    let mut closed = json!({"type": "closed", "message": problem["detail"].take()});
+    for member in ["code", "closeCode", "retryAfterMs"] {
+        if !problem[member].is_null() {
+            closed[member] = problem[member].take();
         }
-        self.message(closed.to_string().as_bytes(), true);
     }
+    closed
+}
+
+fn late() -> Error {
+    Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the server did not answer in time"))
 }

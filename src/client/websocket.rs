@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::{Sink as _, SinkExt as _, Stream as _};
@@ -33,13 +34,15 @@ pub enum Incoming {
 /// One WebSocket with subprotocol `wigwag.v1`.
 pub struct WebSocket {
     stream: WebSocketStream<Box<dyn Io>>,
+    /// What the server's Close frame said, until the answer to it is out.
+    closed: Option<Incoming>,
 }
 
 impl WebSocket {
     /// Takes over a stream on which the opening handshake is done.
     pub(super) fn new(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
         let limits = Limits::default().max_payload_len(Some(MESSAGE_BYTES));
-        WebSocket { stream: ClientBuilder::new().limits(limits).take_over(Box::new(stream)) }
+        WebSocket { stream: ClientBuilder::new().limits(limits).take_over(Box::new(stream)), closed: None }
     }
 
     /// Waits for the server's next message. Cancel safe. Pings are answered by the way.
@@ -47,21 +50,25 @@ impl WebSocket {
     /// # Errors
     /// If the connection ends without a Close frame, or the server breaks RFC 6455.
     pub async fn recv(&mut self) -> io::Result<Incoming> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Incoming>> {
         loop {
-            let next = poll_fn(|cx| Pin::new(&mut self.stream).poll_next(cx)).await;
+            let next = ready!(Pin::new(&mut self.stream).poll_next(cx));
+            if let Some(closed) = self.closed.take() {
+                // The answer to the Close frame has gone out with this poll; nothing else is to be read.
+                return Poll::Ready(Ok(closed));
+            }
             let message = match next {
                 Some(Ok(message)) => message,
-                Some(Err(error)) => return Err(into_io(error)),
-                None => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Some(Err(error)) => return Poll::Ready(Err(into_io(error))),
+                None => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
             };
             if let Some((code, reason)) = message.as_close() {
-                let closed = Incoming::Closed { code: code.into(), reason: reason.to_owned() };
-                // The answer to it goes out with the next poll; nothing else is to be read.
-                let _ = poll_fn(|cx| Pin::new(&mut self.stream).poll_next(cx)).await;
-                return Ok(closed);
-            }
-            if message.is_text() {
-                return Ok(Incoming::Message(message.into_payload().into()));
+                self.closed = Some(Incoming::Closed { code: code.into(), reason: reason.to_owned() });
+            } else if message.is_text() {
+                return Poll::Ready(Ok(Incoming::Message(message.into_payload().into())));
             }
         }
     }
@@ -87,7 +94,11 @@ impl WebSocket {
     /// # Errors
     /// If the connection is closed.
     pub async fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush().await.map_err(into_io)
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx).map_err(into_io)
     }
 
     /// Closes with 1000 and waits for the server to do the same, dropping what it still sends.

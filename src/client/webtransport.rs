@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::future::poll_fn;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -360,13 +361,17 @@ impl WebTransport {
     pub async fn recv(&mut self) -> io::Result<Incoming> {
         let incoming = poll_fn(|cx| self.poll_recv(cx)).await?;
         if matches!(incoming, Incoming::Closed { .. }) {
-            // The server waits for it; should it be gone, nothing is lost.
-            let _ = self.finish().await;
+            self.answer_close().await;
         }
         Ok(incoming)
     }
 
-    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Incoming>> {
+    /// Ends our side after the server has closed: it waits for that. Should it be gone, nothing is lost.
+    pub(super) async fn answer_close(&mut self) {
+        let _ = self.finish().await;
+    }
+
+    pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Incoming>> {
         if let Poll::Ready(datagram) = self.inbox.poll_recv(cx) {
             return Poll::Ready(Ok(Incoming::Datagram(datagram)));
         }
@@ -416,13 +421,20 @@ impl WebTransport {
         self.fed.extend_from_slice(b"\n");
     }
 
-    /// Sends what was queued.
+    /// Sends what was queued. Cancel safe: what is not sent stays queued.
     ///
     /// # Errors
     /// If the session is closed.
     pub async fn flush(&mut self) -> io::Result<()> {
-        let fed = std::mem::take(&mut self.fed).freeze();
-        Ok(self.send.write_chunk(fed).await?)
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.fed.is_empty() {
+            let written = ready!(Pin::new(&mut self.send).poll_write(cx, &self.fed))?;
+            self.fed.advance(written);
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Sends one message as a datagram, which may be lost.

@@ -1,10 +1,12 @@
 //! What a session may ask of the server; told to each client in `joined.limits`.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The limits of one session and of the room it is in. All of them are configurable.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+///
+/// A client reads them, too; what a server does not tell is taken for the default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Limits {
     /// Bytes of one line or frame from the client.
     pub frame_bytes: usize,

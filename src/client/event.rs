@@ -1,0 +1,156 @@
+//! What a session tells its application.
+
+use std::time::Duration;
+
+use super::closing::Closing;
+use super::message::{Change, IceServers, Joined, Payload, Peer, Refused};
+
+/// What happens in a session, in the order in which it happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// One is in the room: a whole picture of it. It comes first; and again when the seat was lost and a new one taken, or when
+    /// something could not be replayed ([`Joined::lost`]), followed by the changes since the picture before.
+    Joined(Box<Joined>),
+    /// A peer took a seat.
+    PeerJoined(Peer),
+    /// A peer changed its metadata.
+    PeerUpdated(Peer),
+    /// A peer lost its transport. Its seat is kept: what is sent to it waits for it, and working media goes on.
+    PeerAway {
+        /// Its id.
+        peer: String,
+    },
+    /// A peer took its seat up again.
+    PeerBack {
+        /// Its id.
+        peer: String,
+    },
+    /// A peer is gone.
+    PeerLeft {
+        /// Its id.
+        peer: String,
+        /// `left`, `timeout`, `kicked` or `nodeLost`.
+        reason: String,
+    },
+    /// The room was locked or opened.
+    RoomUpdated {
+        /// Whether newcomers are refused.
+        locked: bool,
+    },
+    /// An offer, an answer or a rollback.
+    Description {
+        /// Whose it is.
+        from: String,
+        /// An RTCSessionDescriptionInit.
+        description: Payload,
+    },
+    /// A candidate.
+    Candidate {
+        /// Whose it is.
+        from: String,
+        /// An RTCIceCandidateInit, or null: there are no more.
+        candidate: Payload,
+    },
+    /// Any JSON from another peer.
+    Message {
+        /// Whose it is.
+        from: String,
+        /// What it says.
+        data: Payload,
+    },
+    /// A moderator must admit one first.
+    Waiting,
+    /// Somebody waits to be admitted.
+    Knock(Peer),
+    /// Fresh TURN credentials.
+    IceServers(IceServers),
+    /// The session's token runs out; renew it with [`Request::token`](super::Request::token).
+    TokenExpiring {
+        /// How long it is good for.
+        expires_in: Duration,
+    },
+    /// An error for whose request nobody waits any more, or that is about none.
+    Refused(Refused),
+    /// The session runs over another transport than before. Nothing was lost or came twice.
+    TransportChanged {
+        /// The transport before, as the server names it.
+        from: String,
+        /// The transport now.
+        to: String,
+    },
+    /// The server shuts down or wants to be rid of its clients; the session moves by itself.
+    GoAway {
+        /// How long it still serves.
+        after: Duration,
+    },
+    /// There is no connection. The session looks for one by itself; what is asked meanwhile waits.
+    Reconnecting {
+        /// What went wrong.
+        why: String,
+        /// When it tries again.
+        retry_in: Duration,
+    },
+    /// There is a connection again, the seat was kept, and nothing is missing.
+    Resumed {
+        /// What the session runs over, as the server names it.
+        transport: String,
+    },
+    /// The session is over; nothing follows.
+    Closed(Closed),
+}
+
+impl From<Change> for Event {
+    fn from(change: Change) -> Self {
+        match change {
+            Change::PeerJoined(peer) => Event::PeerJoined(peer),
+            Change::PeerUpdated(peer) => Event::PeerUpdated(peer),
+            Change::PeerAway { peer } => Event::PeerAway { peer },
+            Change::PeerBack { peer } => Event::PeerBack { peer },
+            Change::PeerLeft { peer, reason } => Event::PeerLeft { peer, reason },
+            Change::RoomUpdated { locked } => Event::RoomUpdated { locked },
+        }
+    }
+}
+
+impl Event {
+    /// The change of the room that it tells, if it does.
+    pub(super) fn change(&self) -> Option<Change> {
+        Some(match self.clone() {
+            Event::PeerJoined(peer) => Change::PeerJoined(peer),
+            Event::PeerUpdated(peer) => Change::PeerUpdated(peer),
+            Event::PeerAway { peer } => Change::PeerAway { peer },
+            Event::PeerBack { peer } => Change::PeerBack { peer },
+            Event::PeerLeft { peer, reason } => Change::PeerLeft { peer, reason },
+            Event::RoomUpdated { locked } => Change::RoomUpdated { locked },
+            _ => return None,
+        })
+    }
+}
+
+/// Why a session is over.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct Closed {
+    /// The protocol's name of the reason (`kicked`, `roomFull`, …), or one of the client's own: `left` (this side has left),
+    /// `unreachable` (no transport got an answer), `unsupported` (the server offers none of the transports that may be used).
+    pub code: String,
+    /// The reason as a number, where the server has given it.
+    pub close_code: Option<u16>,
+    /// What was wrong, for a person to read.
+    pub message: String,
+    /// When the server says that another try may do.
+    pub retry_after: Option<Duration>,
+}
+
+impl Closed {
+    pub(super) fn left() -> Self {
+        let message = "left the room".to_owned();
+        Closed { code: "left".to_owned(), close_code: None, message, retry_after: None }
+    }
+}
+
+impl From<Closing> for Closed {
+    fn from(Closing { code, close_code, message, retry_after, .. }: Closing) -> Self {
+        Closed { code, close_code, message, retry_after }
+    }
+}
