@@ -199,7 +199,8 @@ impl Polling {
             if let Some(posting) = &mut self.posting {
                 let posted = ready!(posting.as_mut().poll(cx));
                 self.posting = None;
-                self.kept_up = Some(posted?);
+                // After lines whose fate is unknown nothing may follow: the server would take them for handled.
+                self.kept_up = Some(posted.inspect_err(|_| self.up.clear())?);
             }
             // Lines without a ticket have nowhere to go: the session is refused, which is told by what comes down.
             let Some(ticket) = self.ticket.clone().filter(|_| !self.up.is_empty()) else { return Poll::Ready(Ok(())) };
