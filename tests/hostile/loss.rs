@@ -1,9 +1,11 @@
 //! Every third packet lost, for minutes, on all transports at once.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 use wigwag::client::Via;
@@ -21,7 +23,7 @@ const PAIRS: usize = 4;
 /// How often each session says something to its partner.
 const RATE: Duration = Duration::from_millis(250);
 /// What was sent at the very end must have come after this time, the loss going on.
-const AFTERWARDS: Duration = Duration::from_secs(60);
+const AFTERWARDS: Duration = Duration::from_secs(120);
 /// How often the progress is told.
 const PROGRESS: Duration = Duration::from_secs(10);
 
@@ -32,6 +34,8 @@ struct Count {
     heard: AtomicUsize,
     lost: AtomicUsize,
     resumed: AtomicUsize,
+    /// Why transports were given up.
+    reasons: Mutex<BTreeMap<String, usize>>,
 }
 
 /// One session of a pair.
@@ -48,7 +52,10 @@ impl Side {
                 incoming.hear(data.read().expect("a number"));
                 &self.count.heard
             }
-            Event::Reconnecting { .. } => &self.count.lost,
+            Event::Reconnecting { why, .. } => {
+                *self.count.reasons.lock().entry(why).or_default() += 1;
+                &self.count.lost
+            }
             Event::Resumed { .. } => &self.count.resumed,
             Event::PeerJoined(_) | Event::PeerAway { .. } | Event::PeerBack { .. } => return,
             other => panic!("a session that survives hears no {other:?}"),
@@ -136,6 +143,11 @@ async fn no_session_is_lost_and_no_message_lost_doubled_or_reordered() {
             2 * PAIRS,
             sorted.len(),
         ));
+    }
+    for (via, count) in Via::ALL.into_iter().zip(&counts) {
+        for (why, times) in &*count.reasons.lock() {
+            report::line(format_args!("{:<14} {times} times: {why}", via.transport().name()));
+        }
     }
     report::passed();
 }

@@ -31,6 +31,10 @@ const WITNESS_RATE: Duration = Duration::from_millis(20);
 const BEFORE: Duration = Duration::from_secs(3);
 /// After the restart, everybody must be back within this time.
 const BACK: Duration = Duration::from_secs(60);
+/// Of the time in which sessions come back, as it is shown and judged.
+const STEP: Duration = Duration::from_millis(500);
+/// Not more than this part of all sessions may come back within a step.
+const STORM: f64 = 0.25;
 /// Joins at once; whoever is told to connect does not come alone.
 const AT_ONCE: usize = 16;
 
@@ -197,9 +201,12 @@ async fn accepted_messages_are_delivered_until_the_end_and_sessions_come_back_in
         }
     };
     let all = timeout(BACK, count).await;
-    tell_times(&times, restart);
-    tell_accounts(witnesses).await;
+    let busiest = tell_times(&times, restart);
     all.expect("everybody is back and hears its partner");
+    let most = (sessions as f64 * STORM) as usize;
+    report::line(format_args!("at most {busiest} of {sessions} came back within {STEP:?}; {most} would be a storm"));
+    tell_accounts(witnesses).await;
+    assert!(busiest <= most, "a storm: {busiest} sessions within {STEP:?}");
     drop(server);
     report::passed();
 }
@@ -254,9 +261,8 @@ async fn tell_accounts(witnesses: Vec<(Via, JoinHandle<(Record, Record)>)>) {
     assert!(lost.is_empty(), "accepted, not delivered, and nobody told: {lost:?}");
 }
 
-/// How many sessions came to which stage when.
-fn tell_times(times: &BTreeMap<Stage, Vec<Duration>>, restart: Duration) {
-    const STEP: Duration = Duration::from_millis(500);
+/// How many sessions came to which stage when; returns the most that were back within one step.
+fn tell_times(times: &BTreeMap<Stage, Vec<Duration>>, restart: Duration) -> usize {
     const WIDTH: usize = 24;
     let stages = [(Stage::Told, "told to go"), (Stage::Cut, "transport lost"), (Stage::Back, "back in its room")];
     let bucket = |at: &Duration| at.as_millis() / STEP.as_millis();
@@ -281,4 +287,5 @@ fn tell_times(times: &BTreeMap<Stage, Vec<Duration>>, restart: Duration) {
         let seconds = (STEP * at as u32).as_secs_f64();
         report::line(format_args!("{seconds:>8.1} s  {}{mark}", cells.join("")).to_string().trim_end());
     }
+    counts[2].values().max().copied().unwrap_or(0)
 }
