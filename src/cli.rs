@@ -1,7 +1,7 @@
 //! The command line: what was typed becomes a [`Command`], and a command runs.
 //!
 //! Whatever goes wrong is one line on standard error that begins with `wigwag: `. The exit code is 0 after an orderly end,
-//! 1 after a fault while running, and 2 after a mistake in what was typed or in what it points at.
+//! 1 after a fault while running, and 2 after a mistake in what was typed or in what it points at; `join` has more.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -45,6 +45,9 @@ pub enum End {
     /// A fault while running.
     #[error(transparent)]
     Fault(#[from] anyhow::Error),
+    /// Something that scripts may want to tell apart; the command's help explains the exit code.
+    #[error("{0}")]
+    Told(String, u8),
 }
 
 impl End {
@@ -59,6 +62,10 @@ impl End {
             End::Fault(error) => {
                 eprintln!("wigwag: {}", StartError::new(format_args!("{error:#}")));
                 ExitCode::FAILURE
+            }
+            End::Told(message, code) => {
+                eprintln!("wigwag: {}", StartError::new(message));
+                ExitCode::from(*code)
             }
         }
     }
@@ -141,7 +148,13 @@ Examples:
   echo hello | wigwag join demo --json
 
 A typed line goes to the whole room; a line that begins with { is sent as it is, as a message of the
-protocol. The end of the input, or Ctrl-C, leaves the room.";
+protocol without its id. When the connection is lost, the session looks for another by itself and goes
+on where it was; what is typed meanwhile is sent then. The end of the input leaves the room when all
+that was typed has been answered; Ctrl-C or SIGTERM leaves it at once.
+
+The exit code is 0 after leaving in order, 1 when the server cannot be reached, 2 after a mistake in
+what was typed, 3 when the server has refused or ended the session, and 4 after leaving in order when
+it had refused a line.";
 
 /// Settings without which `certs` makes no difference are not worth its help page; they are read all the same, as the file
 /// and the environment are shared with `serve`.

@@ -175,7 +175,7 @@ impl Connection {
     /// # Errors
     /// If the connection is lost without a close.
     pub async fn recv(&mut self) -> Result<Event, Error> {
-        let event = poll_fn(|cx| self.poll_recv(cx)).await?;
+        let event = poll_fn(|cx| self.poll_recv(cx, false)).await?;
         if let (ClientWire::WebTransport(session), Event::Closed { .. }) = (&mut self.wire, &event) {
             session.answer_close().await;
         }
@@ -226,7 +226,7 @@ impl Connection {
     fn poll(&mut self, cx: &mut Context<'_>, reads: bool) -> Poll<Result<Event, Error>> {
         let flushed = self.poll_flush(cx);
         // What has been said before the transport broke may tell why.
-        if reads && let Poll::Ready(received) = self.poll_recv(cx) {
+        if reads && let Poll::Ready(received) = self.poll_recv(cx, true) {
             return Poll::Ready(received);
         }
         match flushed {
@@ -243,7 +243,8 @@ impl Connection {
         }
     }
 
-    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
+    /// Waits for the next message; `all` of them, or those that the caller of [`recv`](Self::recv) has asked for.
+    fn poll_recv(&mut self, cx: &mut Context<'_>, all: bool) -> Poll<Result<Event, Error>> {
         Poll::Ready(Ok(match &mut self.wire {
             ClientWire::WebTransport(session) => match ready!(session.poll_recv(cx))? {
                 webtransport::Incoming::Message(text) => Event::Message(String::from_utf8_lossy(&text).into_owned()),
@@ -254,7 +255,7 @@ impl Connection {
                 websocket::Incoming::Message(text) => Event::Message(String::from_utf8_lossy(&text).into_owned()),
                 websocket::Incoming::Closed { code, reason } => Event::Closed { code: Some(code.into()), reason },
             },
-            ClientWire::Polling(polling) => return polling.poll_recv(cx),
+            ClientWire::Polling(polling) => return polling.poll_recv(cx, all),
         }))
     }
 }

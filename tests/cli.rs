@@ -11,8 +11,8 @@ use http::HeaderMap;
 use rustls::RootCertStore;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 use wigwag::client::{Connection, Endpoint, Event, Trust, Via};
 use wigwag::protocol::RoomName;
@@ -374,4 +374,133 @@ async fn hears(session: &mut Connection, wanted: &str) {
             other => panic!("{wanted} did not come, but {other:?}"),
         }
     }
+}
+
+/// A peer in the terminal, with what it prints and what is typed.
+struct Terminal {
+    child: Child,
+    printed: Lines<BufReader<ChildStdout>>,
+    typed: Option<ChildStdin>,
+}
+
+impl Terminal {
+    fn join(shell: &Shell, args: &[&str]) -> Self {
+        let mut command = shell.command(&[&["join"], args].concat());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it runs");
+        let printed = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let typed = child.stdin.take();
+        Terminal { child, printed, typed }
+    }
+
+    /// Waits for a line with `part` in it.
+    async fn prints(&mut self, part: &str) -> String {
+        let mut printed = Vec::new();
+        let found = timeout(PATIENCE, async {
+            while let Some(line) = self.printed.next_line().await.expect("UTF-8") {
+                if line.contains(part) {
+                    return line;
+                }
+                printed.push(line);
+            }
+            String::new()
+        });
+        let found = found.await.unwrap_or_default();
+        assert!(!found.is_empty(), "{part} is not in: {printed:#?}");
+        found
+    }
+
+    async fn types(&mut self, line: &str) {
+        let typed = self.typed.as_mut().expect("open");
+        typed.write_all(format!("{line}\n").as_bytes()).await.expect("it reads");
+    }
+
+    /// Ends the input and waits for the end; the exit code, and what was complained about.
+    async fn ends(mut self) -> (Option<i32>, String) {
+        drop(self.typed.take());
+        self.ended().await
+    }
+
+    async fn ended(mut self) -> (Option<i32>, String) {
+        let status = timeout(PATIENCE, self.child.wait()).await.expect("it ends").expect("it ran");
+        let mut said = String::new();
+        self.child.stderr.take().expect("it is piped").read_to_string(&mut said).await.expect("UTF-8");
+        (status.code(), said)
+    }
+}
+
+/// A server for terminals, and its URL.
+async fn serve_plain(shell: &Shell, port: u16) -> (Child, String) {
+    let plain = format!("127.0.0.1:{port}");
+    let args = ["--listen", "127.0.0.1:0", "--plain", &plain, "--admin", "off", "--drain", "100ms"];
+    let (server, line) = shell.serve(&args, "unencrypted").await;
+    let address: SocketAddr = line.rsplit(' ').next().expect("an address").parse().expect("an address");
+    (server, format!("http://{address}"))
+}
+
+#[tokio::test]
+async fn terminals_talk_and_leave_when_all_that_was_typed_is_answered() {
+    let shell = Shell::new();
+    let (_server, url) = serve_plain(&shell, 0).await;
+    let mut alice = Terminal::join(&shell, &["demo", "--server", &url, "--name", "Alice"]);
+    contains(&alice.prints("joined demo").await, &["over webtransport", "Alice", "nobody else"]);
+    let mut bob =
+        Terminal::join(&shell, &["demo", "--server", &url, "--name", "Bob", "--json", "--via", "websocket-h1"]);
+    let joined: Value = serde_json::from_str(&bob.prints("joined").await).expect("JSON");
+    assert_eq!((&joined["transport"], joined.get("ticket")), (&Value::from("websocket-h1"), None));
+    alice.prints("Bob").await;
+    for number in 0..100 {
+        bob.types(&format!("number {number}")).await;
+    }
+    bob.types(r#"{"type":"message","to":"nobody","data":1}"#).await;
+    let (code, said) = bob.ends().await;
+    assert_eq!(code, Some(4), "{said}");
+    contains(&said, &["line 101 was refused: peerGone"]);
+    for number in 0..100 {
+        alice.prints(&format!(": number {number}")).await;
+    }
+    alice.prints("left (left)").await;
+    assert_eq!(alice.ends().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn refusals_and_unreachable_servers_have_exit_codes_of_their_own() {
+    let shell = Shell::new();
+    contains(&shell.refused(&["join", "no room"]).await, &["no room: ", "A-Z a-z 0-9"]);
+    contains(&shell.refused(&["join", "demo", "--via", "pigeon"]).await, &["pigeon", "long-poll"]);
+    let output = shell.run(&["join", "demo", "--server", "http://127.0.0.1:1"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    contains(&String::from_utf8(output.stderr).expect("UTF-8"), &["wigwag: cannot join demo at http://127.0.0.1:1"]);
+
+    let args = ["--listen", "127.0.0.1:0", "--plain", "127.0.0.1:0", "--admin", "off", "--max-peers", "1"];
+    let (_server, line) = shell.serve(&args, "unencrypted").await;
+    let url = format!("http://{}", line.rsplit(' ').next().expect("an address"));
+    contains(&shell.refused(&["join", "demo", "--server", &url, "--via", "websocket-h2"]).await, &["no TLS address"]);
+    let mut alice = Terminal::join(&shell, &["demo", "--server", &url]);
+    alice.prints("joined").await;
+    let (code, said) = Terminal::join(&shell, &["demo", "--server", &url]).ended().await;
+    assert_eq!(code, Some(3));
+    contains(&said, &["wigwag: the server refuses: roomFull"]);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_terminal_outlives_its_server_and_ctrl_c_leaves() {
+    let shell = Shell::new();
+    let (mut server, url) = serve_plain(&shell, 0).await;
+    let port = url.rsplit(':').next().expect("a port").parse().expect("a number");
+    let mut alice = Terminal::join(&shell, &["demo", "--server", &url, "--via", "websocket-h1"]);
+    alice.prints("joined").await;
+    server.kill().await.expect("it ran");
+    alice.prints("no connection").await;
+    let (_server, _) = serve_plain(&shell, port).await;
+    alice.prints("joined demo over websocket-h1").await;
+    let mut bob = Terminal::join(&shell, &["demo", "--server", &url, "--name", "Bob"]);
+    alice.prints("Bob").await;
+    bob.types("still there?").await;
+    alice.prints(": still there?").await;
+    signal(&bob.child, "INT").await;
+    bob.prints("left").await;
+    assert_eq!(bob.ended().await.0, Some(0));
+    alice.prints("left (left)").await;
 }

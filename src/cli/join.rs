@@ -2,28 +2,33 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
-use http::{HeaderMap, Method, Uri};
+use futures_util::StreamExt as _;
+use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::stream::FuturesUnordered;
+use http::Uri;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines, Stdin};
-use tokio::time::timeout;
 
 use super::End;
-use crate::client::{Connection, Endpoint, Event, Http1, Trust, Via, certificate_hashes};
+use crate::client::session::{Closed, Event, Joined, Options, Refused, Session};
+use crate::client::{Endpoint, Payload, Request, Trust, Via};
+use crate::config::Span;
 use crate::error::StartError;
-use crate::protocol::{ROOMS_PATH, RoomName};
+use crate::protocol::RoomName;
 
-/// A transport that has not brought `joined` within this time is given up for the next.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Lines that were sent and have no answer yet; more of the input is read when there are fewer.
+const UNANSWERED: usize = 32;
 
-/// After `leave`, how long its `ok` is waited for.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// The server has refused or ended the session.
+const REFUSED: u8 = 3;
+/// The room was left in order, but the server had refused a line.
+const LINE_REFUSED: u8 = 4;
 
 /// What `wigwag join` is told.
 #[derive(Debug, Args)]
@@ -42,7 +47,10 @@ pub struct JoinArgs {
     /// Trust the certificate authority in this PEM file
     #[arg(long, value_name = "FILE", default_value = "certs/ca.pem")]
     ca: PathBuf,
-    /// Print each message as the JSON that it is
+    /// If the server cannot be reached, go on trying to join for so long, as 10s
+    #[arg(long, value_name = "TIME", default_value = "0s")]
+    wait: Span,
+    /// Print each event as JSON, one a line
     #[arg(long)]
     json: bool,
 }
@@ -69,12 +77,22 @@ impl ViaName {
 }
 
 pub(super) fn run(args: &JoinArgs) -> Result<(), End> {
+    let options = options(args)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    let end = runtime.block_on(Box::pin(join(args, options)));
+    // A read of the terminal cannot be given up, and nobody may type another line.
+    runtime.shutdown_background();
+    end
+}
+
+fn options(args: &JoinArgs) -> Result<Options, End> {
     let room = RoomName::parse(&args.room).map_err(|error| StartError::new(format_args!("{}: {error}", args.room)))?;
     let server: Uri = args.server.parse().map_err(|error| StartError::new(format_args!("--server: {error}")))?;
     let endpoint = Endpoint::of(&server).map_err(|error| StartError::new(format_args!("--server: {error}")))?;
-    let roots = roots(&args.ca)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(Box::pin(join(args, &room, &endpoint, roots)))
+    let trust = Trust::new(roots(&args.ca)?, Vec::new()).context("cannot do TLS")?;
+    let options = Options::at(endpoint, room, trust).patience(args.wait.0);
+    let options = options.metadata(&json!({"name": args.name})).context("cannot say the name")?;
+    Ok(options.transports(args.via.map(ViaName::via).into_iter().collect::<Vec<_>>()))
 }
 
 /// The authorities of the file; none if the default one is not there, since a plaintext server's hashes are enough.
@@ -88,208 +106,226 @@ fn roots(ca: &Path) -> Result<RootCertStore, StartError> {
     Ok(roots)
 }
 
-async fn join(args: &JoinArgs, room: &RoomName, endpoint: &Endpoint, roots: RootCertStore) -> Result<(), End> {
-    let trust = Trust::new(roots, Vec::new()).context("cannot do TLS")?;
-    let discovery = discover(endpoint, &trust).await.with_context(|| format!("cannot reach {}", args.server))?;
-    let trust = Trust { hashes: certificate_hashes(&discovery), ..trust };
-    let (mut connection, joined) = first_that_joins(args, room, &discovery, &trust).await?;
-    print(args, &joined)?;
-    let mut typed = BufReader::new(tokio::io::stdin()).lines();
-    talk(args, &mut connection, &mut typed).await
+async fn join(args: &JoinArgs, options: Options) -> Result<(), End> {
+    let session = tokio::select! {
+        session = Session::connect(options) => session.map_err(|why| not_joined(args, why))?,
+        () = told_to_stop() => return Ok(()),
+    };
+    let typed = BufReader::new(tokio::io::stdin()).lines();
+    Terminal { args, session, typed, said: 0, answers: FuturesUnordered::new(), refused: 0 }.talk().await
 }
 
-async fn discover(endpoint: &Endpoint, trust: &Trust) -> anyhow::Result<Value> {
-    let mut connection = timeout(PATIENCE, Http1::connect(endpoint, &trust.tls)).await??;
-    let answer = timeout(PATIENCE, connection.request(Method::GET, "/v1/discovery", &HeaderMap::new())).await??;
-    Ok(serde_json::from_slice(answer.body())?)
-}
-
-/// Where each transport is served, best first.
-fn offers(discovery: &Value) -> Vec<(Via, Endpoint)> {
-    let mut offers = Vec::new();
-    for transport in discovery["transports"].as_array().into_iter().flatten() {
-        let url = transport["url"].as_str().and_then(|url| url.split(ROOMS_PATH).next()?.parse::<Uri>().ok());
-        let Some(endpoint) = url.and_then(|url| Endpoint::of(&url).ok()) else { continue };
-        let vias: &[Via] = match transport["type"].as_str() {
-            Some("webtransport") => &[Via::WebTransport],
-            Some("websocket") if endpoint.encrypted => &[Via::WebSocketH2, Via::WebSocketH1],
-            Some("websocket") => &[Via::WebSocketH1],
-            Some("event-stream") => &[Via::EventStream],
-            Some("long-poll") => &[Via::LongPoll],
-            _ => &[],
-        };
-        offers.extend(vias.iter().map(|&via| (via, endpoint.clone())));
-    }
-    offers
-}
-
-async fn first_that_joins(
-    args: &JoinArgs,
-    room: &RoomName,
-    discovery: &Value,
-    trust: &Trust,
-) -> Result<(Connection, String), End> {
-    let mut offers = offers(discovery);
-    if let Some(name) = args.via {
-        offers.retain(|(via, _)| *via == name.via());
-        if offers.is_empty() && name == ViaName::WebsocketH2 {
-            return Err(
-                StartError::new("that server names no TLS address; give --server https://localhost:4433").into()
-            );
+/// Why there is no session, in the terms of who wanted one.
+fn not_joined(args: &JoinArgs, why: Closed) -> End {
+    match (why.code.as_str(), args.via) {
+        ("unsupported", Some(ViaName::WebsocketH2)) if args.server.starts_with("http:") => {
+            StartError::new("that server names no TLS address; give --server https://localhost:4433").into()
         }
-    }
-    let mut failures = String::new();
-    for (via, endpoint) in offers {
-        match timeout(PATIENCE, try_join(args, room, via, &endpoint, trust)).await {
-            Ok(Ok(joined)) => return Ok(joined),
-            Ok(Err(error)) => failures += &format!("; {}: {error:#}", via.transport().name()),
-            Err(_) => failures += &format!("; {}: no answer in time", via.transport().name()),
-        }
-    }
-    Err(anyhow!("cannot join {room}{failures}").into())
-}
-
-async fn try_join(
-    args: &JoinArgs,
-    room: &RoomName,
-    via: Via,
-    endpoint: &Endpoint,
-    trust: &Trust,
-) -> anyhow::Result<(Connection, String)> {
-    let mut connection = Connection::open(endpoint, room, via, trust, &HeaderMap::new()).await?;
-    let join = json!({"type": "join", "metadata": {"name": args.name}});
-    connection.send(&join.to_string()).await?;
-    match connection.recv().await? {
-        Event::Message(message) if message.contains(r#""type":"joined""#) => Ok((connection, message)),
-        Event::Message(message) => Err(anyhow!("{message}")),
-        other => Err(anyhow!("{other:?}")),
+        ("unsupported", _) => StartError::new(why.message).into(),
+        ("unreachable", _) => anyhow!("cannot join {} at {}: {}", args.room, args.server, why.message).into(),
+        _ => End::Told(format!("the server refuses: {why}"), REFUSED),
     }
 }
 
-/// Prints what comes and sends what is typed, until the server closes, the input ends, or Ctrl-C.
-async fn talk(args: &JoinArgs, connection: &mut Connection, typed: &mut Lines<BufReader<Stdin>>) -> Result<(), End> {
-    let mut reading = true;
-    loop {
+/// Waits for Ctrl-C or SIGTERM.
+async fn told_to_stop() {
+    #[cfg(unix)]
+    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
         tokio::select! {
-            event = connection.recv() => match event.context("the connection is lost")? {
-                Event::Message(message) | Event::Datagram(message) => {
-                    print(args, &message)?;
-                    acknowledge(connection, &message).await?;
-                }
-                Event::Closed { code, reason } => {
-                    let code = code.map_or_else(String::new, |code| format!(" with {code}"));
-                    return Err(anyhow!("the server closed the session{code} {reason}").into());
-                }
-            },
-            line = typed.next_line(), if reading => match line.context("cannot read the input")? {
-                Some(line) if line.is_empty() => {}
-                // A line that is an object is a message of the protocol's; anything else is said to the whole room.
-                Some(line) if line.starts_with('{') => connection.send(&line).await.context("cannot send")?,
-                Some(line) => {
-                    let message = json!({"type": "message", "data": line});
-                    connection.send(&message.to_string()).await.context("cannot send")?;
-                }
-                None => reading = false,
-            },
-            _ = tokio::signal::ctrl_c() => return leave(connection).await,
+            _ = terminate.recv() => return,
+            _ = tokio::signal::ctrl_c() => return,
         }
-        if !reading {
-            return leave(connection).await;
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}
+
+/// A session between a room and a terminal.
+struct Terminal<'a> {
+    args: &'a JoinArgs,
+    session: Session,
+    typed: Lines<BufReader<Stdin>>,
+    /// Lines read.
+    said: usize,
+    /// What they are still to be answered, by their numbers.
+    answers: FuturesUnordered<BoxFuture<'static, (usize, Result<(), Refused>)>>,
+    refused: usize,
+}
+
+impl Terminal<'_> {
+    /// Prints what comes and sends what is typed, until the session is over, the input ends, or one is told to stop.
+    async fn talk(mut self) -> Result<(), End> {
+        let mut stop = Box::pin(told_to_stop());
+        let mut reading = true;
+        while reading || !self.answers.is_empty() {
+            let may_read = reading && self.answers.len() < UNANSWERED;
+            tokio::select! {
+                event = self.session.next() => self.happened(event)?,
+                line = self.typed.next_line(), if may_read => match line.context("cannot read the input")? {
+                    Some(line) => self.say(&line).await?,
+                    None => reading = false,
+                },
+                Some((line, answer)) = self.answers.next() => self.answered(line, answer),
+                () = &mut stop => break,
+            }
         }
+        self.leave().await
+    }
+
+    fn happened(&self, event: Option<Event>) -> Result<(), End> {
+        let Some(event) = event else { return Err(anyhow!("the session is over").into()) };
+        self.print(&event)?;
+        match event {
+            Event::Closed(why) => Err(End::Told(format!("the server ended the session: {why}"), REFUSED)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends a line: an object is a message of the protocol's, anything else is said to the whole room.
+    async fn say(&mut self, line: &str) -> Result<(), End> {
+        self.said += 1;
+        let number = self.said;
+        if line.is_empty() {
+            return Ok(());
+        }
+        let request = if line.starts_with('{') { Request::from_json(line) } else { Request::broadcast(line) };
+        match request {
+            Ok(request) => {
+                let answer = self.session.send(request).await.context("cannot send")?;
+                self.answers.push(answer.map(move |answer| (number, answer)).boxed());
+            }
+            Err(error) => self.complain(number, &error),
+        }
+        Ok(())
+    }
+
+    fn answered(&mut self, line: usize, answer: Result<(), Refused>) {
+        if let Err(why) = answer {
+            self.complain(line, &why);
+        }
+    }
+
+    fn complain(&mut self, line: usize, why: &dyn std::fmt::Display) {
+        self.refused += 1;
+        eprintln!("wigwag: line {line} was refused: {why}");
+    }
+
+    async fn leave(mut self) -> Result<(), End> {
+        self.session.leave().await;
+        while let Some(event) = self.session.next().await {
+            match event {
+                Event::Closed(why) if why.code != "left" => return self.happened(Some(Event::Closed(why))),
+                event => self.print(&event)?,
+            }
+        }
+        match self.refused {
+            0 => Ok(()),
+            1 => Err(End::Told("a line was refused".into(), LINE_REFUSED)),
+            count => Err(End::Told(format!("{count} lines were refused"), LINE_REFUSED)),
+        }
+    }
+
+    fn print(&self, event: &Event) -> Result<(), End> {
+        let line = if self.args.json { serde_json::to_string(event).context("cannot print")? } else { harmless(event) };
+        if line.is_empty() {
+            return Ok(());
+        }
+        let mut out = std::io::stdout().lock();
+        Ok(writeln!(out, "{line}").and_then(|()| out.flush()).context("cannot print")?)
     }
 }
 
-async fn acknowledge(connection: &mut Connection, message: &str) -> Result<(), End> {
-    let message: Value = serde_json::from_str(message).unwrap_or_default();
-    if let Some(seq) = message["seq"].as_u64().filter(|seq| seq.is_multiple_of(16)) {
-        connection.send(&json!({"type": "ack", "seq": seq}).to_string()).await.context("cannot send")?;
-    }
-    Ok(())
+/// The same without control characters: what others say must not drive the terminal.
+fn harmless(event: &Event) -> String {
+    plainly(event).chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-async fn leave(connection: &mut Connection) -> Result<(), End> {
-    connection.send(r#"{"type":"leave","id":9007199254740991}"#).await.context("cannot leave")?;
-    let gone =
-        timeout(FAREWELL, async { while !matches!(connection.recv().await, Err(_) | Ok(Event::Closed { .. })) {} });
-    gone.await.map_err(|_| anyhow!("the server did not answer the farewell").into())
-}
-
-fn print(args: &JoinArgs, message: &str) -> Result<(), End> {
-    let line = if args.json { message.to_owned() } else { plainly(message) };
-    if line.is_empty() {
-        return Ok(());
-    }
-    let mut out = std::io::stdout().lock();
-    Ok(writeln!(out, "{line}").and_then(|()| out.flush()).context("cannot print")?)
-}
-
-/// One message for a person to read; empty for what only the protocol cares about.
-fn plainly(message: &str) -> String {
-    let message: Value = serde_json::from_str(message).unwrap_or_default();
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let who = |peer: &Value| text(peer).chars().rev().take(6).collect::<Vec<_>>().into_iter().rev().collect::<String>();
-    let named = |member: &Value| format!("{} ({})", text(&member["metadata"]["name"]), who(&member["peer"]));
-    match message["type"].as_str().unwrap_or_default() {
-        "joined" => {
-            let others: Vec<String> = message["peers"].as_array().into_iter().flatten().map(named).collect();
-            let others = if others.is_empty() { "nobody else is here".into() } else { others.join(", ") };
-            let transport = text(&message["transport"]);
-            format!(
-                "joined {} over {transport} as {}: {others}",
-                text(&message["room"]["name"]),
-                named(&message["self"])
-            )
+/// One event for a person to read; empty for what only a program cares about.
+fn plainly(event: &Event) -> String {
+    match event {
+        Event::Joined(joined) => welcome(joined),
+        Event::Resumed { transport } => format!("connected again over {transport}; nothing was lost"),
+        Event::TransportChanged { from, to } => format!("moved from {from} to {to}"),
+        Event::Reconnecting { why, retry_in } if retry_in.is_zero() => format!("connection lost ({why}); reconnecting"),
+        Event::Reconnecting { why, retry_in } => {
+            format!("no connection ({why}); trying again in {:.1} s", retry_in.as_secs_f32())
         }
-        "peerJoined" => format!("{} joined", named(&message)),
-        "peerUpdated" => format!("{} has new metadata", named(&message)),
-        "peerAway" => format!("{} is away", who(&message["peer"])),
-        "peerBack" => format!("{} is back", who(&message["peer"])),
-        "peerLeft" => format!("{} left ({})", who(&message["peer"]), text(&message["reason"])),
-        "message" => match &message["data"] {
-            Value::String(said) => format!("{}: {said}", who(&message["from"])),
-            data => format!("{}: {data}", who(&message["from"])),
+        Event::PeerJoined(peer) => format!("{} joined", named(&peer.metadata, &peer.peer)),
+        Event::PeerUpdated(peer) => format!("{} has new metadata", named(&peer.metadata, &peer.peer)),
+        Event::PeerAway { peer } => format!("{} is away", short(peer)),
+        Event::PeerBack { peer } => format!("{} is back", short(peer)),
+        Event::PeerLeft { peer, reason } => format!("{} left ({reason})", short(peer)),
+        Event::RoomUpdated { locked: true } => "the room is locked".into(),
+        Event::RoomUpdated { locked: false } => "the room is open".into(),
+        Event::Message { from, data } => match data.read() {
+            Ok(Value::String(said)) => format!("{}: {said}", short(from)),
+            _ => format!("{}: {}", short(from), data.json()),
         },
-        "description" => format!("{} sends an {}", who(&message["from"]), text(&message["description"]["type"])),
-        "candidate" => format!("{} sends a candidate", who(&message["from"])),
-        "error" | "closed" => format!("{}: {}", text(&message["code"]), text(&message["message"])),
-        "goAway" => format!("the server shuts down within {} ms", message["afterMs"]),
-        _ => String::new(),
+        Event::Description { from, description } => {
+            let kind = description.read::<Value>().unwrap_or_default();
+            format!("{} sends a description ({})", short(from), kind["type"].as_str().unwrap_or_default())
+        }
+        Event::Candidate { from, .. } => format!("{} sends a candidate", short(from)),
+        Event::Waiting => "waiting to be admitted".into(),
+        Event::Knock(peer) => format!("{} waits to be admitted", named(&peer.metadata, &peer.peer)),
+        Event::TokenExpiring { expires_in } => format!("the token expires in {:.0} s", expires_in.as_secs_f32()),
+        Event::Refused(why) => why.to_string(),
+        Event::GoAway { after } => format!("the server shuts down within {:.1} s", after.as_secs_f32()),
+        Event::Closed(why) if why.code == "left" => "left".into(),
+        Event::Closed(_) | Event::IceServers(_) => String::new(),
     }
+}
+
+fn welcome(joined: &Joined) -> String {
+    let others: Vec<String> = joined.peers.iter().map(|peer| named(&peer.metadata, &peer.peer)).collect();
+    let others = if others.is_empty() { "nobody else is here".to_owned() } else { others.join(", ") };
+    let own = named(&joined.own.metadata, &joined.own.peer);
+    let over = joined.transport.as_ref().map_or_else(String::new, |transport| format!(" over {transport}"));
+    let lost = match joined.lost {
+        None | Some(0) => String::new(),
+        Some(lost) => format!("; {lost} messages were lost"),
+    };
+    format!("joined {}{over} as {own}: {others}{lost}", joined.room.name)
+}
+
+/// A peer by its name and as much of its id as tells it from others.
+fn named(metadata: &Payload, peer: &str) -> String {
+    let metadata = metadata.read::<Value>().unwrap_or_default();
+    format!("{} ({})", metadata["name"].as_str().unwrap_or_default(), short(peer)).trim_start().to_owned()
+}
+
+/// The end of an id, which is where it differs from others.
+fn short(peer: &str) -> &str {
+    let start = peer.char_indices().rev().nth(5).map_or(0, |(at, _)| at);
+    &peer[start..]
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
-    fn offers_are_tried_in_the_order_of_the_discovery() {
-        let discovery = json!({"transports": [
-            {"type": "webtransport", "url": "https://localhost:4433/v1/rooms/{room}"},
-            {"type": "websocket", "url": "wss://localhost:4433/v1/rooms/{room}"},
-            {"type": "carrier-pigeon", "url": "https://localhost:4433/v1/rooms/{room}"},
-            {"type": "websocket", "url": "ws://[::1]:8080/v1/rooms/{room}"},
-        ]});
-        let offers: Vec<_> = offers(&discovery).into_iter().map(|(via, to)| (via, to.host, to.port)).collect();
-        let local = |via| (via, "localhost".to_owned(), 4433);
-        assert_eq!(
-            offers,
-            [
-                local(Via::WebTransport),
-                local(Via::WebSocketH2),
-                local(Via::WebSocketH1),
-                (Via::WebSocketH1, "::1".to_owned(), 8080),
-            ]
-        );
-    }
-
-    #[test]
-    fn messages_are_told_in_words() {
-        for (message, told) in [
-            (r#"{"type":"message","from":"0197-abcdef","data":"hello"}"#, "abcdef: hello"),
-            (r#"{"type":"peerLeft","peer":"0197-abcdef","reason":"timeout"}"#, "abcdef left (timeout)"),
-            (r#"{"type":"ok","id":1}"#, ""),
+    fn events_are_told_in_words() {
+        let said = |json: &str| Payload::from_json(json).expect("JSON");
+        let from = || "0197-abcdef".to_owned();
+        for (event, told) in [
+            (Event::Message { from: from(), data: said(r#""hello""#) }, "abcdef: hello"),
+            (Event::Message { from: from(), data: said(r#"{"n":1e400}"#) }, r#"abcdef: {"n":1e400}"#),
+            (Event::PeerLeft { peer: from(), reason: "timeout".into() }, "abcdef left (timeout)"),
+            (Event::PeerBack { peer: "ab".into() }, "ab is back"),
+            (
+                Event::TransportChanged { from: "websocket-h2".into(), to: "webtransport".into() },
+                "moved from websocket-h2 to webtransport",
+            ),
+            (
+                Event::Reconnecting { why: "it broke".into(), retry_in: Duration::from_millis(1500) },
+                "no connection (it broke); trying again in 1.5 s",
+            ),
         ] {
-            assert_eq!(plainly(message), told);
+            assert_eq!(harmless(&event), told);
         }
+        let escape = Event::Message { from: from(), data: said(r#""\u001b[2J\nbye""#) };
+        assert_eq!(harmless(&escape), "abcdef: \u{fffd}[2J\u{fffd}bye");
     }
 }

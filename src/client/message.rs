@@ -85,7 +85,7 @@ impl fmt::Debug for Ticket {
 }
 
 /// Whether a peer has a transport.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum PeerState {
     /// It has.
@@ -96,11 +96,12 @@ pub enum PeerState {
 }
 
 /// Another peer in the room.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
     /// Its id.
     pub peer: String,
     /// The user's name or id, from its token.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// What it says of itself: a JSON object.
     #[serde(default = "Payload::empty_object")]
@@ -114,11 +115,12 @@ pub struct Peer {
 }
 
 /// Oneself, as the others see it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Own {
     /// One's id.
     pub peer: String,
     /// The user's name or id, from the token.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// One's metadata: a JSON object.
     #[serde(default = "Payload::empty_object")]
@@ -126,7 +128,7 @@ pub struct Own {
 }
 
 /// The room.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Room {
     /// Its name.
     pub name: String,
@@ -138,7 +140,7 @@ pub struct Room {
 }
 
 /// A whole picture of the room: when the seat is taken, and when what was missed cannot be replayed.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Joined {
     /// Oneself.
@@ -149,23 +151,29 @@ pub struct Joined {
     /// The others.
     pub peers: Vec<Peer>,
     /// How many messages, descriptions and candidates could not be kept, on a seat that one had before.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<u64>,
     /// How long the seat is kept without a transport, in milliseconds.
     #[serde(default)]
     pub resume_window_ms: u64,
     /// Silence after which the server pings, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub heartbeat_ms: Option<u64>,
     /// STUN and TURN servers as RTCIceServer dictionaries.
     #[serde(default)]
     pub ice_servers: Vec<serde_json::Value>,
     /// Milliseconds until their credentials expire.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ice_servers_expire_ms: Option<u64>,
     /// What the session may ask for.
     #[serde(default)]
     pub limits: Limits,
     /// What it runs over, as the server names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub transport: Option<String>,
+    #[serde(skip_serializing)]
     pub(crate) replay_from: u64,
+    #[serde(skip_serializing)]
     pub(crate) ticket: Ticket,
 }
 
@@ -211,7 +219,7 @@ pub enum Change {
 }
 
 /// Why the server refused a request.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "camelCase")]
 #[error("{code}: {message}")]
 pub struct Refused {
@@ -221,6 +229,7 @@ pub struct Refused {
     #[serde(default)]
     pub message: String,
     /// After so many milliseconds another try may do.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
 }
 
@@ -241,12 +250,13 @@ pub struct Closing {
 }
 
 /// TURN credentials, fresh.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IceServers {
     /// STUN and TURN servers as RTCIceServer dictionaries.
     pub ice_servers: Vec<serde_json::Value>,
     /// Milliseconds until they expire.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub expire_ms: Option<u64>,
 }
 

@@ -43,8 +43,7 @@ pub(super) struct Polling {
     down: Down,
     /// What was received of an event stream and is no whole event yet.
     received: BytesMut,
-    /// What has come, with the number that it counts as.
-    events: VecDeque<(Option<u64>, Event)>,
+    events: VecDeque<Received>,
     up: VecDeque<String>,
     posting: Option<BoxFuture<'static, Result<Http1, Error>>>,
     kept_up: Option<Http1>,
@@ -54,6 +53,15 @@ pub(super) struct Polling {
     seq: u64,
     /// `leave` was sent: the end that follows is no fault.
     left: bool,
+}
+
+/// What has come down.
+struct Received {
+    event: Event,
+    /// The number that it counts as.
+    seq: Option<u64>,
+    /// The `resumed` of a poll that only continues the session: it brings the next ticket and no more.
+    continues: bool,
 }
 
 /// Where the requests go.
@@ -220,12 +228,15 @@ impl Polling {
         batch
     }
 
-    /// Waits for the next message.
-    pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
+    /// Waits for the next message; what `continues` a poll is told only if `all` are wanted.
+    pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>, all: bool) -> Poll<Result<Event, Error>> {
         loop {
-            if let Some((seq, event)) = self.events.pop_front() {
+            if let Some(Received { event, seq, continues }) = self.events.pop_front() {
                 self.seq = self.seq.max(seq.unwrap_or(0));
-                return Poll::Ready(Ok(event));
+                if all || !continues {
+                    return Poll::Ready(Ok(event));
+                }
+                continue;
             }
             match &mut self.down {
                 Down::Unopened => return Poll::Pending,
@@ -298,7 +309,6 @@ impl Polling {
         Poll::Ready(Ok(()))
     }
 
-    /// Takes one message in. The `resumed` of a poll that only continues the session is nobody's business.
     fn message(&mut self, text: &[u8], opened: bool) {
         let text = String::from_utf8_lossy(text).into_owned();
         let message: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -307,12 +317,12 @@ impl Polling {
             self.ticket = Some(ticket.to_owned());
             seq = message["replayFrom"].as_u64().map(|next| next.saturating_sub(1));
         }
-        if opened || message["type"] != "resumed" {
-            self.events.push_back((seq, Event::Message(text)));
-        }
+        let continues = !opened && message["type"] == "resumed";
+        self.events.push_back(Received { event: Event::Message(text), seq, continues });
         if message["type"] == "closed" {
             let code = message["closeCode"].as_u64().and_then(|code| code.try_into().ok());
-            self.events.push_back((None, Event::Closed { code, reason: String::new() }));
+            let event = Event::Closed { code, reason: String::new() };
+            self.events.push_back(Received { event, seq: None, continues: false });
             self.down = Down::Ended;
         }
     }

@@ -1,0 +1,258 @@
+//! The native session against a server that does as the test says, over WebSocket in plain text.
+
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_websockets::{Message, ServerBuilder, WebSocketStream};
+use wigwag::client::session::{Event, Options, Session, Timing};
+use wigwag::client::{Endpoint, Request, Trust, Via};
+use wigwag::protocol::RoomName;
+
+use crate::native::{hasty, join, numbers, reconnecting, wait_for};
+use crate::relay::discovery;
+use crate::support::{TestServer, within};
+
+/// Where clients come to, and the discovery that brings them.
+struct Stage {
+    listener: TcpListener,
+    endpoint: Endpoint,
+    discovery: JoinHandle<()>,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.discovery.abort();
+    }
+}
+
+/// One client's WebSocket, seen from the server.
+struct Guest(Pin<Box<WebSocketStream<TcpStream>>>);
+
+impl Stage {
+    /// With further transports that somebody else serves.
+    async fn new(further: &[Value]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let own = json!({"type": "websocket", "url": format!("ws://{address}/v1/rooms/{{room}}")});
+        let transports: Vec<_> = [own].iter().chain(further).cloned().collect();
+        let document = json!({"protocol": "wigwag.v1", "transports": transports});
+        let (endpoint, discovery) = discovery(document).await;
+        Stage { listener, endpoint, discovery }
+    }
+
+    fn options(&self, timing: Timing) -> Options {
+        let trust = Trust::new(rustls::RootCertStore::empty(), vec![]).expect("TLS 1.3");
+        let room = RoomName::parse("script").expect("a name");
+        Options { timing, ..Options::at(self.endpoint.clone(), room, trust) }
+    }
+
+    /// The next client, and its greeting.
+    async fn guest(&self) -> (Guest, Value) {
+        within(async {
+            let (stream, _) = self.listener.accept().await.expect("a client");
+            let (_, socket) = ServerBuilder::new().accept(stream).await.expect("a WebSocket");
+            let mut guest = Guest(Box::pin(socket));
+            let greeting = guest.hear().await;
+            (guest, greeting)
+        })
+        .await
+    }
+
+    /// A client that has joined, and the session that it belongs to.
+    async fn seated(&self, timing: Timing, joined: Value) -> (Guest, Session) {
+        let enter = async {
+            let (mut guest, greeting) = self.guest().await;
+            assert_eq!(greeting["type"], "join");
+            guest.say(joined).await;
+            guest
+        };
+        let (guest, (session, _)) = tokio::join!(enter, join(self.options(timing)));
+        (guest, session)
+    }
+}
+
+impl Guest {
+    async fn say(&mut self, message: Value) {
+        within(self.0.send(Message::text(message.to_string()))).await.expect("the client is there");
+    }
+
+    /// The client's next message, pings aside.
+    async fn hear(&mut self) -> Value {
+        loop {
+            let message = within(self.0.next()).await.expect("the client is there").expect("a message");
+            let message: Value = serde_json::from_str(message.as_text().expect("text")).expect("JSON");
+            if message["type"] != "ping" {
+                return message;
+            }
+        }
+    }
+
+    /// Waits for the client to close.
+    async fn ends(mut self) {
+        within(async {
+            while let Some(Ok(message)) = self.0.next().await
+                && !message.is_close()
+            {}
+        })
+        .await;
+    }
+}
+
+fn joined(heartbeat_ms: u64) -> Value {
+    json!({"type": "joined", "replayFrom": 1, "self": {"peer": "me", "metadata": {}}, "ticket": "first", "peers": [],
+        "room": {"name": "script", "locked": false, "revision": 1}, "heartbeatMs": heartbeat_ms, "resumeWindowMs": 30_000})
+}
+
+fn resumed(last_id: u64) -> Value {
+    json!({"type": "resumed", "ticket": "second", "lastId": last_id, "replayFrom": 1})
+}
+
+fn numbered(seq: u64) -> Value {
+    json!({"type": "message", "seq": seq, "from": "b", "data": seq})
+}
+
+#[tokio::test]
+async fn a_server_that_goes_away_is_left_in_time_and_nothing_is_told_but_that() {
+    let stage = Stage::new(&[]).await;
+    let (mut first, mut session) = stage.seated(hasty(), joined(10_000)).await;
+    let begun = Instant::now();
+    first.say(json!({"type": "goAway", "afterMs": 400})).await;
+    first.say(numbered(1)).await;
+    let (mut second, resume) = stage.guest().await;
+    assert!(begun.elapsed() >= Duration::from_millis(200), "clients that were told together move apart");
+    assert_eq!(resume, json!({"type": "resume", "ticket": "first", "seq": 1}));
+    // What is still on the way arrives, on whichever of them.
+    first.say(numbered(2)).await;
+    assert_eq!(numbers(&mut session, 2).await, [1, 2]);
+    second.say(resumed(0)).await;
+    second.say(numbered(2)).await;
+    second.say(numbered(3)).await;
+    let event = within(session.next()).await.expect("the session goes on");
+    assert!(matches!(&event, Event::Message { data, .. } if data.json() == "3"), "{event:?}");
+    first.ends().await;
+}
+
+#[tokio::test]
+async fn the_wait_that_the_server_asks_for_is_kept() {
+    let stage = Stage::new(&[]).await;
+    let (mut first, mut session) = stage.seated(hasty(), joined(10_000)).await;
+    let begun = Instant::now();
+    first
+        .say(json!({"type": "closed", "code": "goingAway", "closeCode": 4000, "message": "m", "retryAfterMs": 300}))
+        .await;
+    reconnecting(&mut session).await;
+    session.reconnect().await;
+    let (mut second, resume) = stage.guest().await;
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+    assert_eq!(resume["ticket"], "first");
+    second.say(resumed(0)).await;
+    wait_for(&mut session, |event| matches!(event, Event::Resumed { .. }).then_some(())).await;
+}
+
+#[tokio::test]
+async fn messages_are_acknowledged_in_time_and_by_the_dozen() {
+    let stage = Stage::new(&[]).await;
+    let (mut guest, mut session) = stage.seated(hasty(), joined(10_000)).await;
+    for seq in 1..=40 {
+        guest.say(numbered(seq)).await;
+    }
+    for seq in [16, 32, 40] {
+        assert_eq!(guest.hear().await, json!({"type": "ack", "seq": seq}));
+    }
+    assert_eq!(numbers(&mut session, 40).await, (1..=40).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_missing_message_is_asked_for_again_and_a_repeated_one_is_not_told() {
+    let stage = Stage::new(&[]).await;
+    let (mut first, mut session) = stage.seated(hasty(), joined(10_000)).await;
+    for seq in [1, 1, 3] {
+        first.say(numbered(seq)).await;
+    }
+    let (mut second, resume) = stage.guest().await;
+    assert_eq!(resume["seq"], 1);
+    second.say(resumed(0)).await;
+    for seq in [2, 3] {
+        second.say(numbered(seq)).await;
+    }
+    assert_eq!(numbers(&mut session, 3).await, [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn silence_of_two_heartbeats_is_the_end_of_a_transport() {
+    let stage = Stage::new(&[]).await;
+    let begun = Instant::now();
+    let (_silent, mut session) = stage.seated(hasty(), joined(150)).await;
+    let why = wait_for(&mut session, |event| match event {
+        Event::Reconnecting { why, .. } => Some(why),
+        _ => None,
+    });
+    assert!(why.await.contains("nothing was heard"));
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+    let (mut second, resume) = stage.guest().await;
+    assert_eq!(resume["type"], "resume");
+    second.say(resumed(0)).await;
+    wait_for(&mut session, |event| matches!(event, Event::Resumed { .. }).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_request_that_stays_unanswered_is_the_end_of_a_transport_and_goes_again_unless_it_was_handled() {
+    let stage = Stage::new(&[]).await;
+    let (mut first, mut session) = stage.seated(hasty(), joined(60_000)).await;
+    let (handled, lost) = (Request::broadcast(&1).expect("JSON"), Request::broadcast(&2).expect("JSON"));
+    let answers = [session.send(handled).await.expect("open"), session.send(lost).await.expect("open")];
+    for id in [1, 2] {
+        assert_eq!(first.hear().await, json!({"type": "message", "id": id, "data": id}));
+    }
+    let (mut second, resume) = stage.guest().await;
+    assert_eq!(resume["ticket"], "first");
+    second.say(resumed(1)).await;
+    assert_eq!(second.hear().await["id"], 2);
+    for (seq, id) in [(1, 1), (2, 2)] {
+        second.say(json!({"type": "ok", "seq": seq, "id": id})).await;
+    }
+    for answer in answers {
+        within(answer).await.expect("accepted");
+    }
+    wait_for(&mut session, |event| matches!(event, Event::Resumed { .. }).then_some(())).await;
+}
+
+/// The event stream of a real server.
+fn event_stream(server: &TestServer) -> Value {
+    json!({"type": "event-stream", "url": format!("http://{}/v1/rooms/{{room}}", server.addresses.plain[0])})
+}
+
+#[tokio::test]
+async fn a_transport_that_opens_and_dies_or_never_answers_has_not_won() {
+    let server = TestServer::start().await;
+    let quick = Timing { head_start: Duration::from_millis(10), patience: Duration::from_millis(100), ..hasty() };
+    for dies in [true, false] {
+        let stage = Stage::new(&[event_stream(&server)]).await;
+        let host = async {
+            let (guest, greeting) = stage.guest().await;
+            assert_eq!(greeting["type"], "join");
+            if dies { drop(guest) } else { guest.ends().await }
+        };
+        let ((), (session, joined)) = tokio::join!(host, join(stage.options(quick.clone())));
+        assert_eq!(joined.transport.as_deref(), Some("event-stream"), "dies: {dies}");
+        within(session.leave()).await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_refused_transport_leaves_the_others_unasked() {
+    let stage = Stage::new(&[]).await;
+    let host = async {
+        let (mut guest, _) = stage.guest().await;
+        guest.say(json!({"type": "closed", "code": "forbidden", "closeCode": 4503, "message": "not you"})).await;
+    };
+    let only = stage.options(hasty()).transports([Via::WebSocketH1]).patience(Duration::from_secs(60));
+    let ((), refused) = tokio::join!(host, within(Session::connect(only)));
+    let why = refused.err().expect("it is refused");
+    assert_eq!((why.code.as_str(), why.close_code, why.message.as_str()), ("forbidden", Some(4503), "not you"));
+}
