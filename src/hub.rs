@@ -24,8 +24,10 @@ use crate::protocol::{
 use crate::room::{Delivery, Room};
 use crate::seat::{Ending, Lease, Resumption, Seat};
 
+mod poll;
 mod session;
 
+pub use poll::Poll;
 pub use session::{Session, Speaker};
 
 /// Enough shards that two rooms seldom share one, few enough to cost nothing when empty.
@@ -140,37 +142,16 @@ impl Hub {
         Ok((session, greeting))
     }
 
-    /// Takes a seat up for one poll. The ticket is used up only by an answer that carries something: `joined`, if there is a
-    /// gap, or what [`Session::use_ticket`] returns. The flag tells whether another transport served the seat before.
-    ///
-    /// # Errors
-    /// As [`resume`](Self::resume).
-    pub fn poll(self: &Arc<Self>, name: &RoomName, resume: &Resume) -> Result<(Session, Option<Frame>, bool), Refusal> {
-        let transport = Transport::LongPoll;
-        let mut shard = self.shard(name).lock();
-        let seat = Self::seat_of(&shard, name, resume.ticket)?.1;
-        let moved = seat.quietly(|seat| !seat.is_polled());
-        let (session, resumption) = self.take_up(&mut shard, name, resume, transport)?;
-        let greeting = match resumption {
-            Resumption::Replay => None,
-            Resumption::Whole { lost } => {
-                session.seat.quietly(|seat| seat.use_ticket(fresh_ticket(session.peer())));
-                let hall = shard.get_mut(name).ok_or_else(resume_expired)?;
-                Some(self.joined(hall, &session.seat, Some(lost), transport))
-            }
-        };
-        Ok((session, greeting, moved))
-    }
-
     /// Lets the holder of a ticket make requests for its seat, beside the transport that has it; the ticket is not used up.
     ///
     /// # Errors
     /// `unauthorized` for a ticket that is no good.
     pub fn speaker(self: &Arc<Self>, name: &RoomName, ticket: Option<Ticket>) -> Result<Speaker, Refusal> {
-        let refused = |_| Refusal::new(Code::Unauthorized, "Wigwag-Ticket must be the ticket of a seat in this room");
+        let refused = || Refusal::new(Code::Unauthorized, "Wigwag-Ticket must be the ticket of a seat in this room");
+        let ticket = ticket.ok_or_else(refused)?;
         let shard = self.shard(name).lock();
-        let (peer, seat) = Self::seat_of(&shard, name, ticket).map_err(refused)?;
-        let generation = seat.quietly(|seat| seat.generation());
+        let (peer, seat) = Self::seat_of(&shard, name, Some(ticket)).map_err(|_| refused())?;
+        let generation = seat.quietly(|seat| seat.show_ticket(ticket)).ok_or_else(refused)?;
         Ok(Speaker { hub: Arc::clone(self), room: name.clone(), peer, seat, generation })
     }
 

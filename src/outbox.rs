@@ -108,8 +108,13 @@ impl Outbox {
 
     /// Waits until [`try_next`](Self::try_next) has something. Cancel safe.
     pub(crate) async fn ready(&self) {
-        while !self.seat.quietly(|seat| seat.has_next(self.generation)) {
+        while !self.has_next() {
             self.wake.notified().await;
         }
+    }
+
+    /// Whether [`try_next`](Self::try_next) has something.
+    pub(crate) fn has_next(&self) -> bool {
+        self.seat.quietly(|seat| seat.has_next(self.generation))
     }
 }

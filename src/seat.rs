@@ -102,6 +102,8 @@ struct Tickets {
     previous: Option<Ticket>,
     /// The present transport came with the newest one, whose successor has not been told yet.
     newest_in_use: bool,
+    /// One of them has come back, which proves that the answer to the first `join` has arrived.
+    shown: bool,
 }
 
 impl Seat {
@@ -113,7 +115,7 @@ impl Seat {
             transport,
             generation: 1,
             ending: None,
-            tickets: Tickets { newest: ticket, previous: None, newest_in_use: false },
+            tickets: Tickets { newest: ticket, previous: None, newest_in_use: false, shown: false },
             last_id: 0,
             buffer: Buffer::new(limits.queue_bytes, limits.queue_messages),
             rate: Rate::new(limits.messages_per_second, limits.burst, now),
@@ -165,7 +167,16 @@ impl Seat {
         matches!(self.ending, Some(Ending::Closed(_)))
     }
 
-    /// Checks a ticket without using it up.
+    /// Lets the holder of a ticket make a request, without using it up. Returns the number of the
+    /// transport that has the seat, or `None` if the ticket is no good.
+    pub fn show_ticket(&mut self, ticket: Ticket) -> Option<u64> {
+        self.accepts(ticket).then(|| {
+            self.tickets.shown = true;
+            self.generation
+        })
+    }
+
+    /// Checks a ticket.
     pub fn accepts(&self, ticket: Ticket) -> bool {
         self.lease != Lease::Left && (ticket == self.tickets.newest || self.tickets.previous == Some(ticket))
     }
@@ -187,13 +198,15 @@ impl Seat {
         if seq > self.buffer.sent() {
             return Err(Refusal::bad_request("\"seq\" was never sent"));
         }
+        self.tickets.shown = true;
         self.tickets.newest_in_use = ticket == self.tickets.newest;
         if self.tickets.newest_in_use {
-            // Only whoever read the last answer knows its ticket: what that answer told of losses has arrived.
+            // Only whoever read an answer knows its ticket: what the first one under it told of losses has arrived.
             self.buffer.losses_told();
         }
         self.attach(transport);
-        Ok(match self.buffer.rewind(seq) {
+        let retry = !self.tickets.newest_in_use;
+        Ok(match self.buffer.rewind(seq, retry) {
             None => Resumption::Replay,
             Some(Gap { lost }) => Resumption::Whole { lost },
         })
@@ -204,7 +217,7 @@ impl Seat {
     pub fn use_ticket(&mut self, fresh: Ticket) {
         if self.tickets.newest_in_use {
             let previous = Some(self.tickets.newest);
-            self.tickets = Tickets { newest: fresh, previous, newest_in_use: false };
+            self.tickets = Tickets { newest: fresh, previous, newest_in_use: false, shown: true };
         }
     }
 
@@ -212,16 +225,16 @@ impl Seat {
     /// not be kept for it meanwhile.
     ///
     /// # Errors
-    /// `replaced` once the first ticket has been used, which proves that the answer did arrive.
+    /// `replaced` once a ticket has been shown, which proves that the answer did arrive.
     pub fn rejoin(&mut self, transport: Transport, now: Instant) -> Result<u64, Refusal> {
         if self.lease == Lease::Left || self.is_expired(now) {
             return Err(Refusal::new(Code::ResumeExpired, "the seat of this join key is gone; join with a new one"));
         }
-        if self.tickets.previous.is_some() {
-            return Err(Refusal::new(Code::Replaced, "the seat of this join key has been resumed elsewhere"));
+        if self.tickets.shown {
+            return Err(Refusal::new(Code::Replaced, "the seat of this join key is in use: its ticket was shown"));
         }
         self.attach(transport);
-        Ok(self.buffer.rewind(0).map_or(0, |gap| gap.lost))
+        Ok(self.buffer.rewind(0, true).map_or(0, |gap| gap.lost))
     }
 
     /// A transport has ended. Returns whether it had the seat, which is then away until `until`.
@@ -271,7 +284,7 @@ impl Seat {
     ///
     /// What does not fit is not delivered. If the peer is here its transport is told to close with `slowConsumer`; it may
     /// resume, and finds all that had fitted. Answers always fit, or a refusal could get lost: there is at most one for each
-    /// request, and requests are read only from a transport that is not about to be closed.
+    /// request, and once they have filled the queue no request is taken any more until a transport has come for them.
     pub fn push(&mut self, body: Body) -> bool {
         if !body.kind.is_numbered() {
             // Nobody is told when it gets lost, whether for want of a transport or of room.
@@ -281,7 +294,8 @@ impl Seat {
             return true;
         }
         let taken = self.buffer.push(body);
-        if (!taken || self.buffer.is_over()) && self.lease == Lease::Here && self.ending.is_none() {
+        let is_slow = !taken && self.lease == Lease::Here;
+        if (is_slow || self.buffer.is_over()) && self.ending.is_none() {
             self.ending = Some(Ending::Closed(Refusal::new(
                 Code::SlowConsumer,
                 "the queue is full: the client does not read fast enough; resume to get what is in it",
@@ -311,6 +325,14 @@ impl Seat {
         match &self.ending {
             Some(ending) if wants_frames => Next::End(ending.clone()),
             _ => Next::Nothing,
+        }
+    }
+
+    /// Why a request of that transport was [`Stale`](Admission::Stale).
+    pub fn staleness(&self, generation: u64) -> Refusal {
+        match &self.ending {
+            Some(Ending::Closed(refusal)) if generation == self.generation => refusal.clone(),
+            _ => Refusal::new(Code::Replaced, "a later transport took the seat; send again what has no answer"),
         }
     }
 

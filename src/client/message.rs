@@ -184,6 +184,7 @@ pub struct Resumed {
     /// What it runs over now, as the server names it.
     pub transport: Option<String>,
     pub(crate) last_id: u64,
+    pub(crate) replay_from: u64,
     pub(crate) ticket: Ticket,
 }
 

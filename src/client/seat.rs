@@ -163,6 +163,8 @@ pub struct Seat {
     last_seq: u64,
     acked_seq: u64,
     last_id: u64,
+    /// Answers to requests up to here may be among what was lost in a hole: no replay brings them.
+    unsure_to: u64,
     frame_bytes: usize,
     pending: BTreeMap<u64, String>,
     pending_bytes: usize,
@@ -174,6 +176,11 @@ pub struct Seat {
     greeted_seq: u64,
     /// Links whose greeting was answered and counted, oldest first.
     links: Vec<LinkId>,
+    /// The last of them, until it is over. An earlier one does not take its place: what was sent on the later one would
+    /// not go again on it.
+    in_use: Option<LinkId>,
+    /// The number that it has come to; behind the last handled while it repeats what an earlier one brought meanwhile.
+    in_use_at: u64,
 }
 
 impl Seat {
@@ -185,6 +192,7 @@ impl Seat {
             last_seq: 0,
             acked_seq: 0,
             last_id: 0,
+            unsure_to: 0,
             frame_bytes: Limits::default().frame_bytes,
             pending: BTreeMap::new(),
             pending_bytes: 0,
@@ -193,6 +201,8 @@ impl Seat {
             greeting: None,
             greeted_seq: 0,
             links: Vec::new(),
+            in_use: None,
+            in_use_at: 0,
         }
     }
 
@@ -216,14 +226,20 @@ impl Seat {
         self.ticket.as_ref().map(|ticket| resume(ticket, self.last_seq, None))
     }
 
-    /// The link to send on: the last whose greeting was answered. What is asked while there is none waits for the next.
+    /// The link to send on: the last whose greeting was answered, unless it is over. What is asked while there is none waits for the next.
     pub fn link(&self) -> Option<LinkId> {
-        self.links.last().copied()
+        self.in_use
+    }
+
+    /// The link whose greeting waits for its answer.
+    pub fn greeting(&self) -> Option<LinkId> {
+        self.greeting
     }
 
     /// The link is over: nothing of it will be taken in or sent on it any more.
     pub fn unlink(&mut self, link: LinkId) {
         self.greeting = self.greeting.filter(|greeting| *greeting != link);
+        self.in_use = self.in_use.filter(|one| *one != link);
         self.links.retain(|one| *one != link);
     }
 
@@ -232,6 +248,7 @@ impl Seat {
         self.key = Token(key);
         self.ticket = None;
         self.greeting = None;
+        self.in_use = None;
         self.links.clear();
         (self.last_seq, self.acked_seq) = (0, 0);
     }
@@ -300,13 +317,18 @@ impl Seat {
             _ if !self.links.contains(&link) => return Ok(Outcome::default()),
             _ => {}
         }
+        let in_use = self.in_use == Some(link);
+        if in_use && let Some(seq) = incoming.seq {
+            self.in_use_at = seq;
+        }
         match incoming.seq {
             Some(seq) if seq <= self.last_seq => return Ok(Outcome::default()),
             Some(seq) if seq > self.last_seq + 1 => {
-                let in_use = self.link() == Some(link) && self.greeting.is_none();
-                return if in_use { Err(Gap { after: self.last_seq }) } else { Ok(Outcome::default()) };
+                return if in_use && self.greeting.is_none() { Err(Gap { after: self.last_seq }) } else { Ok(Outcome::default()) };
             }
             Some(seq) => self.last_seq = seq,
+            // Ephemeral: on an earlier link, or on one that is behind, others may have overtaken it.
+            None if !in_use || self.in_use_at < self.last_seq => return Ok(Outcome::default()),
             None => {}
         }
         Ok(self.take(incoming.message))
@@ -331,7 +353,7 @@ impl Seat {
             self.pending_bytes = 0;
             self.last_seq = 0;
         }
-        self.open(link, joined.ticket.clone());
+        self.open(link, joined.ticket.clone(), joined.replay_from);
         // An earlier link may have brought in, meanwhile, what this picture was to make up for.
         self.last_seq = self.last_seq.max(joined.replay_from.saturating_sub(1));
         self.acked_seq = joined.replay_from.saturating_sub(1);
@@ -340,29 +362,32 @@ impl Seat {
         let mut told = vec![Told::Joined(joined)];
         told.extend(abandoned.into_keys().map(|id| Told::Answered { id, answer: Err(unknown_fate()) }));
         told.extend(changes.into_iter().map(Told::Room));
-        // Answers may be among what was lost, so all go again: what was handled is only answered.
+        // Answers may be among what was lost, so all go again, until each has come: what was handled is only answered.
+        self.unsure_to = self.last_id;
         Outcome { told, lines: self.pending.values().cloned().collect() }
     }
 
     fn resumed(&mut self, link: LinkId, resumed: Resumed) -> Outcome {
         let is_next_poll = self.greeting.is_none();
-        self.open(link, resumed.ticket.clone());
+        self.open(link, resumed.ticket.clone(), resumed.replay_from);
         if is_next_poll {
             return Outcome::default();
         }
         // A `resume` acknowledges what it names.
         self.acked_seq = self.greeted_seq;
         // Answers to what was handled before come by replay.
-        let unhandled = self.pending.range(resumed.last_id.saturating_add(1)..);
-        let lines = unhandled.map(|(_, line)| line.clone()).collect();
+        let is_open = |id: &u64| *id > resumed.last_id || *id <= self.unsure_to;
+        let lines = self.pending.iter().filter(|(id, _)| is_open(id)).map(|(_, line)| line.clone()).collect();
         Outcome { told: vec![Told::Resumed(resumed)], lines }
     }
 
-    fn open(&mut self, link: LinkId, ticket: Ticket) {
+    fn open(&mut self, link: LinkId, ticket: Ticket, replay_from: u64) {
+        self.in_use_at = replay_from.saturating_sub(1);
         self.ticket = Some(ticket);
         self.greeting = None;
-        if self.link() != Some(link) {
+        if self.in_use != Some(link) {
             self.links.push(link);
+            self.in_use = Some(link);
         }
         if self.links.len() > LINKS {
             self.links.remove(0);
@@ -382,9 +407,11 @@ impl Seat {
                 Some(id) => Told::Answered { id, answer: Ok(()) },
                 None => return Outcome::default(),
             },
-            ServerMessage::Error { id, refused } => match id.filter(|id| self.settle(*id)) {
-                Some(id) => Told::Answered { id, answer: Err(refused) },
-                None => Told::Error(refused),
+            ServerMessage::Error { id, refused } => match id {
+                Some(id) if self.settle(id) => Told::Answered { id, answer: Err(refused) },
+                // Said again after a hole; the first answer counts.
+                Some(id) if id <= self.last_id => return Outcome::default(),
+                _ => Told::Error(refused),
             },
             ServerMessage::Waiting => Told::Waiting,
             ServerMessage::Knock(peer) => Told::Knock(peer),
@@ -538,6 +565,8 @@ mod tests {
         );
         let told = hear(&mut seat, link, &json!({"type": "error", "seq": 4, "code": "badRequest"})).told;
         assert!(matches!(&told[..], [Told::Error(why)] if why.code == "badRequest"));
+        let again = json!({"type": "error", "seq": 5, "id": first, "code": "peerGone", "message": "m"});
+        assert!(hear(&mut seat, link, &again).told.is_empty(), "said again after a hole");
         assert_eq!(seat.pending(), 0);
     }
 
@@ -571,6 +600,35 @@ mod tests {
     }
 
     #[test]
+    fn an_earlier_link_is_not_used_again_when_the_later_one_is_over() {
+        let (mut seat, poll) = seated();
+        let (later, _) = greet(&mut seat);
+        hear(&mut seat, later, &resumed("t2", 0));
+        seat.request(&Request::ice_servers()).expect("taken");
+        seat.unlink(later);
+        assert_eq!(seat.link(), None, "what was sent on the later one would not go again");
+        hear(&mut seat, poll, &resumed("t3", 0));
+        assert_eq!(seat.link(), None);
+        assert_eq!(hear(&mut seat, poll, &numbered(1)).told.len(), 1, "it was on the way");
+        let (link, _) = greet(&mut seat);
+        assert_eq!(ids(&hear(&mut seat, link, &resumed("t3", 0)).lines), [1]);
+    }
+
+    #[test]
+    fn requests_from_before_a_hole_go_again_until_they_are_answered() {
+        let (mut seat, link) = seated();
+        seat.request(&Request::ice_servers()).expect("taken");
+        seat.unlink(link);
+        let (link, _) = greet(&mut seat);
+        assert_eq!(ids(&hear(&mut seat, link, &joined("me", "t2", 40)).lines), [1]);
+        // That link has lost them on the way, and the server had handled them before.
+        let (later, _) = seat.request(&Request::ice_servers()).expect("taken");
+        seat.unlink(link);
+        let (link, _) = greet(&mut seat);
+        assert_eq!(ids(&hear(&mut seat, link, &resumed("t3", later)).lines), [1]);
+    }
+
+    #[test]
     fn on_a_new_seat_earlier_requests_are_given_up() {
         let (mut seat, old) = seated();
         hear(&mut seat, old, &numbered(1));
@@ -600,8 +658,12 @@ mod tests {
         hear(&mut seat, new, &resumed("t2", 0));
         assert!(hear(&mut seat, new, &numbered(1)).told.is_empty(), "taken already");
         assert_eq!(hear(&mut seat, old, &numbered(2)).told.len(), 1, "it was on the way");
+        let ephemeral = json!({"type": "message", "from": "b", "data": 0});
+        assert!(hear(&mut seat, old, &ephemeral).told.is_empty(), "it may have been overtaken");
+        assert!(hear(&mut seat, new, &ephemeral).told.is_empty(), "number 2 has overtaken it");
         assert!(hear(&mut seat, old, &numbered(9)).told.is_empty());
         assert!(hear(&mut seat, new, &numbered(2)).told.is_empty());
+        assert_eq!(hear(&mut seat, new, &ephemeral).told.len(), 1);
         assert_eq!(hear(&mut seat, new, &numbered(3)).told.len(), 1);
         let gap = Incoming::parse(&numbered(5).to_string()).expect("well-formed");
         assert_eq!(seat.receive(new, gap).expect_err("4 is missing"), Gap { after: 3 });

@@ -5,9 +5,9 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Hall, Hub, fresh_ticket, now, resumed};
+use super::{Hall, Hub, now};
 use crate::outbox::{Outbox, Output, SharedSeat};
-use crate::protocol::{Body, Code, Command, Frame, LeftReason, Metadata, Outbound, PeerId, Refusal, Request, RoomName};
+use crate::protocol::{Body, Code, Command, LeftReason, Metadata, Outbound, PeerId, Refusal, Request, RoomName};
 use crate::seat::{Admission, Ending};
 
 /// Whoever may make requests for a seat, as long as the transport that has the seat now keeps it.
@@ -44,6 +44,11 @@ impl Speaker {
             Admitted::Answered => true,
             Admitted::Stale => false,
         }
+    }
+
+    /// Why a request was not carried out.
+    pub fn staleness(&self) -> Refusal {
+        self.seat.quietly(|seat| seat.staleness(self.generation))
     }
 
     /// Carries out a datagram. There is no id to answer, and nothing but a failure to be told.
@@ -147,9 +152,9 @@ enum Admitted {
 #[derive(Debug)]
 pub struct Session {
     speaker: Speaker,
-    outbox: Outbox,
+    pub(super) outbox: Outbox,
     /// Until when the seat waits for the next poll before it counts as away; `None` on a transport that lasts.
-    next_poll: Option<Instant>,
+    pub(super) next_poll: Option<Instant>,
 }
 
 impl Session {
@@ -157,11 +162,6 @@ impl Session {
         let outbox = Outbox::new(Arc::clone(&seat));
         let generation = outbox.generation();
         Session { speaker: Speaker { hub, room, peer, seat, generation }, outbox, next_poll: None }
-    }
-
-    /// Makes this the transport of one poll: when it ends, the seat stays `here` until `next_poll`.
-    pub fn expect_next_poll(&mut self, next_poll: Instant) {
-        self.next_poll = Some(next_poll);
     }
 
     /// Waits for something to write, or the end; with `wants_frames` false for the end alone. Cancel safe.
@@ -172,23 +172,6 @@ impl Session {
     /// The same without waiting.
     pub fn try_next(&self) -> Option<Output> {
         self.outbox.try_next(true)
-    }
-
-    /// Waits until [`try_next`](Self::try_next) has something. Cancel safe.
-    pub async fn ready(&self) {
-        self.outbox.ready().await;
-    }
-
-    /// Uses up the ticket that a poll came with; returns the `resumed` that names its successor. `None` if there is nothing to
-    /// resume any more: [`try_next`](Self::try_next) tells the end.
-    pub fn use_ticket(&self) -> Option<Frame> {
-        self.seat.quietly(|seat| {
-            let ours = seat.generation() == self.generation && !seat.is_closing();
-            ours.then(|| {
-                seat.use_ticket(fresh_ticket(self.peer));
-                resumed(seat)
-            })
-        })
     }
 }
 

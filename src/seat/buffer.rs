@@ -49,6 +49,12 @@ struct Missed {
     presence: bool,
 }
 
+impl Missed {
+    fn and(self, other: Missed) -> Missed {
+        Missed { payloads: self.payloads + other.payloads, presence: self.presence | other.presence }
+    }
+}
+
 /// The client cannot be told everything.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Gap {
@@ -171,7 +177,10 @@ impl Buffer {
 
     /// Prepares everything after `seq` to be written again. A gap before what is left is returned: then the client needs a
     /// whole new picture.
-    pub(super) fn rewind(&mut self, seq: u64) -> Option<Gap> {
+    ///
+    /// `retry` says that the answer will name the same ticket as one before. Whoever uses that ticket may have read either,
+    /// so that only what the first of them told counts as told.
+    pub(super) fn rewind(&mut self, seq: u64, retry: bool) -> Option<Gap> {
         let gap = seq < self.gone;
         let lost_before = if gap { self.lost_after(seq) } else { 0 };
         self.ack(seq);
@@ -180,10 +189,12 @@ impl Buffer {
         }
         self.waiting_bytes += std::mem::take(&mut self.written_bytes);
         self.restore_errors();
-        self.told.payloads += self.missed.payloads;
-        self.told.presence |= self.missed.presence;
-        self.missed = Missed::default();
-        (gap || self.told != Missed::default()).then_some(Gap { lost: lost_before + self.told.payloads })
+        let unheard = self.told.and(self.missed);
+        if !retry {
+            self.told = unheard;
+            self.missed = Missed::default();
+        }
+        (gap || unheard != Missed::default()).then_some(Gap { lost: lost_before + unheard.payloads })
     }
 
     /// The client has read the last answer, and with it what was lost.
@@ -285,10 +296,10 @@ mod tests {
             assert!(buffer.push(body));
         }
         assert_eq!(written(&mut buffer), [1, 2]);
-        assert_eq!(buffer.rewind(0), None);
+        assert_eq!(buffer.rewind(0, false), None);
         assert_eq!(written(&mut buffer), [1, 2]);
         buffer.ack(1);
-        assert_eq!(buffer.rewind(1), None);
+        assert_eq!(buffer.rewind(1, false), None);
         assert_eq!((buffer.replay_from(), written(&mut buffer)), (2, vec![2]));
     }
 
@@ -299,7 +310,7 @@ mod tests {
         assert!(!buffer.push(payload(600)));
         assert!(buffer.next().is_some());
         assert!(buffer.push(payload(600)));
-        assert_eq!(buffer.rewind(0), Some(Gap { lost: 1 }));
+        assert_eq!(buffer.rewind(0, false), Some(Gap { lost: 1 }));
         assert_eq!(buffer.replay_from(), 2);
     }
 
@@ -307,13 +318,26 @@ mod tests {
     fn a_missed_broadcast_is_told_until_the_client_has_heard_of_it() {
         let mut buffer = Buffer::new(1000, 100);
         buffer.miss(Kind::Payload);
-        assert_eq!(buffer.rewind(0), Some(Gap { lost: 1 }));
-        assert_eq!(buffer.rewind(0), Some(Gap { lost: 1 }), "the answer may have been lost");
+        assert_eq!(buffer.rewind(0, false), Some(Gap { lost: 1 }));
+        assert_eq!(buffer.rewind(0, false), Some(Gap { lost: 1 }), "the answer may have been lost");
         buffer.miss(Kind::Presence);
         buffer.losses_told();
-        assert_eq!(buffer.rewind(0), Some(Gap { lost: 0 }), "presence alone asks for a picture");
+        assert_eq!(buffer.rewind(0, false), Some(Gap { lost: 0 }), "presence alone asks for a picture");
         buffer.losses_told();
-        assert_eq!(buffer.rewind(0), None);
+        assert_eq!(buffer.rewind(0, false), None);
+    }
+
+    #[test]
+    fn only_the_first_answer_under_a_ticket_counts_as_read_by_who_shows_it() {
+        let mut buffer = Buffer::new(1000, 100);
+        buffer.miss(Kind::Payload);
+        assert_eq!(buffer.rewind(0, false), Some(Gap { lost: 1 }));
+        buffer.miss(Kind::Payload);
+        assert_eq!(buffer.rewind(0, true), Some(Gap { lost: 2 }), "a retry is told all");
+        buffer.losses_told();
+        assert_eq!(buffer.rewind(0, false), Some(Gap { lost: 1 }), "it may have read the first answer alone");
+        buffer.losses_told();
+        assert_eq!(buffer.rewind(0, false), None);
     }
 
     #[test]
@@ -327,7 +351,7 @@ mod tests {
         assert!(buffer.push(Body::peer(Presence::Joined, &member, true, 1)) && buffer.push(small()));
         assert_eq!(written(&mut buffer), [1, 2]);
         assert!(buffer.push(small()) && buffer.push(small()));
-        assert_eq!(buffer.rewind(0), Some(Gap { lost: 1 }));
+        assert_eq!(buffer.rewind(0, false), Some(Gap { lost: 1 }));
     }
 
     #[test]
@@ -348,12 +372,12 @@ mod tests {
         assert_eq!(written(&mut buffer), [1, 2]);
         assert!(buffer.push(small()) && buffer.push(Body::ok(Some(1))));
         assert_eq!(written(&mut buffer), [3, 4]);
-        assert_eq!(buffer.rewind(0), Some(Gap { lost: 1 }));
+        assert_eq!(buffer.rewind(0, false), Some(Gap { lost: 1 }));
         assert_eq!(buffer.replay_from(), 2);
         let first = buffer.next().expect("the error");
         assert!(first.seq == Some(2) && first.text.windows(5).any(|text| text == b"error"));
         assert_eq!(written(&mut buffer), [3, 4]);
-        assert_eq!(buffer.rewind(2), None, "the error counts as kept");
+        assert_eq!(buffer.rewind(2, false), None, "the error counts as kept");
     }
 
     #[test]
@@ -361,7 +385,7 @@ mod tests {
         let mut buffer = Buffer::new(10_000, 10);
         assert!((0..3).all(|_| buffer.push(small())));
         assert_eq!(written(&mut buffer), [1, 2, 3]);
-        buffer.rewind(0);
+        buffer.rewind(0, false);
         buffer.ack(2);
         assert_eq!(written(&mut buffer), [3]);
     }

@@ -26,10 +26,8 @@ use super::admit::{self, Opening};
 use super::{Close, Received, Transport, Via, Wire, WireError, drive};
 use crate::context::Context;
 use crate::hub::Speaker;
-use crate::outbox::Output;
 use crate::problem::{problem, problem_with_status};
 use crate::protocol::{Code, Command, Frame, ROOMS_PATH, Refusal, Request as Message, RoomName, Ticket, notice};
-use crate::seat::Ending;
 
 const NDJSON: &str = "application/x-ndjson";
 const EVENT_STREAM: &str = "text/event-stream";
@@ -88,10 +86,7 @@ pub async fn messages(State(context): State<Arc<Context>>, request: Request) -> 
         let speaker = context.hub.speaker(&room_of(&parts)?, ticket(&parts.headers))?;
         for line in read_lines(body, &context).await? {
             if !speak(&speaker, &line, &context) {
-                return Err(Refusal::new(
-                    Code::Replaced,
-                    "a later transport took the seat; send again what has no answer",
-                ));
+                return Err(speaker.staleness());
             }
         }
         Ok(())
@@ -127,49 +122,27 @@ async fn long_poll(
     context: &Arc<Context>,
 ) -> Result<Response, Refusal> {
     let (hub, room) = (&context.hub, &opening.room);
-    let (mut session, greeting, moved) = match message.command {
-        Command::Join(join) => {
-            let (session, joined) = hub.join(room, &join, Transport::LongPoll)?;
-            (session, Some(joined), true)
-        }
-        Command::Resume(resume) => hub.poll(room, &resume)?,
+    let until = Instant::now() + wait;
+    let next_poll = until + 2 * context.config.heartbeat;
+    let poll = match message.command {
+        Command::Join(join) => hub.join_by_poll(room, &join, next_poll)?,
+        Command::Resume(resume) => hub.poll(room, &resume, next_poll)?,
         _ => return Err(no_first_message()),
     };
-    let _open = moved.then(|| context.metrics.session(Transport::LongPoll));
-    let until = Instant::now() + wait;
-    session.expect_next_poll(until + 2 * context.config.heartbeat);
+    let _open = poll.moved().then(|| context.metrics.session(Transport::LongPoll));
     for line in rest {
-        speak(&session, line, context);
+        speak(poll.speaker(), line, context);
     }
+    let due = poll.is_due()
+        || tokio::select! {
+            () = poll.ready() => true,
+            () = sleep_until(until.into()) => wait.is_zero(),
+            () = context.drain.cancelled() => true,
+        };
+    let go_away = context.drain.is_cancelled().then(|| notice::go_away(drive::jitter(context.config.drain / 2)));
     let mut body = BytesMut::new();
-    if let Some(joined) = greeting {
-        put_line(&mut body, &joined);
-    } else {
-        let mut due = moved || wait.is_zero();
-        if !due {
-            tokio::select! {
-                () = session.ready() => due = true,
-                () = sleep_until(until.into()) => {}
-                () = context.drain.cancelled() => due = true,
-            }
-        }
-        // An empty answer changes nothing, the ticket included.
-        if !due {
-            return Ok(answer(StatusCode::OK, NDJSON, Body::empty()));
-        }
-        if let Some(resumed) = session.use_ticket() {
-            put_line(&mut body, &resumed);
-        }
-    }
-    if context.drain.is_cancelled() {
-        put_line(&mut body, &notice::go_away(drive::jitter(context.config.drain / 2)));
-    }
-    while body.len() < ANSWER_BYTES {
-        match session.try_next() {
-            Some(Output::Frame(frame)) => put_line(&mut body, &frame),
-            Some(Output::End(Ending::Closed(refusal))) => return Err(refusal),
-            Some(Output::End(Ending::Left)) | None => break,
-        }
+    for frame in poll.answer(due, go_away, ANSWER_BYTES)? {
+        put_line(&mut body, &frame);
     }
     Ok(answer(StatusCode::OK, NDJSON, Body::from(body.freeze())))
 }

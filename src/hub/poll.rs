@@ -1,0 +1,119 @@
+//! Long polls: a transport that has the seat for the time of one answer.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Hub, fresh_ticket, resume_expired, resumed};
+use crate::hub::{Session, Speaker};
+use crate::outbox::Output;
+use crate::protocol::{Frame, Join, Refusal, Resume, RoomName, Transport};
+use crate::seat::{Ending, Resumption};
+
+/// A seat with the one poll that serves it. When it has been answered, or dropped, the seat waits for the next one.
+#[derive(Debug)]
+pub struct Poll {
+    session: Session,
+    /// `joined`, if it is the first, or if there is a gap.
+    greeting: Option<Frame>,
+    moved: bool,
+}
+
+impl Hub {
+    /// Takes a seat in a room by a poll. It stays `here` until `next_poll`.
+    ///
+    /// # Errors
+    /// As [`join`](Self::join).
+    pub fn join_by_poll(
+        self: &Arc<Self>,
+        name: &RoomName,
+        join: &Join<'_>,
+        next_poll: Instant,
+    ) -> Result<Poll, Refusal> {
+        let (mut session, joined) = self.join(name, join, Transport::LongPoll)?;
+        session.next_poll = Some(next_poll);
+        Ok(Poll { session, greeting: Some(joined), moved: true })
+    }
+
+    /// Takes a seat up for one poll. The ticket is used up only by an answer that carries something. The seat stays `here`
+    /// until `next_poll`.
+    ///
+    /// # Errors
+    /// As [`resume`](Self::resume).
+    pub fn poll(self: &Arc<Self>, name: &RoomName, resume: &Resume, next_poll: Instant) -> Result<Poll, Refusal> {
+        let transport = Transport::LongPoll;
+        let mut shard = self.shard(name).lock();
+        let seat = Self::seat_of(&shard, name, resume.ticket)?.1;
+        let moved = seat.quietly(|seat| !seat.is_polled());
+        let (mut session, resumption) = self.take_up(&mut shard, name, resume, transport)?;
+        session.next_poll = Some(next_poll);
+        let greeting = match resumption {
+            Resumption::Replay => None,
+            Resumption::Whole { lost } => {
+                session.seat.quietly(|seat| seat.use_ticket(fresh_ticket(session.peer())));
+                let hall = shard.get_mut(name).ok_or_else(resume_expired)?;
+                Some(self.joined(hall, &session.seat, Some(lost), transport))
+            }
+        };
+        Ok(Poll { session, greeting, moved })
+    }
+}
+
+impl Poll {
+    /// Who may speak while it lasts.
+    pub fn speaker(&self) -> &Speaker {
+        &self.session
+    }
+
+    /// Whether another transport served the seat before, or none.
+    pub fn moved(&self) -> bool {
+        self.moved
+    }
+
+    /// Whether it is to be answered at once.
+    pub fn is_due(&self) -> bool {
+        self.moved || self.greeting.is_some() || self.session.outbox.has_next()
+    }
+
+    /// Waits until there is something to answer with. Cancel safe.
+    pub async fn ready(&self) {
+        self.session.outbox.ready().await;
+    }
+
+    /// The answer: nothing, which changes nothing, unless it is `due`; or `joined` or `resumed`, which names the next ticket,
+    /// then `notice`, and what waits for the client, until `most_bytes` are reached.
+    ///
+    /// # Errors
+    /// Why the seat is no longer this poll's.
+    pub fn answer(self, due: bool, notice: Option<Frame>, most_bytes: usize) -> Result<Vec<Frame>, Refusal> {
+        let greeting = match self.greeting {
+            Some(joined) => Some(joined),
+            None if !due => return Ok(Vec::new()),
+            None => use_ticket(&self.session),
+        };
+        let mut frames: Vec<Frame> = greeting.into_iter().chain(notice).collect();
+        let mut bytes: usize = frames.iter().map(|frame| frame.text.len()).sum();
+        while bytes < most_bytes {
+            match self.session.try_next() {
+                Some(Output::Frame(frame)) => {
+                    bytes += frame.text.len();
+                    frames.push(frame);
+                }
+                Some(Output::End(Ending::Closed(refusal))) => return Err(refusal),
+                Some(Output::End(Ending::Left)) | None => break,
+            }
+        }
+        Ok(frames)
+    }
+}
+
+/// Uses up the ticket that a poll came with; returns the `resumed` that names its successor. `None` if there is nothing to
+/// resume any more.
+fn use_ticket(session: &Session) -> Option<Frame> {
+    session.seat.quietly(|seat| {
+        let ours = seat.generation() == session.generation && !seat.is_closing();
+        ours.then(|| {
+            seat.use_ticket(fresh_ticket(session.peer()));
+            resumed(seat)
+        })
+    })
+}
