@@ -324,7 +324,11 @@ impl Seat {
         match incoming.seq {
             Some(seq) if seq <= self.last_seq => return Ok(Outcome::default()),
             Some(seq) if seq > self.last_seq + 1 => {
-                return if in_use && self.greeting.is_none() { Err(Gap { after: self.last_seq }) } else { Ok(Outcome::default()) };
+                return if in_use && self.greeting.is_none() {
+                    Err(Gap { after: self.last_seq })
+                } else {
+                    Ok(Outcome::default())
+                };
             }
             Some(seq) => self.last_seq = seq,
             // Ephemeral: on an earlier link, or on one that is behind, others may have overtaken it.

@@ -58,7 +58,7 @@ impl Side {
             }
             Event::Resumed { .. } => &self.count.resumed,
             Event::PeerJoined(_) | Event::PeerAway { .. } | Event::PeerBack { .. } => return,
-            other => panic!("a session that survives hears no {other:?}"),
+            other => panic!("a session that survives hears no {other:?} ({:?})", self.client.joined.transport),
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }

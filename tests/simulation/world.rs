@@ -542,7 +542,8 @@ impl World {
         let first = parsed(first.as_bytes());
         let resumes = first["type"] == "resume";
         let outdated = resumes && first["ticket"].as_str() != client.ticket().as_deref();
-        let counts = |link: &&Link| !link.deserted && (link.is_opening(&client.seat) || client.seat.link() == Some(link.id));
+        let counts =
+            |link: &&Link| !link.deserted && (link.is_opening(&client.seat) || client.seat.link() == Some(link.id));
         if !links.iter().filter(|one| one.number == link).any(|one| counts(&one)) || client.gone || outdated {
             // Given up before; its ticket or key may be used up by now.
             assert!(matches!(refusal.code, Code::ResumeExpired | Code::Replaced), "{refusal:?}");
@@ -582,7 +583,11 @@ impl World {
         if !again || client.seat.link() != Some(link.id) {
             return self.give_up(who, on);
         }
-        let lost = if link.posting.as_ref().is_some_and(|(own, _)| *own == number) { &mut link.posting } else { &mut link.polling };
+        let lost = if link.posting.as_ref().is_some_and(|(own, _)| *own == number) {
+            &mut link.posting
+        } else {
+            &mut link.polling
+        };
         let (_, lines) = lost.take().expect("it is awaited");
         link.take_back(lines);
     }
@@ -813,7 +818,8 @@ impl World {
 
     /// Whether it is the seat of a `join` that came so late that its client had given it up: kept until its window ends.
     fn is_orphaned(&self, peer: &str) -> bool {
-        let claimed = self.clients.iter().any(|endpoint| endpoint.client.is_present() && endpoint.client.app.peer == peer);
+        let claimed =
+            self.clients.iter().any(|endpoint| endpoint.client.is_present() && endpoint.client.app.peer == peer);
         let fate = self.seats.get(peer);
         !claimed && fate.is_some_and(|fate| !fate.left && fate.kept_until.is_some_and(|until| until > Instant::now()))
     }
