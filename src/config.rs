@@ -109,6 +109,8 @@ pub struct ConnectionLimits {
     pub idle: Duration,
     /// Half-open QUIC handshakes above which addresses are validated by Retry (RFC 9000, 8.1.2).
     pub retry_above: usize,
+    /// Sessions that may open in a second, or move to another transport, after a first burst of as many.
+    pub sessions_per_second: u32,
     /// Bytes of a request's header list.
     pub header_bytes: u32,
     /// Time a closing transport has to take its last words.
@@ -124,6 +126,7 @@ impl Default for ConnectionLimits {
             request_head: Duration::from_secs(5),
             idle: Duration::from_secs(60),
             retry_above: 256,
+            sessions_per_second: 1000,
             header_bytes: 16 * 1024,
             close: Duration::from_secs(2),
         }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::outbox::SharedSeat;
@@ -58,6 +59,8 @@ pub struct Hub {
     /// When which seat has to be looked at. Entries are never taken back: a seat that returned is found to be here.
     leases: Mutex<BinaryHeap<Reverse<(Instant, RoomName, PeerId)>>>,
     lease_added: Notify,
+    /// A token for each session, and for each seat that waits for its next poll.
+    served: TaskTracker,
 }
 
 /// A room and the seats of its members.
@@ -71,8 +74,11 @@ struct Hall {
 impl Hub {
     /// A hub without rooms.
     pub fn new(policy: Policy) -> Arc<Self> {
+        let served = TaskTracker::new();
+        served.close();
         Arc::new(Hub {
             policy,
+            served,
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             rooms: AtomicUsize::new(0),
@@ -172,6 +178,20 @@ impl Hub {
         }
     }
 
+    /// Waits until no seat has a transport, nor waits for its next poll. Cancel safe.
+    pub async fn deserted(&self) {
+        self.served.wait().await;
+    }
+
+    /// Whether `resume` is the next poll of a seat that is polled, and not away.
+    pub fn is_next_poll(&self, name: &RoomName, resume: &Resume) -> bool {
+        let shard = self.shard(name).lock();
+        let seat = Self::seat_of(&shard, name, resume.ticket);
+        seat.is_ok_and(|(_, seat)| {
+            seat.quietly(|seat| seat.is_polled() && matches!(seat.lease(), Lease::Here | Lease::Between { .. }))
+        })
+    }
+
     /// Rooms at the moment.
     pub fn room_count(&self) -> usize {
         self.rooms.load(Ordering::Relaxed)
@@ -258,13 +278,21 @@ impl Hub {
     fn detach(&self, speaker: &Speaker, next_poll: Option<Instant>) {
         let mut shard = self.shard(&speaker.room).lock();
         let detached = match next_poll {
-            Some(until) => speaker.seat.quietly(|seat| seat.pause(speaker.generation, until)),
+            Some(until) => self.pause(speaker, until),
             None => speaker.seat.quietly(|seat| seat.detach(speaker.generation, now() + self.policy.resume_window)),
         };
         if detached && let Some(hall) = shard.get_mut(&speaker.room) {
             self.follow_lease(hall, &speaker.room, speaker.peer);
             self.drop_if_empty(&mut shard, &speaker.room);
         }
+    }
+
+    fn pause(&self, speaker: &Speaker, until: Instant) -> bool {
+        let paused = speaker.seat.quietly(|seat| seat.pause(speaker.generation, until));
+        if paused {
+            speaker.seat.expect_poll(Some(self.served.token()));
+        }
+        paused
     }
 
     /// Looks at one seat whose time has come.
@@ -288,6 +316,7 @@ impl Hub {
             Lease::Between { until } => until,
             Lease::Away { until } if until <= now() => return hall.remove(peer, LeftReason::Timeout, None),
             Lease::Away { until } => {
+                hall.seats.get(&peer).inspect(|seat| seat.expect_poll(None));
                 hall.away(peer);
                 until
             }
@@ -364,6 +393,7 @@ impl Hall {
         self.room.leave(peer, reason, &mut out);
         if let Some(seat) = self.seats.remove(&peer) {
             seat.with(|seat| seat.vacate(ending.unwrap_or(Ending::Left)));
+            seat.expect_poll(None);
         }
         self.keys.retain(|_, holder| *holder != peer);
         self.carry_out(out);

@@ -9,8 +9,8 @@
 //! body is encoded once and pushed into Bob's seat; unlock. Bob's task wakes and writes a text frame. One lock, one queue, one
 //! wake-up.
 //!
-//! Imports point one way: `protocol ← room, seat, outbox ← hub ← transport ← server ← cli`. `config`, `origin`, `problem` and
-//! `metrics` hang on `protocol` and names alone, `tls` on `config`; `http` and [`client`] are used by `server` and `cli`.
+//! Imports point one way: `protocol ← room, seat, outbox ← hub ← transport ← server ← cli`. `config`, `origin`, `pace`,
+//! `problem` and `metrics` hang on `protocol` and names alone, `tls` on `config`; `http` and [`client`] are used by `server` and `cli`.
 //! `docs/architecture.md` tells where to find any behaviour.
 #![warn(missing_docs)]
 
@@ -24,6 +24,7 @@ pub mod hub;
 pub mod metrics;
 pub mod origin;
 pub mod outbox;
+pub mod pace;
 pub mod problem;
 pub mod protocol;
 pub mod room;

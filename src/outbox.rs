@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::protocol::Frame;
 use crate::seat::{Ending, Next, Seat};
@@ -22,12 +23,14 @@ struct State {
     seat: Seat,
     /// Wakes the present transport's task. Each transport has its own, so that a takeover cannot steal a wake-up.
     wake: Arc<Notify>,
+    /// Counts the seat as served while it waits for the next poll.
+    expected: Option<TaskTrackerToken>,
 }
 
 impl SharedSeat {
     /// Shares a new seat with its first transport.
     pub(crate) fn new(seat: Seat) -> Arc<Self> {
-        Arc::new(SharedSeat { state: Mutex::new(State { seat, wake: Arc::default() }) })
+        Arc::new(SharedSeat { state: Mutex::new(State { seat, wake: Arc::default(), expected: None }) })
     }
 
     /// Changes the seat, and wakes its transport afterwards: whatever changed may be of interest to it.
@@ -46,6 +49,11 @@ impl SharedSeat {
     /// Looks at the seat, or changes what its transport need not hear of.
     pub(crate) fn quietly<T>(&self, look: impl FnOnce(&mut Seat) -> T) -> T {
         look(&mut self.lock().seat)
+    }
+
+    /// Counts the seat as served without a transport, or no longer so.
+    pub(crate) fn expect_poll(&self, token: Option<TaskTrackerToken>) {
+        self.lock().expected = token;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

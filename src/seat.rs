@@ -92,6 +92,8 @@ pub struct Seat {
     last_id: u64,
     buffer: Buffer,
     rate: Rate,
+    /// A poll has told that the server drains; a transport that lasts remembers it by itself.
+    go_away_told: bool,
 }
 
 /// Two tickets are good at any time, because an answer may be lost on the way: the newest, and the one it succeeded until the
@@ -119,6 +121,7 @@ impl Seat {
             last_id: 0,
             buffer: Buffer::new(limits.queue_bytes, limits.queue_messages),
             rate: Rate::new(limits.messages_per_second, limits.burst, now),
+            go_away_told: false,
         }
     }
 
@@ -174,6 +177,11 @@ impl Seat {
             self.tickets.shown = true;
             self.generation
         })
+    }
+
+    /// Whether a poll is still to tell that the server drains; it counts as told from now on.
+    pub fn tell_go_away(&mut self) -> bool {
+        !std::mem::replace(&mut self.go_away_told, true)
     }
 
     /// Checks a ticket.

@@ -1,18 +1,19 @@
 //! The whole server: [`Server::load`] assembles everything in the order in which it can fail, [`Server::run`] serves until it is
 //! told to stop, and stops in order.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::context::Context;
@@ -21,6 +22,7 @@ use crate::http::{self, Advertised};
 use crate::hub::{Hub, Policy};
 use crate::metrics::Metrics;
 use crate::origin::{Origins, origin_of};
+use crate::pace::Pace;
 use crate::tls::{Certificates, Renewal};
 use crate::transport::{quic, tcp};
 
@@ -92,7 +94,9 @@ impl Server {
             metrics: Metrics::default(),
             origins: origins(&config, &certificates, &advertised),
             connections: Arc::new(Semaphore::new(config.connections.connections)),
+            pace: Pace::new(config.connections.sessions_per_second),
             drain: CancellationToken::new(),
+            drained_by: OnceLock::new(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             config,
@@ -121,42 +125,93 @@ impl Server {
         &self.context
     }
 
-    /// Serves until `drain` completes, then shuts down in order: no new connections, GOAWAY and `goAway` for those that are,
-    /// `goingAway` for whoever is still there when the drain time is over or `hurry` completes.
-    pub async fn run(self, drain: impl Future<Output = ()>, hurry: impl Future<Output = ()>) {
+    /// Serves until `drain` completes, then shuts down in order: no new sessions, GOAWAY and `goAway` for those that are open,
+    /// whose requests are served until they have gone, or the drain time is over, or `hurry` completes; then `goingAway` for
+    /// whoever is still there.
+    ///
+    /// # Errors
+    /// What the server cannot live without came to an end; it has shut down in order all the same.
+    pub async fn run(
+        self,
+        drain: impl Future<Output = ()>,
+        hurry: impl Future<Output = ()>,
+    ) -> Result<(), EssentialTaskEnded> {
         let Server { context, router, certificates, renewal, secure, plain, admin, .. } = self;
-        // Dropped, and so aborted, when this function returns.
-        let mut background = JoinSet::new();
-        background.spawn(renewal.run());
+        let mut essential = Essential::default();
+        essential.spawn("certificate renewal", renewal.run());
         let hub = Arc::clone(&context.hub);
-        background.spawn(async move { hub.keep_time().await });
-
-        let tasks = &context.tasks;
+        essential.spawn("resume windows", async move { hub.keep_time().await });
         for Secure { tcp, quic } in secure {
-            tasks.spawn(tcp::serve_tcp(tcp, Some(certificates.tcp()), router.clone(), Arc::clone(&context)));
+            let tls = Some(certificates.tcp());
+            essential.spawn("TLS listener", tcp::serve_tcp(tcp, tls, router.clone(), Arc::clone(&context)));
             if let Some(endpoint) = quic {
-                tasks.spawn(quic::serve(endpoint, certificates.quic(), router.clone(), Arc::clone(&context)));
+                let serve = quic::serve(endpoint, certificates.quic(), router.clone(), Arc::clone(&context));
+                essential.spawn("QUIC endpoint", context.tasks.track_future(serve));
             }
         }
         for listener in plain {
-            tasks.spawn(tcp::serve_tcp(listener, None, router.clone(), Arc::clone(&context)));
+            let serve = tcp::serve_tcp(listener, None, router.clone(), Arc::clone(&context));
+            essential.spawn("plaintext listener", serve);
         }
         if let Some(listener) = admin {
             let router = http::admin(Arc::clone(&context));
-            background.spawn(tcp::serve_admin(listener, router, Arc::clone(&context)));
+            essential.spawn("admin listener", tcp::serve_admin(listener, router, Arc::clone(&context)));
         }
-        tasks.close();
-        drain.await;
+        context.tasks.close();
+        let ended = tokio::select! {
+            () = drain => None,
+            ended = essential.ended() => Some(ended),
+        };
         shut_down(&context, hurry).await;
+        ended.map_or(Ok(()), Err)
+    }
+}
+
+/// A task without which the server is of no use, by its name.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the server's task \"{0}\" has ended, which is a fault of its own")]
+pub struct EssentialTaskEnded(&'static str);
+
+/// Tasks that live as long as the server. Aborted when this is dropped.
+#[derive(Default)]
+struct Essential {
+    tasks: JoinSet<()>,
+    names: HashMap<Id, &'static str>,
+}
+
+impl Essential {
+    fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let id = self.tasks.spawn(task).id();
+        self.names.insert(id, name);
+    }
+
+    /// Waits until one has ended, by itself or by a panic. Neither should be.
+    async fn ended(&mut self) -> EssentialTaskEnded {
+        let Some(ended) = self.tasks.join_next_with_id().await else { return std::future::pending().await };
+        let (id, panic) = match ended {
+            Ok((id, ())) => (id, None),
+            Err(error) => (error.id(), Some(error)),
+        };
+        let name = self.names.get(&id).copied().unwrap_or_default();
+        error!(
+            task = name,
+            panic = panic.map(tracing::field::display),
+            "a task has ended that must not; shutting down"
+        );
+        EssentialTaskEnded(name)
     }
 }
 
 async fn shut_down(context: &Context, hurry: impl Future<Output = ()>) {
     let (drain, last_words) = (context.config.drain, context.config.connections.close);
-    info!(drain_ms = drain.as_millis() as u64, "shutting down: no new connections, sessions are asked to go elsewhere");
+    info!(
+        drain_ms = drain.as_millis() as u64,
+        "shutting down: no new sessions, those that are open are asked to go elsewhere"
+    );
+    let _ = context.drained_by.set(Instant::now() + drain);
     context.drain.cancel();
     tokio::select! {
-        () = context.tasks.wait() => return info!("every session has gone"),
+        () = context.hub.deserted() => info!("every session has gone"),
         () = tokio::time::sleep(drain) => {}
         () = hurry => {}
     }
@@ -229,4 +284,19 @@ fn origins(config: &Config, certificates: &Certificates, advertised: &Advertised
         .map(|port| advertised.names.iter().filter(local).map(move |name| origin_of("http", name, port)));
     let own = secure.chain(plain.into_iter().flatten()).collect();
     Origins::new(own, config.origins.clone(), certificates.is_development())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_ends_or_panics_is_noticed_by_its_name() {
+        let mut essential = Essential::default();
+        essential.spawn("lasting", std::future::pending());
+        essential.spawn("panicking", async { panic!("a fault") });
+        assert_eq!(essential.ended().await, EssentialTaskEnded("panicking"));
+        essential.spawn("ending", async {});
+        assert_eq!(essential.ended().await, EssentialTaskEnded("ending"));
+    }
 }

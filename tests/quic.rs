@@ -564,7 +564,11 @@ async fn draining_refuses_what_is_new_and_lets_sessions_go_on_until_the_server_s
     let mut session = join(&http3, "demo").await;
     server.context.drain.cancel();
     assert_eq!(hear(&mut session).await["type"], "goAway");
-    assert!(within(Http3::connect(&server.secure(), &server.trust)).await.is_err(), "a new connection");
+    let late = server.http3().await;
+    let refused = within(late.webtransport("/v1/rooms/demo", &HeaderMap::new())).await;
+    let Err(Error::Refused(response)) = refused else { panic!("a new session was let in") };
+    assert_eq!(response.status(), 503);
+    assert!(within(late.request(Method::GET, "/v1/discovery", &HeaderMap::new())).await.is_ok(), "an ordinary request");
     ping(&mut session).await;
     assert!(within(http3.request(Method::GET, "/", &HeaderMap::new())).await.is_err(), "a new request");
     server.context.stop.cancel();

@@ -15,7 +15,7 @@ use wigwag::client::{Connection, Endpoint, Error, Trust, Via};
 use wigwag::config::{CertificateSource, Config, ConnectionLimits, Protocols};
 use wigwag::context::Context;
 use wigwag::protocol::{Limits, RoomName};
-use wigwag::server::{Addresses, Server};
+use wigwag::server::{Addresses, EssentialTaskEnded, Server};
 
 /// A wait that ends with an event; reaching this deadline is a failure, whatever the machine's speed.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -65,7 +65,7 @@ pub(crate) struct TestServer {
     /// Where the CA is that `trust` trusts.
     pub(crate) ca: PathBuf,
     stop: oneshot::Sender<()>,
-    running: JoinHandle<()>,
+    running: JoinHandle<Result<(), EssentialTaskEnded>>,
 }
 
 impl TestServer {
@@ -111,6 +111,6 @@ impl TestServer {
     /// Shuts the server down as SIGTERM would, and waits until it is gone.
     pub(crate) async fn stop(self) {
         let _ = self.stop.send(());
-        within(self.running).await.expect("the server stops in order");
+        within(self.running).await.expect("no panic").expect("the server stops in order");
     }
 }

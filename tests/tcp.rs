@@ -617,7 +617,17 @@ async fn draining_ends_what_is_idle_and_leaves_sessions_until_the_server_stops()
         message_of(socket, "pong").await;
     }
     within(async { while http2.request(Method::GET, "/v1/discovery", &HeaderMap::new()).await.is_ok() {} }).await;
-    within(async { while TcpStream::connect(server.addresses.secure[0]).await.is_ok() {} }).await;
+    // New connections are for requests of the sessions that are open, and for being told so.
+    let mut late = server.http1().await;
+    let none = HeaderMap::new();
+    assert_eq!(within(late.request(Method::GET, "/v1/discovery", &none)).await.unwrap().status(), StatusCode::OK);
+    for refused in [within(late.websocket("/v1/rooms/drain", &none)).await, {
+        within(server.http2().await.websocket("/v1/rooms/drain", &none)).await
+    }] {
+        let Err(Error::Refused(response)) = refused else { panic!("not refused") };
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(response.headers().contains_key("retry-after"));
+    }
 
     server.context.stop.cancel();
     for socket in [&mut over_http2, &mut over_http1] {

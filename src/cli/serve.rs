@@ -54,7 +54,7 @@ async fn serve(config: Config) -> Result<(), End> {
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        () = server.run(drain.cancelled(), hurry.cancelled()) => Ok(()),
+        ended = server.run(drain.cancelled(), hurry.cancelled()) => Ok(ended.context("the server stopped by itself")?),
         () = heard => Ok(()),
     }
 }

@@ -43,7 +43,7 @@ fn the_defaults_that_help_tells_are_the_defaults() {
         assert_eq!(served(&line), Config::default(), "{line}");
         told += 1;
     }
-    assert_eq!(told, 29, "every setting with a default tells it");
+    assert_eq!(told, 30, "every setting with a default tells it");
 }
 
 /// `wigwag.example.toml` as it should be: every setting with its help, defaults told but not set.

@@ -129,6 +129,12 @@ impl Settings {
             request_head: check.span("request-timeout", self.request_timeout, default.request_head, wait.clone())?,
             idle: check.span("idle-timeout", self.idle_timeout, default.idle, SECOND..=24 * HOUR)?,
             retry_above: check.number("retry-above", self.retry_above, default.retry_above, 0..=1_000_000)?,
+            sessions_per_second: check.number(
+                "sessions-per-second",
+                self.sessions_per_second,
+                default.sessions_per_second,
+                1..=1_000_000,
+            )?,
             header_bytes: check.size("max-headers", self.max_headers, default.header_bytes, 4 * KIB..=MIB)?,
             close: check.span("close-timeout", self.close_timeout, default.close, wait)?,
         })

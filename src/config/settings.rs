@@ -205,6 +205,11 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_above: Option<u64>,
 
+    /// Sessions that may open in a second; the others are told when to come back [default: 1000]
+    #[arg(long, env = "WIGWAG_SESSIONS_PER_SECOND", value_name = "N", help_heading = CONNECTIONS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sessions_per_second: Option<u64>,
+
     /// What to log, as level or as target=level list; libraries never go below info [default: info]
     #[arg(long, env = "WIGWAG_LOG", value_name = "FILTER", help_heading = LOGS)]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -74,6 +74,11 @@ impl Poll {
         self.moved || self.greeting.is_some() || self.session.outbox.has_next()
     }
 
+    /// Whether the client is still to be told that the server drains; it counts as told from now on.
+    pub fn tell_go_away(&self) -> bool {
+        self.session.seat.quietly(|seat| seat.tell_go_away())
+    }
+
     /// Waits until there is something to answer with. Cancel safe.
     pub async fn ready(&self) {
         self.session.outbox.ready().await;

@@ -5,10 +5,14 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
 use super::{Hall, Hub, now};
 use crate::outbox::{Outbox, Output, SharedSeat};
-use crate::protocol::{Body, Code, Command, LeftReason, Metadata, Outbound, PeerId, Refusal, Request, RoomName};
-use crate::seat::{Admission, Ending};
+use crate::protocol::{
+    Body, Code, Command, LeftReason, Metadata, Outbound, PeerId, Refusal, Request, RoomName, Transport,
+};
+use crate::seat::{Admission, Ending, Lease};
 
 /// Whoever may make requests for a seat, as long as the transport that has the seat now keeps it.
 #[derive(Debug)]
@@ -44,6 +48,16 @@ impl Speaker {
             Admitted::Answered => true,
             Admitted::Stale => false,
         }
+    }
+
+    /// Whether the seat was left, or its peer removed.
+    pub fn has_left(&self) -> bool {
+        self.seat.quietly(|seat| seat.lease() == Lease::Left)
+    }
+
+    /// What serves the seat, or did last.
+    pub fn transport(&self) -> Transport {
+        self.seat.quietly(|seat| seat.transport())
     }
 
     /// Why a request was not carried out.
@@ -155,13 +169,16 @@ pub struct Session {
     pub(super) outbox: Outbox,
     /// Until when the seat waits for the next poll before it counts as away; `None` on a transport that lasts.
     pub(super) next_poll: Option<Instant>,
+    _served: TaskTrackerToken,
 }
 
 impl Session {
     pub(super) fn new(hub: Arc<Hub>, room: RoomName, peer: PeerId, seat: Arc<SharedSeat>) -> Self {
         let outbox = Outbox::new(Arc::clone(&seat));
         let generation = outbox.generation();
-        Session { speaker: Speaker { hub, room, peer, seat, generation }, outbox, next_poll: None }
+        let served = hub.served.token();
+        seat.expect_poll(None);
+        Session { speaker: Speaker { hub, room, peer, seat, generation }, outbox, next_poll: None, _served: served }
     }
 
     /// Waits for something to write, or the end; with `wants_frames` false for the end alone. Cancel safe.

@@ -32,8 +32,9 @@ impl Opening {
         if parts.headers.get_all(AUTHORIZATION).iter().any(|value| !value.as_bytes().starts_with(b"Bearer ")) {
             return Err(Refusal::new(Code::Unauthorized, "Authorization must be of the scheme Bearer"));
         }
-        if context.drain.is_cancelled() {
-            return Err(Refusal::new(Code::GoingAway, "the server is shutting down").retry_after(context.config.drain));
+        // A poll may belong to a session that is open; its first line tells.
+        if transport != Transport::LongPoll {
+            context.let_in()?;
         }
         Ok(Opening { room, transport, via })
     }

@@ -11,6 +11,7 @@ use super::{Close, Opening, Received, Transport, Wire, WireError};
 use crate::context::Context;
 use crate::hub::Session;
 use crate::outbox::Output;
+use crate::pace::jitter;
 use crate::protocol::{Code, Command, Frame, Refusal, Request, notice};
 use crate::seat::Ending;
 
@@ -52,8 +53,11 @@ pub(super) fn carry_on<W: Wire>(
 /// Takes the seat that a first message asks for; returns the answer to begin with.
 ///
 /// # Errors
-/// The hub's, or `badRequest` if it is neither `join` nor `resume`.
+/// The hub's, `goingAway` while the server drains, or `badRequest` if it is neither `join` nor `resume`.
 pub(super) fn take_seat(opening: &Opening, first: Request<'_>, context: &Context) -> Result<(Session, Frame), Refusal> {
+    if context.drain.is_cancelled() {
+        return Err(context.going_away());
+    }
     match first.command {
         Command::Join(join) => context.hub.join(&opening.room, &join, opening.transport),
         Command::Resume(resume) => context.hub.resume(&opening.room, &resume, opening.transport),
@@ -114,7 +118,7 @@ impl<W: Wire> Driver<W> {
         let wait = Duration::from_millis(limits.first_message_ms);
         let received = tokio::select! {
             received = timeout(wait, poll_fn(|cx| self.wire.poll_recv(cx))) => received,
-            () = self.context.stop.cancelled() => return Err(End::Closed(going_away())),
+            () = self.context.stop.cancelled() => return Err(End::Closed(self.context.going_away())),
         };
         let line = match received {
             Err(_) => return Err(End::Closed(Refusal::new(Code::Timeout, "no first message in time"))),
@@ -220,7 +224,7 @@ impl<'a, W: Wire> Pump<'a, W> {
                 output = self.session.next(idle) => self.send(output),
                 () = timer => self.look(Instant::now()),
                 () = drain.cancelled(), if !self.drain_told => self.tell_drain(),
-                () = stop.cancelled() => Err(End::Closed(going_away())),
+                () = stop.cancelled() => Err(End::Closed(self.context.going_away())),
             };
             if let Err(end) = step {
                 return end;
@@ -250,6 +254,7 @@ impl<'a, W: Wire> Pump<'a, W> {
                 Ok(request) => {
                     self.context.metrics.message(self.transport, request.command.name());
                     self.session.handle(request);
+                    self.finish_leave()?;
                 }
                 Err(invalid) => {
                     self.context.metrics.message(self.transport, "invalid");
@@ -269,6 +274,17 @@ impl<'a, W: Wire> Pump<'a, W> {
                 self.session.refuse(None, &refusal);
             }
             None => return Err(End::ByClient),
+        }
+        Ok(())
+    }
+
+    /// After `leave`, the `ok` and all else that waits goes out before the client is read again: its close, which may have come
+    /// in the same burst, would be the end.
+    fn finish_leave(&mut self) -> Result<(), End> {
+        while self.session.has_left()
+            && let Some(output) = self.session.try_next()
+        {
+            self.send(output)?;
         }
         Ok(())
     }
@@ -330,14 +346,4 @@ impl<'a, W: Wire> Pump<'a, W> {
         // Spread over the first half of the drain time, so that whoever resumes elsewhere has the second half for it.
         self.feed(notice::go_away(jitter(self.context.config.drain / 2)))
     }
-}
-
-fn going_away() -> Refusal {
-    Refusal::new(Code::GoingAway, "the server is shutting down")
-}
-
-/// A random part of `span`, so that many clients do not come back at once.
-pub(super) fn jitter(span: Duration) -> Duration {
-    let random = getrandom::u32().unwrap_or(u32::MAX / 2);
-    span.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }

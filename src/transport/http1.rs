@@ -42,13 +42,15 @@ const MIN_BUFFER: usize = 8 * 1024;
 /// Serves one connection with sessions until its end, the session's included where it becomes one.
 ///
 /// It ends when the client leaves, breaks the protocol, does not finish a request's head within `request_head` of its first
-/// byte (the first one: of the connection's beginning), or sends none for `idle`. Draining lets the request in flight finish.
+/// byte (the first one: of the connection's beginning), or sends none for `idle`. When draining begins, the request in flight is the last.
 pub(crate) async fn serve<S>(io: S, via: Via, router: Router, context: Arc<Context>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let service = Arc::new(Service { via, router, sessions: true, context, upgrade: Mutex::new(None) });
-    let ending = service.context.drain.clone();
+    let Context { drain, stop, .. } = &*service.context;
+    // A connection that came while the server drains is there for requests of the sessions that are open.
+    let ending = if drain.is_cancelled() { stop.clone() } else { drain.clone() };
     run(io, Arc::clone(&service), ending).await;
     let upgrade = service.upgrade.lock().take();
     if let Some((upgrade, opening)) = upgrade {

@@ -128,6 +128,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<S> {
     /// Returns why it ended, for the log.
     async fn run(&mut self) -> &'static str {
         let (drain, stop) = (self.context.drain.clone(), self.context.stop.clone());
+        // A connection that came while the server drains is there for requests of the sessions that are open.
+        let late = drain.is_cancelled();
         let (mut draining, mut stopping) = (false, false);
         loop {
             let timer = sleep_until(self.next_deadline());
@@ -141,12 +143,15 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<S> {
                     None => return "closed",
                 },
                 () = timer => if let Some(reason) = self.look(Instant::now()) { return reason },
-                () = drain.cancelled(), if !draining => {
+                () = drain.cancelled(), if !draining && !late => {
                     draining = true;
                     self.h2.graceful_shutdown();
                 }
                 () = stop.cancelled(), if !stopping => {
                     stopping = true;
+                    if late {
+                        self.h2.graceful_shutdown();
+                    }
                     // Sessions take their leave within this time, and ordinary answers had theirs while draining.
                     self.cut_off_in(self.context.config.connections.close);
                 }

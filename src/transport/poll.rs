@@ -26,6 +26,7 @@ use super::admit::{self, Opening};
 use super::{Close, Received, Transport, Via, Wire, WireError, drive};
 use crate::context::Context;
 use crate::hub::Speaker;
+use crate::pace::jitter;
 use crate::problem::{problem, problem_with_status};
 use crate::protocol::{Code, Command, Frame, ROOMS_PATH, Refusal, Request as Message, RoomName, Ticket, notice};
 
@@ -125,23 +126,36 @@ async fn long_poll(
     let until = Instant::now() + wait;
     let next_poll = until + 2 * context.config.heartbeat;
     let poll = match message.command {
-        Command::Join(join) => hub.join_by_poll(room, &join, next_poll)?,
-        Command::Resume(resume) => hub.poll(room, &resume, next_poll)?,
+        Command::Join(join) => {
+            context.let_in()?;
+            hub.join_by_poll(room, &join, next_poll)?
+        }
+        Command::Resume(resume) => {
+            if !hub.is_next_poll(room, &resume) {
+                context.let_in()?;
+            }
+            hub.poll(room, &resume, next_poll)?
+        }
         _ => return Err(no_first_message()),
     };
     let _open = poll.moved().then(|| context.metrics.session(Transport::LongPoll));
     for line in rest {
         speak(poll.speaker(), line, context);
     }
-    let due = poll.is_due()
-        || tokio::select! {
-            () = poll.ready() => true,
-            () = sleep_until(until.into()) => wait.is_zero(),
-            () = context.drain.cancelled() => true,
-        };
-    let go_away = context.drain.is_cancelled().then(|| notice::go_away(drive::jitter(context.config.drain / 2)));
+    let draining = || context.drain.is_cancelled();
+    let mut leaves = draining() && poll.tell_go_away();
+    let mut due = leaves || poll.is_due();
+    if !due {
+        tokio::select! {
+            () = poll.ready() => due = true,
+            () = sleep_until(until.into()) => due = wait.is_zero(),
+            () = context.drain.cancelled(), if !draining() => leaves = poll.tell_go_away(),
+            () = context.stop.cancelled() => return Err(context.going_away()),
+        }
+    }
+    let go_away = leaves.then(|| notice::go_away(jitter(context.config.drain / 2)));
     let mut body = BytesMut::new();
-    for frame in poll.answer(due, go_away, ANSWER_BYTES)? {
+    for frame in poll.answer(due || leaves, go_away, ANSWER_BYTES)? {
         put_line(&mut body, &frame);
     }
     Ok(answer(StatusCode::OK, NDJSON, Body::from(body.freeze())))
@@ -149,9 +163,16 @@ async fn long_poll(
 
 /// Carries out one line; a bad one costs one `error` in the session. False if the seat is no longer the speaker's.
 fn speak(speaker: &Speaker, line: &Bytes, context: &Context) -> bool {
+    let transport = speaker.transport();
     match Message::parse(line, &context.config.limits) {
-        Ok(message) => speaker.handle(message),
-        Err(invalid) => speaker.refuse(invalid.id, &invalid.refusal),
+        Ok(message) => {
+            context.metrics.message(transport, message.command.name());
+            speaker.handle(message)
+        }
+        Err(invalid) => {
+            context.metrics.message(transport, "invalid");
+            speaker.refuse(invalid.id, &invalid.refusal)
+        }
     }
 }
 

@@ -131,11 +131,11 @@ fn timers(heartbeat: Duration) -> (Duration, Duration) {
     (heartbeat * 3 / 2, heartbeat / 2)
 }
 
-/// Accepts connections on `endpoint` until the server drains and the last one is gone, or the server stops.
+/// Accepts connections on `endpoint` until the server stops.
 ///
-/// A new value of `tls` (a renewed certificate) serves new connections and leaves those that are open alone. While the server
-/// drains, new connections are refused, those that are open get a GOAWAY, and their requests and sessions go on. When it
-/// stops, sessions take their leave, and everything is closed.
+/// A new value of `tls` (a renewed certificate) serves new connections and leaves those that are open alone. When the server
+/// begins to drain, the connections that are open get a GOAWAY, and their requests and sessions go on; later ones serve the
+/// sessions that are open. When it stops, sessions take their leave, and everything is closed.
 pub async fn serve(
     endpoint: Endpoint,
     mut tls: watch::Receiver<Arc<rustls::ServerConfig>>,
@@ -143,9 +143,9 @@ pub async fn serve(
     context: Arc<Context>,
 ) {
     let listener = Listener { half_open: Arc::default(), port: local_port(&endpoint), router, context };
-    let Context { drain, stop, config, .. } = &*listener.context;
+    let Context { stop, config, .. } = &*listener.context;
     let mut connections = JoinSet::new();
-    while !(drain.is_cancelled() && connections.is_empty()) {
+    loop {
         tokio::select! {
             incoming = endpoint.accept() => match incoming {
                 Some(incoming) => listener.accept(incoming, &mut connections),
@@ -157,7 +157,6 @@ pub async fn serve(
                 Ok(server) => endpoint.set_server_config(Some(server)),
                 Err(error) => warn!(%error, "QUIC keeps its certificate"),
             },
-            () = drain.cancelled(), if connections.is_empty() => {}
             () = stop.cancelled() => break,
         }
     }
@@ -184,10 +183,7 @@ struct Listener {
 
 impl Listener {
     fn accept(&self, incoming: Incoming, connections: &mut JoinSet<()>) {
-        let Context { drain, tasks, config, .. } = &*self.context;
-        if drain.is_cancelled() {
-            return incoming.refuse();
-        }
+        let Context { tasks, config, .. } = &*self.context;
         let remote = incoming.remote_address();
         let under_load = self.half_open.load(Ordering::Relaxed) >= config.connections.retry_above;
         if under_load && !incoming.remote_address_validated() {

@@ -39,12 +39,13 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 /// How long accepting pauses after an error, from the first to any further one in a row.
 const PAUSE: std::ops::Range<Duration> = Duration::from_millis(10)..Duration::from_secs(1);
 
-/// Accepts connections with sessions until draining begins; `tls` is `None` on the plaintext listener.
+/// Accepts connections with sessions until the server stops. While it drains they serve the sessions that are open: requests beside
+/// an event stream, and polls, may each need a connection. `tls` is `None` on the plaintext listener.
 ///
 /// Each connection is a task of `context.tasks` and takes one of `context.connections`; one above that number is closed
 /// unanswered. `tls` must offer `h2` and `http/1.1` by ALPN (without ALPN a client gets HTTP/1.1).
 pub async fn serve_tcp(listener: TcpListener, tls: Option<TlsConfig>, router: Router, context: Arc<Context>) {
-    let until = context.drain.clone();
+    let until = context.stop.clone();
     let mut warned: Option<Instant> = None;
     accept(listener, &until, |stream, remote| {
         let Ok(permit) = Arc::clone(&context.connections).try_acquire_owned() else {

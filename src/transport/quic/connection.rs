@@ -121,12 +121,15 @@ struct Connection {
     /// When it ends, finished or not.
     cut_off_at: Option<Instant>,
     draining: bool,
+    /// It came while the server drains, for requests of the sessions that are open.
+    late: bool,
 }
 
 impl Connection {
     fn new(h3: H3, shared: Arc<Shared>) -> Self {
         let idle_until = Instant::now() + shared.context.config.connections.request_head;
-        Connection { h3, shared, tasks: JoinSet::new(), idle_until, cut_off_at: None, draining: false }
+        let late = shared.context.drain.is_cancelled();
+        Connection { h3, shared, tasks: JoinSet::new(), idle_until, cut_off_at: None, draining: false, late }
     }
 
     /// Returns why it ended, for the log.
@@ -160,10 +163,13 @@ impl Connection {
                 () = sleep_until(self.cut_off_at.unwrap_or(self.idle_until)), if self.cut_off_at.is_some() => {
                     return "cut off".into();
                 }
-                () = context.drain.cancelled(), if !self.draining => self.drain(limits.close).await,
+                () = context.drain.cancelled(), if !self.draining && !self.late => self.drain(limits.close).await,
                 () = context.stop.cancelled(), if self.cut_off_at.is_none() => {
                     // Sessions take their leave within `close`; the connection has as long again for itself.
                     self.cut_off_at = Some(Instant::now() + 2 * limits.close);
+                    if self.late {
+                        self.drain(limits.close).await;
+                    }
                 }
             }
         }

@@ -1,0 +1,84 @@
+//! Paced entry: how many sessions may open at once, and when the others are to come back, so that those who lost their server
+//! together do not all return together.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+/// Whoever is refused is told to come back within this time, however long the line.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Lets so many in a second, after a first burst of as many; whoever comes above that is given a turn of its own.
+#[derive(Debug)]
+pub struct Pace {
+    /// One after another, at the rate.
+    interval: Duration,
+    turns: Mutex<Turns>,
+}
+
+#[derive(Debug)]
+struct Turns {
+    /// When the next one could enter, had all before entered one after another: at most a second behind, or ahead, of now.
+    entry: Instant,
+    /// The last turn that was given to somebody who was refused.
+    last_given: Instant,
+}
+
+impl Pace {
+    /// `per_second` must not be zero.
+    pub fn new(per_second: u32) -> Self {
+        let now = Instant::now();
+        Pace {
+            interval: Duration::from_secs(1) / per_second.max(1),
+            turns: Mutex::new(Turns { entry: now, last_given: now }),
+        }
+    }
+
+    /// Lets one more in.
+    ///
+    /// # Errors
+    /// After how long to try again: turn by turn, each later than the one before.
+    pub fn enter(&self, now: Instant) -> Result<(), Duration> {
+        let mut turns = self.turns.lock();
+        let burst = Duration::from_secs(1);
+        let entry = turns.entry.max(now);
+        if entry < now + burst {
+            turns.entry = entry + self.interval;
+            return Ok(());
+        }
+        // Those before in the line come back at the rate, and must find room.
+        turns.last_given = (turns.last_given + self.interval).clamp(now + burst, now + LONGEST);
+        Err(turns.last_given - now)
+    }
+}
+
+/// A random part of `span`, so that many clients do not come back at once.
+pub fn jitter(span: Duration) -> Duration {
+    let random = getrandom::u32().unwrap_or(u32::MAX / 2);
+    span.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_enters_and_the_rest_is_given_turns_at_the_rate() {
+        let pace = Pace::new(100);
+        let now = Instant::now();
+        let refused: Vec<Duration> = (0..300).filter_map(|_| pace.enter(now).err()).collect();
+        assert!((199..=201).contains(&refused.len()), "{} of 300 refused, a burst is 100", refused.len());
+        assert!(refused.is_sorted() && refused[0] >= Duration::from_secs(1));
+        assert!(refused[199 - 1] >= Duration::from_millis(2900), "{:?}", refused[198]);
+        // Those who come when they were told to are let in.
+        assert!(refused.iter().all(|wait| pace.enter(now + *wait).is_ok()));
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_a_minute() {
+        let pace = Pace::new(1);
+        let now = Instant::now();
+        let waits = (0..1000).filter_map(|_| pace.enter(now).err());
+        assert_eq!(waits.max(), Some(LONGEST));
+    }
+}
