@@ -113,7 +113,8 @@ impl Watcher {
     }
 }
 
-/// Reads `connection` until it ends or nobody wants to hear of it any more, acknowledging what comes.
+/// Reads `connection` until it ends or nobody wants to hear of it any more, acknowledging what comes. When nothing can be sent any
+/// more, what has come before can still be read.
 async fn carry(mut connection: Connection, heard: mpsc::Sender<Heard>, mut said: mpsc::Receiver<Value>) {
     loop {
         let to_send = tokio::select! {
@@ -126,15 +127,13 @@ async fn carry(mut connection: Connection, heard: mpsc::Sender<Heard>, mut said:
                 }
                 seq.map(|seq| json!({"type": "ack", "seq": seq}))
             }
-            message = said.recv() => match message {
-                Some(message) => Some(message),
-                None => return,
-            },
+            message = said.recv(), if !said.is_closed() => message,
+            () = heard.closed() => return,
         };
         if let Some(message) = to_send
             && connection.send(&message.to_string()).await.is_err()
         {
-            return;
+            said.close();
         }
     }
 }
