@@ -159,7 +159,9 @@ impl Server {
         }
         context.tasks.close();
         let ended = tokio::select! {
+            biased;
             () = drain => None,
+            () = context.stop.cancelled() => None,
             ended = essential.ended() => Some(ended),
         };
         shut_down(&context, hurry).await;

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod cli;
+mod draining;
 mod hostile;
 mod limits;
 mod native;
@@ -11,4 +12,5 @@ mod scripted;
 mod simulation;
 mod support;
 mod tcp;
+mod tickets;
 mod transcripts;

@@ -40,7 +40,8 @@ pub(crate) fn config() -> Config {
         connections: ConnectionLimits::default(),
         heartbeat: Duration::from_secs(10),
         resume_window: Duration::from_secs(30),
-        drain: Duration::from_secs(10),
+        // Not long: it takes all its time where a poller is still expected.
+        drain: Duration::from_secs(1),
     }
 }
 
@@ -64,7 +65,7 @@ pub(crate) struct TestServer {
     pub(crate) trust: Trust,
     /// Where the CA is that `trust` trusts.
     pub(crate) ca: PathBuf,
-    stop: oneshot::Sender<()>,
+    stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Result<(), EssentialTaskEnded>>,
 }
 
@@ -84,7 +85,7 @@ impl TestServer {
             context: Arc::clone(server.context()),
             trust: Trust::new(authority(&ca), hashes).expect("TLS 1.3"),
             ca,
-            stop,
+            stop: Some(stop),
             running: tokio::spawn(server.run(async { stopped.await.unwrap_or(()) }, std::future::pending())),
         }
     }
@@ -108,9 +109,16 @@ impl TestServer {
         within(Connection::open(&self.secure(), &room, via, &self.trust, headers)).await
     }
 
+    /// Has the server drain as SIGTERM would.
+    pub(crate) fn begin_to_stop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+    }
+
     /// Shuts the server down as SIGTERM would, and waits until it is gone.
-    pub(crate) async fn stop(self) {
-        let _ = self.stop.send(());
+    pub(crate) async fn stop(mut self) {
+        self.begin_to_stop();
         within(self.running).await.expect("no panic").expect("the server stops in order");
     }
 }
