@@ -1,6 +1,7 @@
 //! A native client: the protocol's other side, over every transport. Used by the command line, the benchmarks and the tests.
 //!
-//! [`Connection`] is one transport without a memory: it sends and receives whole messages and tells how it was closed.
+//! [`Session`] is one peer's place in one room, whatever becomes of its connections: what an application wants. [`Connection`] is one
+//! transport without a memory: it sends and receives whole messages and tells how it was closed.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
@@ -107,9 +108,14 @@ impl Trust {
     }
 }
 
+/// With so much on its way already, what may get lost is not queued behind it.
+const QUEUED_BYTES: usize = 64 * 1024;
+
 /// One transport to a room, without a session of its own: the caller sends `join` or `resume`.
 pub struct Connection {
     wire: ClientWire,
+    /// Bytes queued since all was sent last.
+    queued: usize,
 }
 
 enum ClientWire {
@@ -158,7 +164,7 @@ impl Connection {
         let path = format!("{ROOMS_PATH}{room}");
         // Handshakes are large, and what waits for them should not be.
         let wire = Box::pin(ClientWire::open(endpoint, &path, via, trust, headers)).await?;
-        Ok(Connection { wire })
+        Ok(Connection { wire, queued: 0 })
     }
 
     /// Sends one message. Cancel safe: a message whose sending was given up is queued and goes out before the next.
@@ -182,11 +188,15 @@ impl Connection {
         Ok(event)
     }
 
-    /// Closes the transport tidily, which leaves the seat as it is: away. What was sent goes out before.
+    /// Closes the transport tidily, which leaves the seat as it is: away.
     ///
     /// # Errors
     /// If the connection ends before.
     pub async fn close(mut self) -> Result<(), Error> {
+        if matches!(self.wire, ClientWire::Polling(_)) {
+            // There is nothing to close, and no order between what would still be sent and what another transport sends.
+            return Ok(());
+        }
         poll_fn(|cx| self.poll_flush(cx)).await?;
         match self.wire {
             ClientWire::WebTransport(session) => Ok(session.close(0, "").await?),
@@ -197,6 +207,7 @@ impl Connection {
 
     /// Queues one message.
     fn feed(&mut self, message: &str) -> Result<(), Error> {
+        self.queued += message.len();
         match &mut self.wire {
             ClientWire::WebTransport(session) => session.feed(message),
             ClientWire::WebSocket(socket) => socket.feed(message)?,
@@ -205,21 +216,27 @@ impl Connection {
         Ok(())
     }
 
-    /// Queues one message that may get lost; where there are datagrams it goes by one at once.
+    /// Queues one message that may get lost; where there are datagrams it goes by one at once, and where much is queued it is
+    /// dropped.
     fn feed_ephemeral(&mut self, message: &str) -> Result<(), Error> {
         match &mut self.wire {
             ClientWire::WebTransport(session) if session.send_datagram(message).is_ok() => Ok(()),
+            _ if self.queued > QUEUED_BYTES => Ok(()),
             _ => self.feed(message),
         }
     }
 
     /// Sends what was queued.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        match &mut self.wire {
+        let flushed = match &mut self.wire {
             ClientWire::WebTransport(session) => session.poll_flush(cx).map_err(Error::Io),
             ClientWire::WebSocket(socket) => socket.poll_flush(cx).map_err(Error::Io),
             ClientWire::Polling(polling) => polling.poll_flush(cx),
+        };
+        if flushed.is_ready() {
+            self.queued = 0;
         }
+        flushed
     }
 
     /// Sends what was queued and, if `reads`, waits for the next message; or for the end.

@@ -221,6 +221,35 @@ async fn a_request_that_stays_unanswered_is_the_end_of_a_transport_and_goes_agai
     wait_for(&mut session, |event| matches!(event, Event::Resumed { .. }).then_some(())).await;
 }
 
+#[tokio::test]
+async fn replaced_by_a_greeting_of_ones_own_is_not_the_end() {
+    let stage = Stage::new(&[]).await;
+    let (mut first, mut session) = stage.seated(hasty(), joined(10_000)).await;
+    let replaced = json!({"type": "closed", "code": "replaced", "closeCode": 4510, "message": "m"});
+    // The server takes the seat over, tells the earlier connection, and its answer on the later one gets lost.
+    first.say(json!({"type": "goAway", "afterMs": 100})).await;
+    let (second, resume) = stage.guest().await;
+    assert_eq!(resume["ticket"], "first");
+    first.say(replaced.clone()).await;
+    first.ends().await;
+    drop(second);
+    let (mut third, resume) = stage.guest().await;
+    assert_eq!(resume["ticket"], "first");
+    // It is late on its way, and the third finds the seat taken by the second.
+    third.say(replaced.clone()).await;
+    let (mut fourth, resume) = stage.guest().await;
+    assert_eq!(resume["ticket"], "first");
+    fourth.say(resumed(0)).await;
+    wait_for(&mut session, |event| matches!(event, Event::Resumed { .. }).then_some(())).await;
+    // From then on it is somebody else's.
+    fourth.say(replaced).await;
+    let closed = wait_for(&mut session, |event| match event {
+        Event::Closed(why) => Some(why.code),
+        _ => None,
+    });
+    assert_eq!(closed.await, "replaced");
+}
+
 /// The event stream of a real server.
 fn event_stream(server: &TestServer) -> Value {
     json!({"type": "event-stream", "url": format!("http://{}/v1/rooms/{{room}}", server.addresses.plain[0])})
@@ -253,6 +282,6 @@ async fn a_refused_transport_leaves_the_others_unasked() {
     };
     let only = stage.options(hasty()).transports([Via::WebSocketH1]).patience(Duration::from_secs(60));
     let ((), refused) = tokio::join!(host, within(Session::connect(only)));
-    let why = refused.err().expect("it is refused");
+    let why = refused.expect_err("it is refused");
     assert_eq!((why.code.as_str(), why.close_code, why.message.as_str()), ("forbidden", Some(4503), "not you"));
 }

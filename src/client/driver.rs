@@ -27,6 +27,8 @@ use crate::protocol::Code;
 
 /// With so many events unread nothing more is read from the server.
 const UNREAD: usize = 256;
+/// Pings without an answer; more are not sent.
+const PINGS: usize = 64;
 /// A server is taken to ping as often until `joined` tells.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// A long poll says nothing for so long beside the heartbeats.
@@ -401,6 +403,8 @@ impl Driver {
         self.is_open = false;
         self.purpose = Purpose::Connect;
         self.search = Search::Resting { until: Instant::now() + retry_in, asked: closing.retry_after.is_some() };
+        // Of many tries that nobody reads about the last one will do.
+        self.unread.pop_back_if(|event| matches!(event, Event::Reconnecting { .. }));
         self.unread.push_back(Event::Reconnecting { why: closing.message, retry_in });
     }
 
@@ -574,7 +578,7 @@ impl Driver {
 
     fn ping(&mut self, reply: Option<oneshot::Sender<Duration>>) {
         let (id, line) = self.seat.ping();
-        if let Some(link) = &mut self.link {
+        if let Some(link) = self.link.as_mut().filter(|link| link.pings.len() < PINGS) {
             link.pings.insert(id, (Instant::now(), reply));
             self.feed(&line);
             self.expect_answer();

@@ -5,9 +5,14 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use futures_util::future::{BoxFuture, FutureExt as _, TryFutureExt as _};
+use futures_util::stream::FuturesUnordered;
 use http::header::{CONNECTION, HOST, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -15,6 +20,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -24,6 +30,11 @@ use crate::transport::Http2Stream;
 
 /// The most that a response's body may have; signaling's are small.
 pub(super) const BODY_BYTES: usize = 1024 * 1024;
+
+/// Addresses of a name that are tried.
+const ADDRESSES: usize = 8;
+/// What each has before the next (RFC 8305, 8).
+const ADDRESS_DELAY: Duration = Duration::from_millis(250);
 
 /// Why a connection, a request or an opening failed.
 #[derive(Debug, thiserror::Error)]
@@ -78,10 +89,20 @@ impl Endpoint {
         Ok(Endpoint { encrypted, host, port: url.port_u16().unwrap_or(default_port) })
     }
 
-    async fn connect(&self) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+    async fn connect(&self) -> Result<TcpStream, Error> {
+        let connect = |address| TcpStream::connect(address).map_err(Error::Io).boxed();
+        let stream = self.first_to_answer(connect).await?;
         stream.set_nodelay(true)?;
         Ok(stream)
+    }
+
+    /// Connects to whichever address of the name answers first.
+    pub(super) async fn first_to_answer<T>(
+        &self,
+        connect: impl Fn(SocketAddr) -> BoxFuture<'static, Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let addresses = tokio::net::lookup_host((self.host.as_str(), self.port)).await?;
+        first_to_answer(addresses, connect).await
     }
 
     async fn connect_tls(&self, tls: &rustls::ClientConfig, alpn: &[u8]) -> Result<TlsStream<TcpStream>, Error> {
@@ -99,6 +120,27 @@ impl Endpoint {
             format!("{}:{}", self.host, self.port)
         }
     }
+}
+
+/// Tries addresses side by side, each a little after the one before (RFC 8305, 5).
+async fn first_to_answer<T>(
+    addresses: impl Iterator<Item = SocketAddr>,
+    connect: impl Fn(SocketAddr) -> BoxFuture<'static, Result<T, Error>>,
+) -> Result<T, Error> {
+    let tries = addresses.take(ADDRESSES).enumerate().map(|(place, address)| {
+        // It begins when it is polled.
+        let connecting = connect(address);
+        sleep(ADDRESS_DELAY * place as u32).then(|()| connecting)
+    });
+    let mut tries: FuturesUnordered<_> = tries.collect();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address").into();
+    while let Some(tried) = tries.next().await {
+        match tried {
+            Ok(connected) => return Ok(connected),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 /// The headers of every WebSocket's opening, over either version; `extra` go along (`Origin`, `Authorization`) and replace
@@ -291,4 +333,25 @@ fn key() -> Result<HeaderValue, Error> {
     getrandom::fill(&mut nonce).map_err(io::Error::other)?;
     let text = base64::engine::general_purpose::STANDARD.encode(nonce);
     Ok(HeaderValue::try_from(text).expect("base64 is a header value"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_address_that_does_not_answer_is_no_obstacle_to_another() {
+        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let connect = |address: SocketAddr| match address.port() {
+            1 => std::future::pending().boxed(),
+            2 => std::future::ready(Err(io::Error::from(io::ErrorKind::ConnectionRefused).into())).boxed(),
+            port => std::future::ready(Ok(port)).boxed(),
+        };
+        let began = tokio::time::Instant::now();
+        let first = first_to_answer([1, 2, 3, 4].map(address).into_iter(), connect).await;
+        assert_eq!(first.expect("the third answers"), 3);
+        assert_eq!(began.elapsed().as_millis(), 500);
+        assert!(matches!(first_to_answer([address(2)].into_iter(), connect).await, Err(Error::Io(_))));
+        assert!(first_to_answer(std::iter::empty(), connect).await.is_err());
+    }
 }

@@ -45,7 +45,7 @@ pub(super) struct Polling {
     received: BytesMut,
     events: VecDeque<Received>,
     up: VecDeque<String>,
-    posting: Option<BoxFuture<'static, Result<Http1, Error>>>,
+    posting: Option<Posting>,
     kept_up: Option<Http1>,
     heard: Option<Instant>,
     ticket: Option<String>,
@@ -53,6 +53,13 @@ pub(super) struct Polling {
     seq: u64,
     /// `leave` was sent: the end that follows is no fault.
     left: bool,
+}
+
+/// Lines on their way up.
+struct Posting {
+    request: BoxFuture<'static, Result<Http1, Error>>,
+    ticket: String,
+    lines: Vec<String>,
 }
 
 /// What has come down.
@@ -205,25 +212,39 @@ impl Polling {
         }
         loop {
             if let Some(posting) = &mut self.posting {
-                let posted = ready!(posting.as_mut().poll(cx));
-                self.posting = None;
-                // After lines whose fate is unknown nothing may follow: the server would take them for handled.
-                self.kept_up = Some(posted.inspect_err(|_| self.up.clear())?);
+                let posted = ready!(posting.request.as_mut().poll(cx));
+                let Posting { ticket, lines, .. } = self.posting.take().expect("it was there a moment ago");
+                match posted {
+                    Ok(connection) => self.kept_up = Some(connection),
+                    // Polls have used up two tickets while the lines were on their way: nothing of them was taken.
+                    Err(Error::Refused(refusal))
+                        if refusal.status() == StatusCode::UNAUTHORIZED && self.ticket != Some(ticket) =>
+                    {
+                        lines.into_iter().rev().for_each(|line| self.up.push_front(line));
+                    }
+                    Err(error) => {
+                        // What is behind lines that may be lost must not get there without them.
+                        self.up.clear();
+                        return Poll::Ready(Err(error));
+                    }
+                }
             }
             // Lines without a ticket have nowhere to go: the session is refused, which is told by what comes down.
             let Some(ticket) = self.ticket.clone().filter(|_| !self.up.is_empty()) else { return Poll::Ready(Ok(())) };
-            let (target, kept, batch) = (Arc::clone(&self.target), self.kept_up.take(), self.take_batch());
-            self.posting = Some(Box::pin(target.tell(kept, ticket, batch)));
+            let (target, kept, lines) = (Arc::clone(&self.target), self.kept_up.take(), self.take_batch());
+            let request = Box::pin(target.tell(kept, ticket.clone(), lines.join("\n")));
+            self.posting = Some(Posting { request, ticket, lines });
         }
     }
 
-    fn take_batch(&mut self) -> String {
-        let mut batch = String::new();
-        for _ in 0..BATCH_LINES {
-            let fits = |line: &mut String| batch.is_empty() || batch.len() + line.len() < BATCH_BYTES;
+    fn take_batch(&mut self) -> Vec<String> {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while batch.len() < BATCH_LINES {
+            let fits = |line: &mut String| bytes == 0 || bytes + line.len() < BATCH_BYTES;
             let Some(line) = self.up.pop_front_if(fits) else { break };
-            batch += &line;
-            batch.push('\n');
+            bytes += line.len() + 1;
+            batch.push(line);
         }
         batch
     }

@@ -270,7 +270,12 @@ impl Seat {
 
     /// Whether any request that the server would take can be entered.
     pub fn has_room(&self) -> bool {
-        self.pending.len() < PENDING_REQUESTS && self.pending_bytes + self.frame_bytes <= PENDING_BYTES
+        self.pending.len() < PENDING_REQUESTS && self.pending_bytes + self.frame_bytes <= self.most_pending_bytes()
+    }
+
+    /// One request must fit, however large the server lets it be.
+    fn most_pending_bytes(&self) -> usize {
+        PENDING_BYTES.max(self.frame_bytes)
     }
 
     /// The number of the last message handled.
@@ -289,7 +294,7 @@ impl Seat {
         if line.len() > self.frame_bytes {
             return Err(NotTaken::TooLarge { bytes: line.len(), limit: self.frame_bytes });
         }
-        if self.pending.len() >= PENDING_REQUESTS || self.pending_bytes + line.len() > PENDING_BYTES {
+        if self.pending.len() >= PENDING_REQUESTS || self.pending_bytes + line.len() > self.most_pending_bytes() {
             return Err(NotTaken::QueueFull);
         }
         self.last_id = id;

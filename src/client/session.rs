@@ -2,7 +2,7 @@
 //!
 //! A [`Session`] finds the best transport that works, comes back by itself when it is lost, moves to a better one when there is
 //! one, and to another when the present one falls silent; the application sees one ordered stream of [`Event`]s and gets one
-//! answer to each [`Request`](super::Request).
+//! answer to each [`Request`].
 //!
 //! One task drives a session; it ends with the session, or when the [`Session`] is dropped.
 //!

@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use h3::ConnectionState as _;
 use h3::client::{RequestStream, SendRequest};
 use h3::error::{Code, ConnectionError, StreamError};
@@ -81,14 +82,9 @@ impl Http3 {
     /// Whatever went wrong below HTTP or in the handshake.
     pub async fn connect(endpoint: &Endpoint, trust: &Trust) -> Result<Self, Error> {
         let config = client_config(trust)?;
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address").into();
-        for address in tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await? {
-            match connect(address, &endpoint.host, config.clone()).await {
-                Ok(quic) => return Self::over(quic, endpoint.authority()).await,
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+        let connect = |address| connect(address, endpoint.host.clone(), config.clone()).boxed();
+        let quic = endpoint.first_to_answer(connect).await?;
+        Self::over(quic, endpoint.authority()).await
     }
 
     /// Speaks HTTP/3 on a connection that was opened with a [`client_config`]; `authority` is the server's name and port.
@@ -218,13 +214,13 @@ fn lost(error: StreamError) -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionReset, error.to_string())
 }
 
-async fn connect(address: SocketAddr, name: &str, config: quinn::ClientConfig) -> Result<quinn::Connection, Error> {
+async fn connect(address: SocketAddr, name: String, config: quinn::ClientConfig) -> Result<quinn::Connection, Error> {
     let local: SocketAddr = match address {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
     let socket = quinn::Endpoint::client(local)?;
-    let connecting = socket.connect_with(config, address, name).map_err(|error| Error::Url(error.to_string()))?;
+    let connecting = socket.connect_with(config, address, &name).map_err(|error| Error::Url(error.to_string()))?;
     timeout(PATIENCE, connecting).await.map_err(|_| Error::Http3("no answer in time".into()))?.map_err(http3)
 }
 
