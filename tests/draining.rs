@@ -136,7 +136,8 @@ async fn more_sessions_at_once_than_may_open_are_given_turns() {
             Ok(_) => {}
             Err(Error::Refused(response)) => {
                 assert_eq!(response.status(), 503);
-                let seconds = response.headers()["retry-after"].to_str().expect("text").parse::<u64>().expect("a number");
+                let seconds =
+                    response.headers()["retry-after"].to_str().expect("text").parse::<u64>().expect("a number");
                 let problem: Value = serde_json::from_slice(response.body()).expect("problem+json");
                 let wait = problem["retryAfterMs"].as_u64().expect("a number");
                 assert!(problem["code"] == "goingAway" && seconds * 1000 >= wait, "{problem}");

@@ -353,4 +353,3 @@ async fn a_foreign_origin_is_refused_before_anything_is_accepted() {
     }
     server.stop().await;
 }
-
