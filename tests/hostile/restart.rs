@@ -138,7 +138,7 @@ impl Stage {
 }
 
 /// Lives through the restart as an application would, telling when it comes to each stage.
-async fn live(mut client: Client, stages: mpsc::Sender<(Stage, Instant)>) {
+async fn live(via: Via, mut client: Client, stages: mpsc::Sender<(Via, Stage, Instant)>) {
     let mut reached: BTreeSet<Stage> = BTreeSet::new();
     let mut partner = client.joined.peers.first().map(|peer| peer.peer.clone());
     let mut number = 0;
@@ -170,7 +170,7 @@ async fn live(mut client: Client, stages: mpsc::Sender<(Stage, Instant)>) {
             }
         };
         if reached.insert(stage) {
-            stages.send((stage, Instant::now())).await.expect("somebody counts");
+            stages.send((via, stage, Instant::now())).await.expect("somebody counts");
         }
     }
 }
@@ -197,9 +197,13 @@ async fn accepted_messages_are_delivered_until_the_end_and_sessions_come_back_in
     report::progress(format_args!("and started again after {:.1} s", restart.as_secs_f64()));
 
     let mut times: BTreeMap<Stage, Vec<Duration>> = BTreeMap::new();
+    let mut early: Vec<Via> = Vec::new();
     let count = async {
         while times.get(&Stage::Heard).map_or(0, Vec::len) < sessions {
-            let (stage, at) = reached.recv().await.expect("they live");
+            let (via, stage, at) = reached.recv().await.expect("they live");
+            if stage == Stage::Cut && at - signal < DRAIN {
+                early.push(via);
+            }
             times.entry(stage).or_default().push(at - signal);
         }
     };
@@ -208,6 +212,9 @@ async fn accepted_messages_are_delivered_until_the_end_and_sessions_come_back_in
     all.expect("everybody is back and hears its partner");
     let most = (sessions as f64 * STORM) as usize;
     report::line(format_args!("at most {busiest} of {sessions} came back within {STEP:?}; {most} would be a storm"));
+    let of = |via: Via| early.iter().filter(|lost| **lost == via).count();
+    let early: Vec<_> = Via::ALL.iter().map(|via| format!("{} {}", via.transport().name(), of(*via))).collect();
+    report::line(format_args!("transports lost before the drain time was over: {}", early.join(", ")));
     tell_accounts(witnesses).await;
     assert!(busiest <= most, "a storm: {busiest} sessions within {STEP:?}");
     drop(server);
@@ -215,14 +222,14 @@ async fn accepted_messages_are_delivered_until_the_end_and_sessions_come_back_in
 }
 
 /// Pairs over all transports, who come back by themselves.
-async fn everybody_talks(server: &ServerProcess, stages: &mpsc::Sender<(Stage, Instant)>) -> JoinSet<()> {
+async fn everybody_talks(server: &ServerProcess, stages: &mpsc::Sender<(Via, Stage, Instant)>) -> JoinSet<()> {
     let turns = Semaphore::new(AT_ONCE);
     let places = Via::ALL.into_iter().flat_map(|via| (0..2 * PAIRS).map(move |number| (via, number / 2)));
     let joining = places.map(async |(via, pair)| {
         let _turn = turns.acquire().await.expect("open");
-        Client::join(server, Link::Calm, via, &format!("{}-{pair}", via.transport().name())).await
+        (via, Client::join(server, Link::Calm, via, &format!("{}-{pair}", via.transport().name())).await)
     });
-    join_all(joining).await.into_iter().map(|client| live(client, stages.clone())).collect()
+    join_all(joining).await.into_iter().map(|(via, client)| live(via, client, stages.clone())).collect()
 }
 
 /// Pairs over all transports who write down what they hear until the server ends their transport.
