@@ -96,6 +96,7 @@ fn longest(direction: &Direction, phase: usize) -> f64 {
 #[ignore = "needs network namespaces: scripts/hostile"]
 async fn a_webtransport_session_goes_on_when_its_client_changes_address_and_port() {
     report::scenario("A WebTransport client changes its address, its port, and both, without a resume");
+    network::reset().await;
     let server = ServerProcess::start(&[]).await;
     let mut watcher = Watcher::join(server.connect(Link::Calm, Via::WebSocketH2, "demo").await, Via::WebSocketH2).await;
     let mut traveller = Traveller::connect(&server).await;

@@ -80,6 +80,12 @@ pub(crate) struct Packets {
     pub(crate) dropped: u64,
 }
 
+/// Makes both links what they were when the script had made them, whatever an earlier scenario has left.
+pub(crate) async fn reset() {
+    calm_down().await;
+    change_address("192.0.2.2").await;
+}
+
 /// From now on, the hostile link loses `percent` of its packets, in both directions.
 pub(crate) async fn lose(percent: u32) {
     treat(&["counter", &format!("numgen random mod 100 < {percent} counter drop")]).await;

@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use wigwag::client::Via;
 
 use super::client::{Client, Event};
-use super::network::Link;
+use super::network::{self, Link};
 use super::process::ServerProcess;
 use super::report;
 use super::watcher::Watcher;
@@ -181,6 +181,7 @@ async fn accepted_messages_are_delivered_until_the_end_and_sessions_come_back_in
     let sessions = 2 * PAIRS * Via::ALL.len();
     report::scenario(format_args!("A server with {sessions} sessions is stopped within {DRAIN:?} and started again"));
     let args = ["--drain", "10s"];
+    network::reset().await;
     let server = ServerProcess::start(&args).await;
     let (stages, mut reached) = mpsc::channel(Stage::ALL.len() * sessions);
     let _living = everybody_talks(&server, &stages).await;

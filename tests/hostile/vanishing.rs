@@ -22,6 +22,7 @@ async fn a_client_whose_network_vanishes_is_away_within_two_heartbeats_and_left_
         "The network of {} sessions vanishes (heartbeat {HEARTBEAT:?}, resume window {WINDOW:?})",
         EACH * Via::ALL.len()
     ));
+    network::reset().await;
     let server = ServerProcess::start(&["--heartbeat", "2s", "--resume-window", "3s"]).await;
     let mut watcher = Watcher::join(server.connect(Link::Calm, Via::WebSocketH2, "demo").await, Via::WebSocketH2).await;
     let before = gauges(&server.metrics().await);

@@ -69,9 +69,10 @@ impl Watcher {
         within(self.to_say.send(message)).await.expect("the connection holds");
     }
 
-    /// As [`say`](Self::say), but the connection may end; false if it has.
-    pub(crate) async fn try_say(&self, message: Value) -> bool {
-        self.to_say.send(message).await.is_ok()
+    /// As [`say`](Self::say), but the connection may end.
+    pub(crate) async fn try_say(&self, message: Value) {
+        // What was heard tells whether it has.
+        let _ = self.to_say.send(message).await;
     }
 
     /// Reads until `count` peers have joined; over which transports, by their ids.
