@@ -9,6 +9,7 @@ mod native;
 mod quic;
 mod relay;
 mod scripted;
+mod sessions;
 mod simulation;
 mod support;
 mod tcp;

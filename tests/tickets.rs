@@ -12,7 +12,7 @@ const KEY: &str = "00112233445566778899aabbccddeeff";
 /// answered at once.
 async fn witness(server: &TestServer, seat: &Peer, room: &str) -> Peer {
     let witness = Peer::join(server, Via::WebSocketH2, room).await;
-    assert_eq!(witness.roster, [seat.id.clone()]);
+    assert_eq!(witness.roster, std::slice::from_ref(&seat.id));
     witness
 }
 

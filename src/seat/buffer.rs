@@ -4,10 +4,13 @@ use std::collections::VecDeque;
 
 use crate::protocol::{Body, Frame, Kind};
 
+/// As many requests as a client may have without an answer: each could have been refused.
+const MOST_ERRORS: usize = 1024;
+
 /// Messages in the order in which the client gets them, bounded in bytes and in number.
 ///
 /// Only waiting messages count as queue: written ones are kept for a replay as long as there is room, and the oldest of them
-/// are pushed out first. Worst-case memory is the byte limit, plus answers, plus 56 bytes a message.
+/// are pushed out first. Worst-case memory is the byte limit, plus answers, plus `MOST_ERRORS` errors, plus 56 bytes a message.
 #[derive(Debug)]
 pub(super) struct Buffer {
     max_bytes: usize,
@@ -28,7 +31,7 @@ pub(super) struct Buffer {
     pushed_out: VecDeque<u64>,
     /// How many there were before those.
     pushed_out_before: u64,
-    /// Errors that were pushed out and not acknowledged, the latest `max_messages` of them; said again after a gap.
+    /// Errors that were pushed out and not acknowledged, the latest `MOST_ERRORS` of them; said again after a gap.
     errors: VecDeque<Entry>,
     /// What never got a number since the client was last told of losses, and what it was told of last.
     missed: Missed,
@@ -230,7 +233,7 @@ impl Buffer {
         let seq = entry.seq.unwrap_or(0);
         self.gone = self.gone.max(seq);
         if entry.body.kind == Kind::Error {
-            if self.errors.len() >= self.max_messages {
+            if self.errors.len() >= MOST_ERRORS {
                 self.errors.pop_front();
             }
             self.errors.push_back(entry);

@@ -31,8 +31,8 @@ pub(super) struct Application {
     /// Datagrams, which keep no order.
     datagrams: HashSet<(String, u64)>,
     next_number: u64,
-    /// What became of each directed message: recipient, number, and the answer.
-    pub(super) sent: HashMap<u64, (String, u64, Option<bool>)>,
+    /// What became of each message that may not get lost: recipients, number, and the answer.
+    pub(super) sent: HashMap<u64, (Vec<String>, u64, Option<bool>)>,
     /// The request to leave, and whether it was answered.
     leaving: Option<u64>,
     pub(super) left: bool,

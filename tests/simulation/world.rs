@@ -25,6 +25,9 @@ const TRANSPORTS: [Transport; 4] =
 /// More clients than this are not born, in one run, into a room that loses some.
 const MOST_CLIENTS: usize = 7;
 
+/// Far more than it takes until all has been said.
+const MOST_MOVES: usize = 100_000;
+
 pub(super) struct World {
     seed: u64,
     pub(super) hub: Arc<Hub>,
@@ -34,6 +37,8 @@ pub(super) struct World {
     pub(super) clients: Vec<Endpoint>,
     /// What must become of each seat, by its peer.
     seats: HashMap<String, Fate>,
+    /// Each ticket's successor, as answers have told them.
+    successors: HashMap<String, String>,
     numbers: u64,
     /// What happened, if anybody wants to know.
     pub(super) log: Option<Vec<String>>,
@@ -94,6 +99,7 @@ impl World {
             rng,
             clients: vec![],
             seats: HashMap::new(),
+            successors: HashMap::new(),
             numbers: 0,
             log: std::env::var_os("WIGWAG_SIM_LOG").map(|_| vec![]),
         };
@@ -162,8 +168,10 @@ impl World {
                 session.handle_datagram(&outbound);
             }
         } else if let Some(id) = self.request(who, &message)
-            && let Some(to) = to.filter(|_| !ephemeral)
+            && !ephemeral
         {
+            // Whoever is known by now, and stays, is in the room when a broadcast is carried out.
+            let to = to.map_or(others, |to| vec![to]);
             self.clients[who].client.app.sent.insert(id, (to, number, None));
         }
     }
@@ -354,8 +362,11 @@ impl World {
         match opened {
             Ok((session, greeting)) => {
                 let holder = self.takes(who, session.peer().to_string(), resumes);
+                let greeting = parsed(&greeting.text);
+                self.shows(line);
+                self.succeeds(line, &greeting);
                 let link = &mut self.clients[who].links[at];
-                link.down.push_back(parsed(&greeting.text));
+                link.down.push_back(greeting);
                 link.server = Server::Serving(holder, session);
             }
             Err(refusal) => {
@@ -389,6 +400,7 @@ impl World {
         };
         let Ok(speaker) = self.hub.speaker(&self.room, resume.ticket) else { return Answer::Refused };
         self.seats.entry(speaker.peer().to_string()).or_default().ticket_shown = true;
+        self.shows(&first);
         if self.speak(who, &speaker, lines) { Answer::Accepted } else { Answer::Refused }
     }
 
@@ -416,6 +428,7 @@ impl World {
         match opened {
             Ok(poll) => {
                 let holder = self.takes(who, poll.speaker().peer().to_string(), resumes);
+                self.shows(first);
                 self.speak(who, poll.speaker(), rest);
                 Stage::Held { holder, poll, until, next_poll }
             }
@@ -464,6 +477,12 @@ impl World {
             Ok(frames) => Answer::Messages(frames.iter().map(|frame| parsed(&frame.text)).collect()),
             Err(_) => Answer::Refused,
         };
+        if let (Kind::Poll { first, .. }, Answer::Messages(messages)) = (&self.clients[who].exchanges[at].kind, &answer)
+            && let Some(greeting) = messages.first()
+        {
+            let (first, greeting) = (first.clone(), greeting.clone());
+            self.succeeds(&first, &greeting);
+        }
         self.clients[who].exchanges[at].stage = Stage::Coming(answer);
         self.releases(&peer, holder, next_poll);
         true
@@ -518,6 +537,22 @@ impl World {
         fate.holder = holder;
         fate.kept_until = None;
         holder
+    }
+
+    /// A ticket was accepted: its successor has not been used, or it would have one itself.
+    fn shows(&self, first: &str) {
+        let first = parsed(first.as_bytes());
+        let successor = first["ticket"].as_str().and_then(|ticket| self.successors.get(ticket));
+        let used = successor.is_some_and(|successor| self.successors.contains_key(successor));
+        assert!(!used, "a ticket was accepted whose successor has been used");
+    }
+
+    /// An answer names the ticket to use next.
+    fn succeeds(&mut self, first: &str, greeting: &Value) {
+        let (first, next) = (parsed(first.as_bytes()), greeting["ticket"].as_str().expect("a ticket"));
+        let Some(shown) = first["ticket"].as_str().filter(|shown| *shown != next) else { return };
+        let before = self.successors.insert(shown.to_owned(), next.to_owned());
+        assert!(before.is_none_or(|before| before == next), "a ticket got another successor");
     }
 
     /// What held a seat under a number is over; the seat is kept for a window from then on.
@@ -720,18 +755,19 @@ impl World {
             self.hang_up_all(who, |link| Some(link.id) != in_use);
             self.clients[who].links.iter_mut().for_each(|link| link.stalled = false);
         }
-        for _ in 0..100_000 {
-            let mut quiet = true;
+        let mut moves = 0;
+        loop {
+            let before = moves;
             for who in 0..self.clients.len() {
                 while self.flow(who) {
-                    quiet = false;
+                    moves += 1;
+                    assert!(moves < MOST_MOVES, "it does not come to rest");
                 }
             }
-            if quiet {
+            if moves == before {
                 return;
             }
         }
-        panic!("it does not come to rest");
     }
 
     /// Ends links and whatever belongs to them.
@@ -843,8 +879,8 @@ impl World {
         }
         for client in &clients {
             check_order(client);
-            check_promises(client, &clients);
         }
+        check_promises(&clients);
     }
 }
 
@@ -858,23 +894,24 @@ fn check_order(client: &Client) {
 }
 
 /// What was accepted has arrived, but for what its recipient was told to have lost; what was refused has not.
-fn check_promises(client: &Client, clients: &[&Client]) {
-    let mut missing: HashMap<&str, u64> = HashMap::new();
-    for (to, number, answer) in client.app.sent.values() {
-        let Some(recipient) = clients.iter().find(|other| &other.app.peer == to) else { continue };
-        let arrived = recipient.app.got.contains(&(client.app.peer.clone(), *number));
-        match answer {
-            Some(true) if !recipient.gone && !arrived => *missing.entry(to).or_default() += 1,
-            Some(false) => {
-                assert!(!arrived, "{} -> {}: {number} was refused and came", client.name, recipient.name);
+fn check_promises(clients: &[&Client]) {
+    for recipient in clients {
+        let mut missing = 0;
+        for sender in clients {
+            let to_it = sender.app.sent.values().filter(|(to, ..)| to.contains(&recipient.app.peer));
+            for (_, number, answer) in to_it {
+                let arrived = recipient.app.got.contains(&(sender.app.peer.clone(), *number));
+                match answer {
+                    Some(true) if !arrived => missing += 1,
+                    Some(false) => {
+                        assert!(!arrived, "{} -> {}: {number} was refused and came", sender.name, recipient.name)
+                    }
+                    _ => {}
+                }
             }
-            _ => {}
         }
-    }
-    for (to, missing) in missing {
-        let recipient = clients.iter().find(|other| other.app.peer == to).expect("just found");
         let lost = recipient.app.lost;
-        assert!(missing <= lost, "{} -> {}: {missing} accepted and missing, {lost} told", client.name, recipient.name);
+        assert!(recipient.gone || missing <= lost, "client {} misses {missing}, {lost} told", recipient.name);
     }
 }
 

@@ -268,7 +268,19 @@ describe('the seat', () => {
     assert.deepEqual(parse(seat.resumed({ ticket: 't2', lastId: 2 })).map(({ id }) => id), [3, 5]);
     // Two was handled: its answer comes by replay. Past a hole it may not, so it is asked again.
     assert.deepEqual(parse(seat.joined({ ...joined, lastId: 2 }, 'same').resend).map(({ id }) => id), [2, 3, 5]);
+    // That link may have lost them: they go again until they are answered, whatever the server has handled.
+    assert.deepEqual(parse(seat.resumed({ ticket: 't3', lastId: 5 })).map(({ id }) => id), [2, 3, 5]);
     assert.deepEqual(seat.joined(joined, 'new'), { resend: [], abandoned: [2, 3, 5] });
+  });
+
+  test('does not go back behind what an earlier link has brought when a picture comes', () => {
+    const seat = new Seat();
+    seat.joined(joined, 'first');
+    [1, 2, 3].forEach((seq) => seat.receive({ seq }));
+    seat.joined({ ...joined, replayFrom: 2 }, 'same');
+    assert.deepEqual([2, 3, 4].map((seq) => seat.receive({ seq })), ['old', 'old', 'new']);
+    seat.joined(joined, 'new');
+    assert.equal(seat.receive({ seq: 1 }), 'new');
   });
 
   test('acknowledges in time, and a resume acknowledges too', () => {

@@ -23,6 +23,8 @@ export class Seat {
   #lastSeq = 0;
   #ackedSeq = 0;
   #lastId = 0;
+  /** Answers to requests up to here may be among what was lost in a hole: no replay brings them. */
+  #unsureTo = 0;
   #frameBytes = defaultFrameBytes;
   /** In the order of their ids. @type {Map<number, Request>} */
   #pending = new Map();
@@ -125,12 +127,14 @@ export class Seat {
   /**
    * The seat was taken up again with nothing lost.
    * @param {any} message
-   * @returns {string[]} the lines to send again: what the server has not handled. Answers to the rest come by replay
+   * @returns {string[]} the lines to send again: what the server has not handled, and what was asked before a hole.
+   *   Answers to the rest come by replay
    */
   resumed({ ticket, lastId }) {
     this.#ticket = ticket;
     this.#ackedSeq = this.#lastSeq;
-    return [...this.#pending.values()].filter(({ id }) => id > lastId).map(({ line }) => line);
+    return [...this.#pending.values()].filter(({ id }) => id > lastId || id <= this.#unsureTo)
+      .map(({ line }) => line);
   }
 
   /** A poll's answer names the next ticket; nothing else has changed. @param {any} message */
@@ -147,10 +151,12 @@ export class Seat {
    */
   joined({ ticket, replayFrom, limits }, seat) {
     this.#ticket = ticket;
-    this.#lastSeq = replayFrom - 1;
-    this.#ackedSeq = this.#lastSeq;
+    // An earlier link may have brought, meanwhile, what this picture was to make up for.
+    this.#lastSeq = seat === 'same' ? Math.max(this.#lastSeq, replayFrom - 1) : replayFrom - 1;
+    this.#ackedSeq = replayFrom - 1;
     this.#frameBytes = limits?.frameBytes ?? defaultFrameBytes;
     if (seat === 'new') return { resend: [], abandoned: [...this.#pending.keys()] };
+    this.#unsureTo = this.#lastId;
     return { resend: [...this.#pending.values()].map(({ line }) => line), abandoned: [] };
   }
 
