@@ -108,11 +108,17 @@ impl Target {
         headers: HeaderMap,
         body: String,
     ) -> Result<(Response<hyper::body::Incoming>, Http1), Error> {
-        let mut connection = match kept.filter(Http1::is_open) {
-            Some(connection) => connection,
-            None => Http1::connect(&self.endpoint, &self.trust.tls).await?,
-        };
-        let response = connection.send(Method::POST, path, headers, Bytes::from(body)).await?;
+        let body = Bytes::from(body);
+        if let Some(mut connection) = kept.filter(Http1::is_open) {
+            match connection.send(Method::POST, path, headers.clone(), body.clone()).await {
+                // The server has closed it meanwhile. All that is sent may be sent again: tickets and ids see to that.
+                Err(Error::Http1(error))
+                    if error.is_incomplete_message() || error.is_canceled() || error.is_closed() => {}
+                sent => return Ok((sent?, connection)),
+            }
+        }
+        let mut connection = Http1::connect(&self.endpoint, &self.trust.tls).await?;
+        let response = connection.send(Method::POST, path, headers, body).await?;
         Ok((response, connection))
     }
 
