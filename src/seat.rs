@@ -223,7 +223,10 @@ impl Seat {
         transport: Transport,
         now: Instant,
     ) -> Result<Resumption, Refusal> {
-        if !self.accepts(ticket) || self.is_expired(now) {
+        // Whoever has shown the newest has it: an earlier one is a request of its own, late on its way, and must not take the seat
+        // from a poll that waits.
+        let overtaken = self.tickets.newest_in_use && ticket != self.tickets.newest;
+        if !self.accepts(ticket) || overtaken || self.is_expired(now) {
             return Err(Refusal::new(Code::ResumeExpired, "there is no seat for this ticket any more; join anew"));
         }
         if seq > self.buffer.sent() {
@@ -505,4 +508,29 @@ fn token_expired() -> Refusal {
 fn too_many(wait: Duration) -> Refusal {
     Refusal::new(Code::RateLimited, "too many messages; see limits.messagesPerSecond and limits.burst")
         .retry_after(wait)
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn an_earlier_ticket_does_not_take_the_seat_from_a_poll_that_came_with_the_newest() {
+        let now = Instant::now();
+        let ticket = |secret| Ticket::new(PeerId::new(Uuid::nil()), [secret; 16]);
+        let mut seat = Seat::new(ticket(1), Transport::LongPoll, Grant::open(Default::default()), now);
+        let poll = |seat: &mut Seat, secret| seat.resume(ticket(secret), 0, None, Transport::LongPoll, now);
+        poll(&mut seat, 1).expect("the newest");
+        seat.use_ticket(ticket(2));
+        poll(&mut seat, 1).expect("the answer may have been lost");
+        seat.use_ticket(ticket(3));
+        poll(&mut seat, 2).expect("the answer has come: its ticket is shown");
+        let waiting = seat.generation();
+        let late = poll(&mut seat, 1).expect_err("it was long on its way");
+        assert_eq!(late.code, Code::ResumeExpired);
+        assert_eq!(seat.generation(), waiting, "the poll that waits keeps the seat");
+        assert!(seat.show_ticket(ticket(1)).is_some(), "lines may come with the ticket before the present one");
+    }
 }

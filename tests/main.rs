@@ -4,6 +4,7 @@ mod api;
 mod architecture;
 mod cli;
 mod draining;
+mod hostile;
 mod ice;
 mod limits;
 mod native;

@@ -1,6 +1,7 @@
 //! A server of the test's own, and ways to reach it.
 
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -47,9 +48,16 @@ pub(crate) fn config() -> Config {
 }
 
 /// One directory for all tests of this process; it stays in the system's temporary directory.
-fn certificates_dir() -> std::path::PathBuf {
-    static DIR: OnceLock<std::path::PathBuf> = OnceLock::new();
+fn certificates_dir() -> PathBuf {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| std::env::temp_dir().join(format!("wigwag-test-{}", std::process::id()))).clone()
+}
+
+/// The authority whose certificate is in the file `ca`.
+pub(crate) fn authority(ca: &Path) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ca).expect("a PEM file")).expect("a CA");
+    roots
 }
 
 /// A server in this process.
@@ -57,6 +65,8 @@ pub(crate) struct TestServer {
     pub(crate) addresses: Addresses,
     pub(crate) context: Arc<Context>,
     pub(crate) trust: Trust,
+    /// Where the CA is that `trust` trusts.
+    pub(crate) ca: PathBuf,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Result<(), EssentialTaskEnded>>,
 }
@@ -70,14 +80,13 @@ impl TestServer {
     pub(crate) async fn start_with(config: Config) -> Self {
         let server = Server::load(config).await.expect("the server starts");
         let ca = server.certificates().ca_path().expect("development certificates have a CA").to_owned();
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(ca).expect("a PEM file")).expect("a CA");
         let hashes = server.certificates().hashes().borrow().clone();
         let (stop, stopped) = oneshot::channel();
         TestServer {
             addresses: server.addresses().clone(),
             context: Arc::clone(server.context()),
-            trust: Trust::new(roots, hashes).expect("TLS 1.3"),
+            trust: Trust::new(authority(&ca), hashes).expect("TLS 1.3"),
+            ca,
             stop: Some(stop),
             running: tokio::spawn(server.run(async { stopped.await.unwrap_or(()) }, std::future::pending())),
         }

@@ -115,8 +115,7 @@ impl Target {
             match connection.send(Method::POST, path, headers.clone(), body.clone()).await {
                 Err(Error::Http1(error))
                     if error.is_incomplete_message() || error.is_canceled() || error.is_closed() => {}
-                Err(error) => return Err(error),
-                Ok(response) => return Ok((response, connection)),
+                sent => return Ok((sent?, connection)),
             }
         }
         let mut connection = Http1::connect(&self.endpoint, &self.trust.tls).await?;
@@ -137,7 +136,10 @@ impl Target {
         headers.insert(CONTENT_TYPE, NDJSON);
         headers.insert(ACCEPT, if is_stream { EVENT_STREAM } else { NDJSON });
         let prefer = HeaderValue::try_from(format!("wait={wait}")).expect("a number");
-        headers.insert(HeaderName::from_static("prefer"), prefer);
+        // The caller may want to wait for less, as long as anything is waited for.
+        if wait == 0 || !headers.contains_key("prefer") {
+            headers.insert(HeaderName::from_static("prefer"), prefer);
+        }
         let patience = PATIENCE + Duration::from_secs(wait);
         let answer = timeout(patience, self.post(kept, &self.path, headers, body)).await;
         let (response, connection) = answer.map_err(|_| late())??;

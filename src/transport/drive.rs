@@ -276,7 +276,7 @@ impl<'a, W: Wire> Pump<'a, W> {
                 output = self.session.next(idle) => self.send(output),
                 () = timer => self.look(Instant::now()),
                 () = drain.cancelled(), if !self.drain_told => self.tell_drain(),
-                () = stop.cancelled() => Err(End::Closed(self.context.going_away())),
+                () = stop.cancelled() => Err(self.stop()),
             };
             if let Err(end) = step {
                 return end;
@@ -383,6 +383,16 @@ impl<'a, W: Wire> Pump<'a, W> {
             self.feed(notice::ping())?;
         }
         Ok(())
+    }
+
+    /// The server stops: nobody will replay what waits, so that it goes out before the last word.
+    fn stop(&mut self) -> End {
+        while let Some(Output::Frame(frame)) = self.session.try_next() {
+            if let Err(end) = self.feed(frame) {
+                return end;
+            }
+        }
+        End::Closed(self.context.going_away())
     }
 
     fn tell_drain(&mut self) -> Result<(), End> {

@@ -152,8 +152,12 @@ async fn long_poll(
             () = poll.ready() => due = true,
             () = sleep_until(until.into()) => due = wait.is_zero(),
             () = context.drain.cancelled(), if !draining() => leaves = poll.tell_go_away(),
-            () = context.stop.cancelled() => return Err(context.going_away()),
+            // What waits is of more use than a last word: nobody will replay it.
+            () = context.stop.cancelled() => due = poll.is_due(),
         }
+    }
+    if !due && !leaves && context.stop.is_cancelled() {
+        return Err(context.going_away());
     }
     let go_away = leaves.then(|| notice::go_away(jitter(context.config.drain / 2)));
     let mut body = BytesMut::new();
