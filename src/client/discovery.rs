@@ -87,7 +87,14 @@ pub(super) struct Rung {
     pub offer: Offer,
     /// How long the one before has before this one starts.
     pub wait: Duration,
+    /// It tries again what is tried already, and only beside it.
+    pub repeats: bool,
 }
+
+/// Where there is one transport only, it is tried again beside itself after this time: a lost packet costs TCP a second, a second
+/// one two more, and a connection needs several to get through.
+const AGAIN: Duration = Duration::from_millis(2500);
+const REPEATS: usize = 2;
 
 /// Which transports to try, in which order.
 #[derive(Debug, Default)]
@@ -123,8 +130,16 @@ pub(super) fn ladder(offers: &[Offer], preference: &Preference<'_>, head_start: 
         Some(previous) if matches!(via, Via::EventStream | Via::LongPoll) => previous.max(own(via)),
         Some(previous) => previous,
     };
-    let rungs = usable.iter().enumerate();
-    rungs.map(|(place, offer)| Rung { offer: (*offer).clone(), wait: before(place, offer.via) }).collect()
+    let rung =
+        |place: usize, offer: &Offer| Rung { offer: offer.clone(), wait: before(place, offer.via), repeats: false };
+    let rungs = usable.iter().enumerate().map(|(place, offer)| rung(place, offer)).collect();
+    match usable[..] {
+        [only] => {
+            let again = Rung { offer: only.clone(), wait: AGAIN, repeats: true };
+            [rungs, vec![again; REPEATS]].concat()
+        }
+        _ => rungs,
+    }
 }
 
 /// The rungs of a ladder without a winner that are worth leaving `current` for.
@@ -187,6 +202,10 @@ mod tests {
         let order = [Via::LongPoll, Via::WebTransport];
         let preference = Preference { order: &order, ..Preference::default() };
         assert_eq!(vias(&ladder(&all(), &preference, HEAD_START)), order);
+        let alone = Preference { order: &order[..1], ..Preference::default() };
+        let rungs = ladder(&all(), &alone, HEAD_START);
+        assert_eq!(vias(&rungs), [Via::LongPoll; 3]);
+        assert_eq!(rungs.iter().map(|rung| rung.repeats).collect::<Vec<_>>(), [false, true, true]);
     }
 
     #[test]

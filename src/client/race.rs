@@ -130,6 +130,10 @@ impl Race {
     }
 
     fn start_next(&mut self, now: Instant) {
+        if self.runners.is_empty() && self.waiting.front().is_some_and(|rung| rung.repeats) {
+            // What it would be beside has failed already.
+            self.waiting.clear();
+        }
         let Some(Rung { offer, .. }) = self.waiting.pop_front() else { return };
         let Options { room, trust, headers, timing, .. } = &self.options;
         let hashes = if offer.hashes.is_empty() { trust.hashes.clone() } else { offer.hashes };

@@ -142,7 +142,11 @@ async fn long_poll(
     };
     let _open = poll.moved().then(|| context.metrics.session(Transport::LongPoll));
     for line in rest {
-        drive::carry_out(poll.speaker(), line, Transport::LongPoll, context).await;
+        let carried_out = drive::carry_out(poll.speaker(), line, Transport::LongPoll, context).await;
+        if !carried_out && !poll.speaker().has_left() {
+            // With an answer the client would go on with later lines, and these would count as handled.
+            return Err(poll.speaker().staleness());
+        }
     }
     let draining = || context.drain.is_cancelled();
     let mut leaves = draining() && poll.tell_go_away();

@@ -429,7 +429,9 @@ impl World {
             Ok(poll) => {
                 let holder = self.takes(who, poll.speaker().peer().to_string(), resumes);
                 self.shows(first);
-                self.speak(who, poll.speaker(), rest);
+                if !self.speak(who, poll.speaker(), rest) && !poll.speaker().has_left() {
+                    return Stage::Coming(Answer::Refused);
+                }
                 Stage::Held { holder, poll, until, next_poll }
             }
             Err(refusal) => {
