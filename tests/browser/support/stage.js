@@ -12,8 +12,8 @@ import { Server, loopback } from './server.js';
 
 const artifacts = fileURLToPath(new URL('../artifacts/', import.meta.url));
 
-/** Where a server behind a relay listens. */
-const behind = '127.0.0.2';
+/** Where a server behind a relay or a proxy listens. */
+export const behind = '127.0.0.2';
 
 /** A scenario whose own deadlines all failed to end it. */
 const hangMs = 180_000;
@@ -34,9 +34,12 @@ export class Stage {
   /** Rooms are never used twice. */
   #rooms = 0;
 
-  /** @param {{serverArgs?: string[], relayed?: boolean}} options  `relayed`: the browsers reach the server by a relay */
-  async open({ serverArgs = [], relayed = false }) {
-    this.server = await Server.start({ args: serverArgs, ...(relayed && { hosts: [behind] }) });
+  /**
+   * @param {{serverArgs?: string[], relayed?: boolean, proxied?: boolean}} options  `relayed`: the browsers reach the
+   *   server by a relay; `proxied`: by a proxy, which the scenario starts
+   */
+  async open({ serverArgs = [], relayed = false, proxied = false }) {
+    this.server = await Server.start({ args: serverArgs, ...((relayed || proxied) && { hosts: [behind] }) });
     if (relayed) {
       const { secure, plain } = this.server.ports;
       this.relays = await Promise.all([secure, plain].map((port) => Relay.start(port, loopback, behind)));
