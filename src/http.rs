@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::response::Response;
 use axum::routing::{get, post};
 use http::header::{ALLOW, UPGRADE};
@@ -22,12 +23,14 @@ mod headers;
 
 pub use admin::admin;
 pub use discovery::Advertised;
+use files::Files;
 
 /// What answers every request that is not the opening of a session.
 ///
 /// Each request must carry its connection as a [`Via`](crate::transport::Via) extension.
 pub fn router(advertised: Advertised, context: Arc<Context>) -> Router {
     let advertised = Arc::new(advertised);
+    let files = Arc::new(Files::default());
     let readable = Router::new()
         .route("/v1/discovery", get(discovery::answer).fallback(only_readable))
         .route("/v1/openapi.json", get(api::openapi).fallback(only_readable))
@@ -44,16 +47,19 @@ pub fn router(advertised: Advertised, context: Arc<Context>) -> Router {
         .with_state(context);
     readable
         .merge(sessions)
-        .fallback(otherwise)
+        .fallback(move |method, version, uri, headers| otherwise(files, method, version, uri, headers))
         .layer(axum::middleware::from_fn_with_state(headers::Headers::new(advertised), headers::add))
 }
 
 /// Files, and what looks like a room but is none.
-async fn otherwise(method: Method, version: Version, uri: Uri, headers: HeaderMap) -> Response {
-    if uri.path().starts_with(ROOMS_PATH) {
+async fn otherwise(files: Arc<Files>, method: Method, version: Version, uri: Uri, headers: HeaderMap) -> Response {
+    if method == Method::OPTIONS && uri.path() == "*" {
+        // The server as a whole (RFC 9110, 9.3.7).
+        options("GET,HEAD,POST,OPTIONS")
+    } else if uri.path().starts_with(ROOMS_PATH) {
         room(method, version, uri).await
     } else {
-        files::answer(&method, &uri, &headers)
+        files.answer(&method, &uri, &headers).await
     }
 }
 
@@ -88,6 +94,19 @@ fn not_found() -> Response {
 /// For what can only be asked for, by pages of every origin.
 async fn only_readable() -> Response {
     method_not_allowed("GET,HEAD,OPTIONS")
+}
+
+/// What may be asked of a path (RFC 9110, 9.3.7).
+fn options(allowed: &'static str) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+/// The server's own fault; the log tells which.
+fn internal() -> Response {
+    problem(&Refusal::new(Code::Internal, "the server failed at this request"))
 }
 
 fn method_not_allowed(allowed: &'static str) -> Response {

@@ -6,16 +6,18 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use http::StatusCode;
+use http::Method;
 use http::header::CONTENT_TYPE;
 
-use super::{api, method_not_allowed};
+use super::{api, internal, method_not_allowed, options};
 use crate::context::Context;
 use crate::problem::problem;
 use crate::protocol::{Code, Refusal};
 
 /// The content type of [`Metrics::encode`](crate::metrics::Metrics::encode).
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+const METHODS: &str = "GET,HEAD,OPTIONS";
 
 /// The router of the admin listener, which must be reachable for the operator only.
 pub fn admin(context: Arc<Context>) -> Router {
@@ -24,7 +26,9 @@ pub fn admin(context: Arc<Context>) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/openapi.json", get(api::admin_openapi))
-        .method_not_allowed_fallback(|| async { method_not_allowed("GET,HEAD") })
+        .method_not_allowed_fallback(|method: Method| async move {
+            if method == Method::OPTIONS { options(METHODS) } else { method_not_allowed(METHODS) }
+        })
         .fallback(|| async {
             problem::<axum::body::Body>(&Refusal::new(Code::NotFound, "GET /openapi.json tells what is here"))
         })
@@ -36,7 +40,7 @@ async fn metrics(State(context): State<Arc<Context>>) -> Response {
         Ok(text) => ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "metrics could not be encoded");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            internal()
         }
     }
 }
