@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
 use http::header::{ALLOW, UPGRADE};
@@ -25,6 +27,11 @@ pub use admin::admin;
 pub use discovery::Advertised;
 use files::Files;
 
+/// What may be asked of the documents and files, of a room, and of its messages.
+const READABLE: &str = "GET,HEAD,OPTIONS";
+const ROOM: &str = "GET,HEAD,POST,OPTIONS";
+const MESSAGES: &str = "POST,OPTIONS";
+
 /// What answers every request that is not the opening of a session.
 ///
 /// Each request must carry its connection as a [`Via`](crate::transport::Via) extension.
@@ -36,26 +43,26 @@ pub fn router(advertised: Advertised, context: Arc<Context>) -> Router {
         .route("/v1/openapi.json", get(api::openapi).fallback(only_readable))
         .route("/v1/messages.schema.json", get(api::messages).fallback(only_readable))
         .layer(CorsLayer::new().allow_origin(Any).allow_methods([Method::GET]).allow_headers(Any))
+        .layer(from_fn_with_state(READABLE, allow))
         .with_state(Arc::clone(&advertised));
+    let cors = poll::cors(&context);
+    let rooms = post(poll::open).get(room).fallback(room).layer(cors.clone());
+    let messages = post(poll::messages).fallback(|| async { method_not_allowed(MESSAGES) }).layer(cors);
     let sessions = Router::new()
-        .route("/v1/rooms/{room}", post(poll::open).get(room).fallback(room))
-        .route(
-            "/v1/rooms/{room}/messages",
-            post(poll::messages).fallback(|| async { method_not_allowed("POST,OPTIONS") }),
-        )
-        .layer(poll::cors(&context))
+        .route("/v1/rooms/{room}", rooms.layer(from_fn_with_state(ROOM, allow)))
+        .route("/v1/rooms/{room}/messages", messages.layer(from_fn_with_state(MESSAGES, allow)))
         .with_state(context);
     readable
         .merge(sessions)
         .fallback(move |method, version, uri, headers| otherwise(files, method, version, uri, headers))
-        .layer(axum::middleware::from_fn_with_state(headers::Headers::new(advertised), headers::add))
+        .layer(from_fn_with_state(headers::Headers::new(advertised), headers::add))
 }
 
 /// Files, and what looks like a room but is none.
 async fn otherwise(files: Arc<Files>, method: Method, version: Version, uri: Uri, headers: HeaderMap) -> Response {
     if method == Method::OPTIONS && uri.path() == "*" {
         // The server as a whole (RFC 9110, 9.3.7).
-        options("GET,HEAD,POST,OPTIONS")
+        options(ROOM)
     } else if uri.path().starts_with(ROOMS_PATH) {
         room(method, version, uri).await
     } else {
@@ -68,7 +75,7 @@ async fn room(method: Method, version: Version, uri: Uri) -> Response {
     match room_of_path(uri.path()) {
         None => not_found(),
         Some(Err(refusal)) => problem(&refusal),
-        Some(Ok(_)) if method != Method::GET && method != Method::HEAD => method_not_allowed("GET,HEAD,POST,OPTIONS"),
+        Some(Ok(_)) if method != Method::GET && method != Method::HEAD => method_not_allowed(ROOM),
         Some(Ok(_)) => {
             let refusal = Refusal::bad_request(
                 "a room is entered by WebTransport, by WebSocket (subprotocol wigwag.v1), or by POST",
@@ -93,7 +100,17 @@ fn not_found() -> Response {
 
 /// For what can only be asked for, by pages of every origin.
 async fn only_readable() -> Response {
-    method_not_allowed("GET,HEAD,OPTIONS")
+    method_not_allowed(READABLE)
+}
+
+/// CORS answers OPTIONS by itself; beside what pages elsewhere may ask stands what may be asked at all.
+async fn allow(State(allowed): State<&'static str>, request: Request, next: Next) -> Response {
+    let is_options = request.method() == Method::OPTIONS;
+    let mut response = next.run(request).await;
+    if is_options {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    }
+    response
 }
 
 /// What may be asked of a path (RFC 9110, 9.3.7).

@@ -3,6 +3,7 @@
 mod api;
 mod architecture;
 mod cli;
+mod http;
 mod ice;
 mod limits;
 mod quic;

@@ -9,15 +9,13 @@ use axum::routing::get;
 use http::Method;
 use http::header::CONTENT_TYPE;
 
-use super::{api, internal, method_not_allowed, options};
+use super::{READABLE, api, internal, method_not_allowed, options};
 use crate::context::Context;
 use crate::problem::problem;
 use crate::protocol::{Code, Refusal};
 
 /// The content type of [`Metrics::encode`](crate::metrics::Metrics::encode).
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-const METHODS: &str = "GET,HEAD,OPTIONS";
 
 /// The router of the admin listener, which must be reachable for the operator only.
 pub fn admin(context: Arc<Context>) -> Router {
@@ -27,7 +25,7 @@ pub fn admin(context: Arc<Context>) -> Router {
         .route("/readyz", get(ready))
         .route("/openapi.json", get(api::admin_openapi))
         .method_not_allowed_fallback(|method: Method| async move {
-            if method == Method::OPTIONS { options(METHODS) } else { method_not_allowed(METHODS) }
+            if method == Method::OPTIONS { options(READABLE) } else { method_not_allowed(READABLE) }
         })
         .fallback(|| async {
             problem::<axum::body::Body>(&Refusal::new(Code::NotFound, "GET /openapi.json tells what is here"))

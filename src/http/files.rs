@@ -15,7 +15,7 @@ use http::response::Builder;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use rust_embed::{EmbeddedFile, RustEmbed};
 
-use super::{method_not_allowed, not_found, options};
+use super::{READABLE, method_not_allowed, not_found, options};
 use crate::problem::problem_with_status;
 use crate::protocol::Refusal;
 
@@ -24,8 +24,6 @@ mod conditional;
 
 use coding::{Coded, Coding};
 use conditional::{Precondition, Range};
-
-const METHODS: &str = "GET,HEAD,OPTIONS";
 
 #[derive(RustEmbed)]
 #[folder = "web/"]
@@ -52,8 +50,8 @@ impl Files {
         };
         match *method {
             Method::GET | Method::HEAD => self.read(method, &path, file, headers).await,
-            Method::OPTIONS => options(METHODS),
-            _ => method_not_allowed(METHODS),
+            Method::OPTIONS => options(READABLE),
+            _ => method_not_allowed(READABLE),
         }
     }
 
