@@ -22,6 +22,7 @@ pub mod api;
 pub mod discovery;
 mod files;
 mod headers;
+mod log;
 
 pub use admin::admin;
 pub use discovery::Advertised;
@@ -47,10 +48,12 @@ pub fn router(advertised: Advertised, context: Arc<Context>) -> Router {
         .with_state(Arc::clone(&advertised));
     let cors = poll::cors(&context);
     let rooms = post(poll::open).get(room).fallback(room).layer(cors.clone());
-    let messages = post(poll::messages).fallback(|| async { method_not_allowed(MESSAGES) }).layer(cors);
+    let messages = post(poll::messages).fallback(|| async { method_not_allowed(MESSAGES) }).layer(cors.clone());
+    let log = get(log::answer).fallback(only_readable).layer(cors);
     let sessions = Router::new()
         .route("/v1/rooms/{room}", rooms.layer(from_fn_with_state(ROOM, allow)))
         .route("/v1/rooms/{room}/messages", messages.layer(from_fn_with_state(MESSAGES, allow)))
+        .route("/v1/rooms/{room}/log", log.layer(from_fn_with_state(READABLE, allow)))
         .with_state(context);
     readable
         .merge(sessions)

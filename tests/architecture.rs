@@ -22,7 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("metrics", &["protocol"]),
     ("context", &["auth", "config", "hub", "metrics", "origin"]),
     ("transport", &["protocol", "outbox", "hub", "seat", "config", "context", "metrics", "problem"]),
-    ("http", &["protocol", "origin", "problem", "transport", "context", "metrics"]),
+    ("http", &["protocol", "origin", "problem", "transport", "context", "metrics", "hub", "seat"]),
     ("client", &["protocol", "transport"]),
     ("server", &["auth", "config", "context", "error", "http", "hub", "ice", "metrics", "origin", "tls", "transport"]),
     ("running", &["config", "server", "tls"]),

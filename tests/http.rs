@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use wigwag::client::webtransport::client_config;
@@ -326,6 +327,7 @@ async fn every_path_tells_what_may_be_asked_of_it() {
             ("/v1/messages.schema.json", Method::POST, "GET,HEAD,OPTIONS"),
             ("/v1/rooms/demo", Method::PUT, "GET,HEAD,POST,OPTIONS"),
             ("/v1/rooms/demo/messages", Method::GET, "POST,OPTIONS"),
+            ("/v1/rooms/demo/log", Method::POST, "GET,HEAD,OPTIONS"),
         ] {
             let told = format!("{path} over {}", client.name());
             let refused = client.ask(wrong, path, &[], "").await;
@@ -402,6 +404,48 @@ async fn an_event_stream_ends_with_what_it_was() {
         let unasked = matches!(client, Client::Plain(_) | Client::Http1(_));
         assert_eq!(answer.trailers.is_none(), unasked, "HTTP/1.1 sends trailers on request only");
         assert_eq!(answer.field(TRAILER).is_none(), unasked, "and announces them only then");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_peer_may_download_what_has_happened_at_its_seat() {
+    let server = TestServer::start().await;
+    for (number, mut client) in Client::all(&server).await.into_iter().enumerate() {
+        let (told, room) = (client.name(), format!("/v1/rooms/log-{number}"));
+        let poll = [(CONTENT_TYPE, "application/x-ndjson"), (ACCEPT, "application/x-ndjson")];
+        let stranger = "01970000-0000-7000-8000-000000000000";
+        let secret = "never-to-be-seen";
+        let lines = [
+            json!({"type": "join", "metadata": {"name": secret}}),
+            json!({"type": "message", "id": 1, "data": secret}),
+            json!({"type": "message", "id": 2, "to": stranger, "data": secret}),
+        ];
+        let lines = lines.map(|line| line.to_string()).join("\n");
+        let answer = client.ask(Method::POST, &room, &poll, &lines).await;
+        let joined: Value =
+            serde_json::from_slice(answer.body.split(|byte| *byte == b'\n').next().expect("a line")).expect("JSON");
+        let ticket = joined["ticket"].as_str().expect("a ticket").to_owned();
+        let line = json!({"type": "resume", "ticket": ticket, "seq": 0}).to_string();
+        let at_once = [&poll[..], &[(HeaderName::from_static("prefer"), "wait=0")]].concat();
+        client.ask(Method::POST, &room, &at_once, &line).await;
+
+        let answer = client.get(&format!("{room}/log"), &[(HeaderName::from_static("wigwag-ticket"), &ticket)]).await;
+        assert_eq!((answer.status(), answer.field(CACHE_CONTROL)), (200, Some("no-store")), "{told}");
+        let disposition = answer.field("content-disposition").expect("a file name");
+        let date = disposition.strip_prefix(&format!("attachment; filename=\"wigwag-log-{number}-"));
+        let date = date.and_then(|rest| rest.strip_suffix(".ndjson\"")).expect("room and date");
+        assert_eq!(date.split('-').map(str::len).collect::<Vec<_>>(), [4, 2, 2], "{told}: {date}");
+
+        let text = std::str::from_utf8(&answer.body).expect("UTF-8");
+        for hidden in [secret, stranger, &ticket] {
+            assert!(!text.contains(hidden), "{told}: {text}");
+        }
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert_eq!(lines[0]["peer"], joined["self"]["peer"], "{told}");
+        assert_eq!((&lines[0]["requests"], &lines[0]["errors"]), (&json!(2), &json!({"peerGone": 1})), "{told}");
+        let events: Vec<_> = lines[1..].iter().map(|line| (&line["event"], &line["transport"])).collect();
+        assert_eq!(events, [(&json!("joined"), &json!("long-poll"))], "one poll after the other is nothing new");
     }
     server.stop().await;
 }

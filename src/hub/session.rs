@@ -11,7 +11,18 @@ use crate::protocol::{
     Body, Code, Command, Frame, Grant, LeftReason, Limits, Metadata, Moderate, Outbound, PeerId, Recipient, Refusal,
     Request, Rights, RoomName, Transport,
 };
-use crate::seat::{Admission, Ending};
+use crate::seat::{Admission, Ending, Log};
+
+/// What has happened at a seat up to a moment.
+#[derive(Debug, Clone)]
+pub struct History {
+    /// Events and counts.
+    pub log: Log,
+    /// How many numbered messages the client has been sent.
+    pub sent: u64,
+    /// The moment.
+    pub until: Instant,
+}
 
 /// Whoever may make requests for a seat, as long as the transport that has the seat now keeps it.
 #[derive(Debug)]
@@ -43,6 +54,11 @@ impl Speaker {
     /// What serves the seat at the moment.
     pub fn transport(&self) -> Transport {
         self.seat.quietly(|seat| seat.transport())
+    }
+
+    /// What has happened at the seat.
+    pub fn history(&self) -> History {
+        self.seat.quietly(|seat| History { log: seat.log().clone(), sent: seat.sent(), until: now() })
     }
 
     /// What the session may ask for: its token's limits, or the server's.

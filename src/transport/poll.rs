@@ -14,7 +14,7 @@ use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, TE, TRAILER};
+use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, RETRY_AFTER, TE, TRAILER};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited, StreamBody};
@@ -26,6 +26,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use super::admit::{self, Opening};
 use super::{Close, Received, Transport, Via, Wire, WireError, drive};
 use crate::context::Context;
+use crate::hub::Speaker;
 use crate::outbox::Output;
 use crate::problem::{problem, problem_with_status};
 use crate::protocol::{Code, Command, Frame, ROOMS_PATH, Refusal, Request as Message, RoomName, Ticket, notice};
@@ -49,9 +50,9 @@ pub fn cors(context: &Context) -> CorsLayer {
     let origins = context.origins.clone();
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(move |origin, _| origins.allow(Some(origin.as_bytes()))))
-        .allow_methods([Method::POST])
+        .allow_methods([Method::GET, Method::POST])
         .allow_headers([CONTENT_TYPE, PREFER, AUTHORIZATION, TICKET])
-        .expose_headers([RETRY_AFTER])
+        .expose_headers([CONTENT_DISPOSITION, RETRY_AFTER])
         .max_age(Duration::from_secs(3600))
 }
 
@@ -89,8 +90,7 @@ pub async fn messages(State(context): State<Arc<Context>>, request: Request) -> 
         return problem_with_status(status, &refusal);
     }
     let accepted = async {
-        admit::check_origin(&parts.headers, &context)?;
-        let speaker = context.hub.speaker(&room_of(&parts)?, ticket(&parts.headers))?;
+        let speaker = speaker(&parts, &context)?;
         let transport = speaker.transport();
         for line in read_lines(body, &context).await? {
             if !drive::carry_out(&speaker, &line, transport, &context).await {
@@ -212,8 +212,17 @@ fn no_first_message() -> Refusal {
     Refusal::bad_request("the first line must be join or resume")
 }
 
+/// Whose seat the ticket of a request beneath a room's path proves.
+///
+/// # Errors
+/// `badRequest` for the room's name, `forbidden` for the `Origin`, and those of [`Hub::speaker`](crate::hub::Hub::speaker).
+pub(crate) fn speaker(parts: &Parts, context: &Context) -> Result<Speaker, Refusal> {
+    admit::check_origin(&parts.headers, context)?;
+    context.hub.speaker(&room_of(parts)?, ticket(&parts.headers))
+}
+
 fn room_of(parts: &Parts) -> Result<RoomName, Refusal> {
-    let name = parts.uri.path().strip_prefix(ROOMS_PATH).and_then(|rest| rest.strip_suffix("/messages"));
+    let name = parts.uri.path().strip_prefix(ROOMS_PATH).and_then(|rest| rest.split('/').next());
     RoomName::parse(name.unwrap_or_default()).map_err(|invalid| Refusal::bad_request(invalid.to_string()))
 }
 
