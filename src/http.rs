@@ -1,6 +1,9 @@
 //! Ordinary HTTP requests: one router for all three HTTP versions and the plaintext listener, and one for the operator.
 
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::Body;
@@ -8,11 +11,13 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
+use bytes::Bytes;
 use http::header::{ALLOW, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
+use http_body::Frame;
 use tower_http::cors::{Any, CorsLayer};
 
-use crate::context::Context;
+use crate::context;
 use crate::problem::{problem, problem_with_status};
 use crate::protocol::{Code, ROOMS_PATH, Refusal};
 use crate::transport::{poll, room_of_path};
@@ -36,7 +41,7 @@ const MESSAGES: &str = "POST,OPTIONS";
 /// What answers every request that is not the opening of a session.
 ///
 /// Each request must carry its connection as a [`Via`](crate::transport::Via) extension.
-pub fn router(advertised: Advertised, context: Arc<Context>) -> Router {
+pub fn router(advertised: Advertised, context: Arc<context::Context>) -> Router {
     let advertised = Arc::new(advertised);
     let files = Arc::new(Files::default());
     let readable = Router::new()
@@ -118,10 +123,27 @@ async fn allow(State(allowed): State<&'static str>, request: Request, next: Next
 
 /// What may be asked of a path (RFC 9110, 9.3.7).
 fn options(allowed: &'static str) -> Response {
-    let mut response = Response::new(Body::empty());
+    let mut response = Response::new(Body::new(Nothing));
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
+}
+
+/// The body of an answer that has none. Of an empty one the router would tell the length, which 204 must not have, and which 304
+/// has of the answer that it stands for (RFC 9110, 8.6).
+struct Nothing;
+
+impl http_body::Body for Nothing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        true
+    }
 }
 
 /// The server's own fault; the log tells which.

@@ -15,7 +15,7 @@ use http::response::Builder;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use rust_embed::{EmbeddedFile, RustEmbed};
 
-use super::{READABLE, method_not_allowed, not_found, options};
+use super::{Nothing, READABLE, method_not_allowed, not_found, options};
 use crate::problem::problem_with_status;
 use crate::protocol::Refusal;
 
@@ -78,7 +78,9 @@ impl Files {
         };
         match conditional::precondition(headers, &etag) {
             Precondition::Holds => {}
-            Precondition::NotModified => return finish(response().status(StatusCode::NOT_MODIFIED), Body::empty()),
+            Precondition::NotModified => {
+                return finish(response().status(StatusCode::NOT_MODIFIED), Body::new(Nothing));
+            }
             Precondition::Failed => return precondition_failed(),
         }
         let range = if *method == Method::GET && coding == Coding::Identity {
