@@ -1,15 +1,23 @@
 //! Ordinary HTTP requests: one router for all three HTTP versions and the plaintext listener, and one for the operator.
 
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
+use bytes::Bytes;
 use http::header::{ALLOW, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
+use http_body::Frame;
 use tower_http::cors::{Any, CorsLayer};
 
-use crate::context::Context;
+use crate::context;
 use crate::problem::{problem, problem_with_status};
 use crate::protocol::{Code, ROOMS_PATH, Refusal};
 use crate::transport::{poll, room_of_path};
@@ -19,41 +27,54 @@ pub mod api;
 pub mod discovery;
 mod files;
 mod headers;
+mod log;
 
 pub use admin::admin;
 pub use discovery::Advertised;
+use files::Files;
+
+/// What may be asked of the documents and files, of a room, and of its messages.
+const READABLE: &str = "GET,HEAD,OPTIONS";
+const ROOM: &str = "GET,HEAD,POST,OPTIONS";
+const MESSAGES: &str = "POST,OPTIONS";
 
 /// What answers every request that is not the opening of a session.
 ///
 /// Each request must carry its connection as a [`Via`](crate::transport::Via) extension.
-pub fn router(advertised: Advertised, context: Arc<Context>) -> Router {
+pub fn router(advertised: Advertised, context: Arc<context::Context>) -> Router {
     let advertised = Arc::new(advertised);
+    let files = Arc::new(Files::default());
     let readable = Router::new()
         .route("/v1/discovery", get(discovery::answer).fallback(only_readable))
         .route("/v1/openapi.json", get(api::openapi).fallback(only_readable))
         .route("/v1/messages.schema.json", get(api::messages).fallback(only_readable))
         .layer(CorsLayer::new().allow_origin(Any).allow_methods([Method::GET]).allow_headers(Any))
+        .layer(from_fn_with_state(READABLE, allow))
         .with_state(Arc::clone(&advertised));
+    let cors = poll::cors(&context);
+    let rooms = post(poll::open).get(room).fallback(room).layer(cors.clone());
+    let messages = post(poll::messages).fallback(|| async { method_not_allowed(MESSAGES) }).layer(cors.clone());
+    let log = get(log::answer).fallback(only_readable).layer(cors);
     let sessions = Router::new()
-        .route("/v1/rooms/{room}", post(poll::open).get(room).fallback(room))
-        .route(
-            "/v1/rooms/{room}/messages",
-            post(poll::messages).fallback(|| async { method_not_allowed("POST,OPTIONS") }),
-        )
-        .layer(poll::cors(&context))
+        .route("/v1/rooms/{room}", rooms.layer(from_fn_with_state(ROOM, allow)))
+        .route("/v1/rooms/{room}/messages", messages.layer(from_fn_with_state(MESSAGES, allow)))
+        .route("/v1/rooms/{room}/log", log.layer(from_fn_with_state(READABLE, allow)))
         .with_state(context);
     readable
         .merge(sessions)
-        .fallback(otherwise)
-        .layer(axum::middleware::from_fn_with_state(headers::Headers::new(advertised), headers::add))
+        .fallback(move |method, version, uri, headers| otherwise(files, method, version, uri, headers))
+        .layer(from_fn_with_state(headers::Headers::new(advertised), headers::add))
 }
 
 /// Files, and what looks like a room but is none.
-async fn otherwise(method: Method, version: Version, uri: Uri, headers: HeaderMap) -> Response {
-    if uri.path().starts_with(ROOMS_PATH) {
+async fn otherwise(files: Arc<Files>, method: Method, version: Version, uri: Uri, headers: HeaderMap) -> Response {
+    if method == Method::OPTIONS && uri.path() == "*" {
+        // The server as a whole (RFC 9110, 9.3.7).
+        options(ROOM)
+    } else if uri.path().starts_with(ROOMS_PATH) {
         room(method, version, uri).await
     } else {
-        files::answer(&method, &uri, &headers)
+        files.answer(&method, &uri, &headers).await
     }
 }
 
@@ -62,7 +83,7 @@ async fn room(method: Method, version: Version, uri: Uri) -> Response {
     match room_of_path(uri.path()) {
         None => not_found(),
         Some(Err(refusal)) => problem(&refusal),
-        Some(Ok(_)) if method != Method::GET && method != Method::HEAD => method_not_allowed("GET,HEAD,POST,OPTIONS"),
+        Some(Ok(_)) if method != Method::GET && method != Method::HEAD => method_not_allowed(ROOM),
         Some(Ok(_)) => {
             let refusal = Refusal::bad_request(
                 "a room is entered by WebTransport, by WebSocket (subprotocol wigwag.v1), or by POST",
@@ -87,7 +108,47 @@ fn not_found() -> Response {
 
 /// For what can only be asked for, by pages of every origin.
 async fn only_readable() -> Response {
-    method_not_allowed("GET,HEAD,OPTIONS")
+    method_not_allowed(READABLE)
+}
+
+/// CORS answers OPTIONS by itself; beside what pages elsewhere may ask stands what may be asked at all.
+async fn allow(State(allowed): State<&'static str>, request: Request, next: Next) -> Response {
+    let is_options = request.method() == Method::OPTIONS;
+    let mut response = next.run(request).await;
+    if is_options {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    }
+    response
+}
+
+/// What may be asked of a path (RFC 9110, 9.3.7).
+fn options(allowed: &'static str) -> Response {
+    let mut response = Response::new(Body::new(Nothing));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+/// The body of an answer that has none. Of an empty one the router would tell the length, which 204 must not have, and which 304
+/// has of the answer that it stands for (RFC 9110, 8.6).
+struct Nothing;
+
+impl http_body::Body for Nothing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        true
+    }
+}
+
+/// The server's own fault; the log tells which.
+fn internal() -> Response {
+    problem(&Refusal::new(Code::Internal, "the server failed at this request"))
 }
 
 fn method_not_allowed(allowed: &'static str) -> Response {

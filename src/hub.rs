@@ -30,7 +30,7 @@ mod poll;
 mod session;
 
 pub use poll::Poll;
-pub use session::{Session, Speaker};
+pub use session::{History, Session, Speaker};
 
 /// Enough shards that two rooms seldom share one, few enough to cost nothing when empty.
 const SHARDS: usize = 64;
@@ -300,7 +300,7 @@ impl Hub {
         let mut shard = self.shard(&speaker.room).lock();
         let detached = match next_poll {
             Some(until) => self.pause(speaker, until),
-            None => speaker.seat.quietly(|seat| seat.detach(speaker.generation, now() + self.policy.resume_window)),
+            None => speaker.seat.quietly(|seat| seat.detach(speaker.generation, now(), self.policy.resume_window)),
         };
         if detached && let Some(hall) = shard.get_mut(&speaker.room) {
             self.tend(hall, speaker.peer);

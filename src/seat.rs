@@ -6,12 +6,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::protocol::{Body, Code, Frame, Grant, PeerId, Refusal, Rights, Ticket, Transport};
+use crate::protocol::{Body, Code, Frame, Grant, Kind, PeerId, Refusal, Rights, Ticket, Transport};
 
 mod buffer;
+mod log;
 mod rate;
 
 use buffer::{Buffer, Gap};
+pub use log::{Event, Log};
 use rate::{Rate, Verdict};
 
 /// How long before its token ends a client is told; a token that lives for less than twice this time tells after half of it.
@@ -104,6 +106,7 @@ pub struct Seat {
     look: Option<Instant>,
     /// A poll has told that the server drains; a transport that lasts remembers it by itself.
     go_away_told: bool,
+    log: Log,
 }
 
 /// Two tickets are good at any time, because an answer may be lost on the way: the newest, and the one it succeeded until the
@@ -122,6 +125,8 @@ impl Seat {
     /// A new seat with its first transport, which has generation 1.
     pub fn new(ticket: Ticket, transport: Transport, grant: Grant, now: Instant) -> Self {
         let limits = &grant.limits;
+        let mut log = Log::default();
+        log.note(now, Event::Joined(transport));
         Seat {
             peer: ticket.peer,
             lease: Lease::Here,
@@ -136,6 +141,7 @@ impl Seat {
             warn_at: warn_at(&grant, now),
             ice_due: None,
             look: None,
+            log,
             grant,
         }
     }
@@ -178,6 +184,16 @@ impl Seat {
     /// Whether the last transport was a poll, so that another one is its continuation.
     pub fn is_polled(&self) -> bool {
         self.transport == Transport::LongPoll
+    }
+
+    /// What has happened at it.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The number of the last message that the client has been sent; 0 before the first.
+    pub fn sent(&self) -> u64 {
+        self.buffer.sent()
     }
 
     /// Whether its transport is about to be closed.
@@ -243,7 +259,7 @@ impl Seat {
             // Only whoever read an answer knows its ticket: what the first one under it told of losses has arrived.
             self.buffer.losses_told();
         }
-        self.attach(transport);
+        self.attach(transport, now);
         let retry = !self.tickets.newest_in_use;
         Ok(match self.buffer.rewind(seq, retry) {
             None => Resumption::Replay,
@@ -274,7 +290,7 @@ impl Seat {
             return Err(Refusal::new(Code::Replaced, "the seat of this join key is in use: its ticket was shown"));
         }
         self.renew(grant, now)?;
-        self.attach(transport);
+        self.attach(transport, now);
         Ok(self.buffer.rewind(0, true).map_or(0, |gap| gap.lost))
     }
 
@@ -345,10 +361,16 @@ impl Seat {
         matches!(self.lease, Lease::Here | Lease::Between { .. })
     }
 
-    /// A transport has ended. Returns whether it had the seat, which is then away until `until`.
-    pub fn detach(&mut self, generation: u64, until: Instant) -> bool {
-        let had = self.release(generation, Lease::Away { until });
+    /// A transport has ended. Returns whether it had the seat, which is then away for `window`.
+    pub fn detach(&mut self, generation: u64, now: Instant, window: Duration) -> bool {
+        let closed = match &self.ending {
+            Some(Ending::Closed(refusal)) => Some(refusal.code),
+            Some(Ending::Left) | None => None,
+        };
+        let had = self.release(generation, Lease::Away { until: now + window });
         if had {
+            let event = closed.map_or(Event::Away(self.transport), |code| Event::Closed(self.transport, code));
+            self.log.note(now, event);
             self.buffer.drop_ephemeral();
         }
         had
@@ -374,6 +396,7 @@ impl Seat {
             && until <= now
         {
             self.lease = Lease::Away { until: until + window };
+            self.log.note(now, Event::Lapsed);
         }
     }
 
@@ -394,6 +417,9 @@ impl Seat {
     /// resume, and finds all that had fitted. Answers always fit, or a refusal could get lost: there is at most one for each
     /// request, and once they have filled the queue no request is taken any more until a transport has come for them.
     pub fn push(&mut self, body: Body) -> bool {
+        if let Kind::Error(code) = body.kind {
+            self.log.count_error(code);
+        }
         if !body.kind.is_numbered() {
             // Nobody is told when it gets lost, whether for want of a transport or of room.
             if self.is_served() {
@@ -471,6 +497,7 @@ impl Seat {
             // The clock that ends the transport is about to strike.
             return Admission::Stale;
         }
+        self.log.count_request();
         let repeated = id.is_some_and(|id| id <= self.last_id);
         self.last_id = self.last_id.max(id.unwrap_or(0));
         match self.rate.take(now) {
@@ -484,7 +511,11 @@ impl Seat {
         }
     }
 
-    fn attach(&mut self, transport: Transport) {
+    fn attach(&mut self, transport: Transport, now: Instant) {
+        // One poll after the other is nothing new.
+        if !(self.transport == transport && matches!(self.lease, Lease::Between { .. })) {
+            self.log.note(now, Event::Resumed(transport));
+        }
         self.transport = transport;
         self.generation += 1;
         // What came between two polls is for the next one, ephemeral or not.

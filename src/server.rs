@@ -287,6 +287,7 @@ fn advertise(config: &Config, certificates: &Certificates, addresses: &Addresses
         port: addresses.secure.first().map_or(443, SocketAddr::port),
         quic: config.protocols.h3,
         hashes: certificates.hashes(),
+        verifiable: certificates.verifiable(),
         plain_port: addresses.plain.first().map(SocketAddr::port),
     }
 }

@@ -1,7 +1,7 @@
 //! Certificates: the operator's own, or ones made here for development; served, announced and renewed while the server runs.
 //!
-//! In development there are three: a CA to be trusted once, a TLS certificate signed by it for TCP, and a short-lived
-//! self-signed one for QUIC, which browsers accept by its hash without any trust put in. An operator's certificate serves
+//! In development there are three: a CA to be trusted once, a TLS certificate signed by it for TCP, and a short-lived one, signed
+//! by it as well, for QUIC, which WebTransport accepts by its hash without any trust put in. An operator's certificate serves
 //! both. [`Certificates`] holds what listeners and discovery need, always up to date; [`Renewal`] keeps it so.
 
 use std::path::{Path, PathBuf};
@@ -49,6 +49,7 @@ pub struct Certificates {
     ca_path: Option<PathBuf>,
     entries: Vec<Entry>,
     hashes: watch::Receiver<Hashes>,
+    verifiable: watch::Receiver<bool>,
     tcp: watch::Receiver<Arc<ServerConfig>>,
     quic: watch::Receiver<Arc<ServerConfig>>,
 }
@@ -87,6 +88,7 @@ pub struct Renewal {
     source: Source,
     maker: ConfigMaker,
     hashes: watch::Sender<Hashes>,
+    verifiable: watch::Sender<bool>,
     tcp: watch::Sender<Arc<ServerConfig>>,
     quic: watch::Sender<Arc<ServerConfig>>,
 }
@@ -114,6 +116,7 @@ impl Certificates {
         let maker = ConfigMaker::new(protocols)?;
         let source = Source::load(source, &maker, now)?;
         let (hashes, hashes_seen) = watch::channel(source.hashes());
+        let (verifiable, verifiable_seen) = watch::channel(source.is_quic_verifiable());
         let (tcp, tcp_seen) = watch::channel(maker.tcp(source.for_tcp().certified.clone()));
         let (quic, quic_seen) = watch::channel(maker.quic(source.for_quic().certified.clone()));
         let certificates = Certificates {
@@ -121,10 +124,11 @@ impl Certificates {
             ca_path: source.ca_path(),
             entries: source.entries(),
             hashes: hashes_seen,
+            verifiable: verifiable_seen,
             tcp: tcp_seen,
             quic: quic_seen,
         };
-        Ok((certificates, Renewal { source, maker, hashes, tcp, quic }))
+        Ok((certificates, Renewal { source, maker, hashes, verifiable, tcp, quic }))
     }
 
     /// The server's own names and addresses, wildcards left out, the ones asked for first: what its own origins and URLs are
@@ -137,6 +141,11 @@ impl Certificates {
     /// is there days before its certificate is served.
     pub fn hashes(&self) -> watch::Receiver<Hashes> {
         self.hashes.clone()
+    }
+
+    /// Whether who trusts the issuer, the operator's or the development CA, can verify QUIC's certificate without its hash.
+    pub fn verifiable(&self) -> watch::Receiver<bool> {
+        self.verifiable.clone()
     }
 
     /// TLS for TCP: ALPN h2 (unless switched off) and http/1.1, 0-RTT off.
@@ -196,6 +205,7 @@ impl Renewal {
     fn publish(&self) {
         self.tcp.send_replace(self.maker.tcp(self.source.for_tcp().certified.clone()));
         self.quic.send_replace(self.maker.quic(self.source.for_quic().certified.clone()));
+        self.verifiable.send_replace(self.source.is_quic_verifiable());
         self.hashes.send_replace(self.source.hashes());
         info!(expires = %self.source.for_tcp().facts.not_after, "certificates renewed");
     }
@@ -270,6 +280,16 @@ impl Source {
         match self {
             Source::Production { .. } => Vec::new(),
             Source::Development { held, .. } => vec![sha256(held.present.leaf()), sha256(held.next.leaf())],
+        }
+    }
+
+    /// Without its key the CA cannot sign, and then QUIC's certificate signs itself.
+    fn is_quic_verifiable(&self) -> bool {
+        match self {
+            Source::Production { .. } => true,
+            Source::Development { held, .. } => {
+                held.ca_facts.key_id.is_some() && held.present.facts.issuer_key_id == held.ca_facts.key_id
+            }
         }
     }
 

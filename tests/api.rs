@@ -33,6 +33,7 @@ const UPGRADE: [(&str, &str); 5] = [
     ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
 ];
 const ROOM: &str = "/v1/rooms/{room}";
+const LOG_OF_ROOM: &str = "/v1/rooms/{room}/log";
 const MESSAGES_OF_ROOM: &str = "/v1/rooms/{room}/messages";
 
 /// Statuses that no request alone brings about: a locked room needs a moderator, 500 a fault, 409 of messages a takeover at that
@@ -372,6 +373,18 @@ async fn sessions_over_plain_requests_are_as_described() {
     let late =
         Ask { template: MESSAGES_OF_ROOM, method: "POST", room: "keyed", headers: &headers, body: None, status: 408 };
     hold(&mut description, &plain, late).await;
+
+    for (method, room, headers, status) in [
+        ("GET", "keyed", &[ticket][..], 200),
+        ("GET", "a%20b", &[ticket], 400),
+        ("GET", "keyed", &[], 401),
+        ("GET", "other", &[ticket], 401),
+        ("GET", "keyed", &[ticket, FOREIGN], 403),
+        ("POST", "keyed", &[ticket], 405),
+    ] {
+        let asked = Ask { template: LOG_OF_ROOM, method, room, headers, body: Some(""), status };
+        hold(&mut description, &plain, asked).await;
+    }
 
     description.document["paths"].as_object_mut().expect("paths").retain(|path, _| path.contains("rooms"));
     description.was_met(&NOT_AT_WILL);

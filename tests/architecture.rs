@@ -23,7 +23,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("metrics", &["protocol"]),
     ("context", &["auth", "config", "hub", "metrics", "origin", "pace", "protocol"]),
     ("transport", &["protocol", "outbox", "hub", "seat", "config", "context", "metrics", "pace", "problem"]),
-    ("http", &["protocol", "origin", "problem", "transport", "context", "metrics"]),
+    ("http", &["protocol", "origin", "problem", "transport", "context", "metrics", "hub", "seat"]),
     ("client", &["protocol", "transport"]),
     (
         "server",

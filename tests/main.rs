@@ -5,6 +5,7 @@ mod architecture;
 mod cli;
 mod draining;
 mod hostile;
+mod http;
 mod ice;
 mod limits;
 mod native;

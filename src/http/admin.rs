@@ -6,10 +6,10 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use http::StatusCode;
+use http::Method;
 use http::header::CONTENT_TYPE;
 
-use super::{api, method_not_allowed};
+use super::{READABLE, api, internal, method_not_allowed, options};
 use crate::context::Context;
 use crate::problem::problem;
 use crate::protocol::{Code, Refusal};
@@ -24,7 +24,9 @@ pub fn admin(context: Arc<Context>) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/openapi.json", get(api::admin_openapi))
-        .method_not_allowed_fallback(|| async { method_not_allowed("GET,HEAD") })
+        .method_not_allowed_fallback(|method: Method| async move {
+            if method == Method::OPTIONS { options(READABLE) } else { method_not_allowed(READABLE) }
+        })
         .fallback(|| async {
             problem::<axum::body::Body>(&Refusal::new(Code::NotFound, "GET /openapi.json tells what is here"))
         })
@@ -36,7 +38,7 @@ async fn metrics(State(context): State<Arc<Context>>) -> Response {
         Ok(text) => ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "metrics could not be encoded");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            internal()
         }
     }
 }

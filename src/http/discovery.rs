@@ -27,8 +27,10 @@ pub struct Advertised {
     pub port: u16,
     /// Whether QUIC is served.
     pub quic: bool,
-    /// SHA-256 of the certificates that QUIC may use; empty while it is one that clients can verify by themselves.
+    /// SHA-256 of the certificates that QUIC may use; empty with the operator's own.
     pub hashes: watch::Receiver<Vec<[u8; 32]>>,
+    /// Whether QUIC's certificate is one that clients can verify, hash or not: HTTP/3 is offered to browsers then.
+    pub verifiable: watch::Receiver<bool>,
     /// The port of the plaintext listener, if there is one.
     pub plain_port: Option<u16>,
 }
@@ -122,7 +124,8 @@ mod tests {
 
     fn advertised(names: &[&str], hashes: Vec<[u8; 32]>) -> Advertised {
         let names = names.iter().map(|&name| name.into()).collect();
-        Advertised { names, port: 4433, quic: true, hashes: watch::channel(hashes).1, plain_port: Some(8080) }
+        let (hashes, verifiable) = (watch::channel(hashes).1, watch::channel(true).1);
+        Advertised { names, port: 4433, quic: true, hashes, verifiable, plain_port: Some(8080) }
     }
 
     fn via(encrypted: bool) -> Via {

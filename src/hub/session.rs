@@ -13,7 +13,18 @@ use crate::protocol::{
     Body, Code, Command, Grant, LeftReason, Limits, Metadata, Moderate, Outbound, PeerId, Recipient, Refusal, Request,
     Rights, RoomName, Transport,
 };
-use crate::seat::{Admission, Ending, Lease};
+use crate::seat::{Admission, Ending, Lease, Log};
+
+/// What has happened at a seat up to a moment.
+#[derive(Debug, Clone)]
+pub struct History {
+    /// Events and counts.
+    pub log: Log,
+    /// How many numbered messages the client has been sent.
+    pub sent: u64,
+    /// The moment.
+    pub until: Instant,
+}
 
 /// Whoever may make requests for a seat, as long as the transport that has the seat now keeps it.
 #[derive(Debug)]
@@ -40,6 +51,11 @@ impl Speaker {
     /// Its room.
     pub fn room(&self) -> &RoomName {
         &self.room
+    }
+
+    /// What has happened at the seat.
+    pub fn history(&self) -> History {
+        self.seat.quietly(|seat| History { log: seat.log().clone(), sent: seat.sent(), until: now() })
     }
 
     /// What the session may ask for: its token's limits, or the server's.

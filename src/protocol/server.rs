@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::{Limits, Outbound, PeerId, Refusal};
+use super::{Code, Limits, Outbound, PeerId, Refusal};
 
 /// One message on its way to a client's wire.
 #[derive(Debug, Clone)]
@@ -43,7 +43,7 @@ pub enum Kind {
     /// `ok`, `iceServers` …: told to this client only.
     Answer,
     /// `error`: an answer that must not get lost, because a repeated id is answered `ok`.
-    Error,
+    Error(Code),
 }
 
 impl Kind {
@@ -54,7 +54,7 @@ impl Kind {
 
     /// Whether it answers a request of the client's own, and must not get lost.
     pub fn is_answer(self) -> bool {
-        matches!(self, Kind::Answer | Kind::Error)
+        matches!(self, Kind::Answer | Kind::Error(_))
     }
 }
 
@@ -131,7 +131,7 @@ impl Body {
 
     /// `error`.
     pub fn error(id: Option<u64>, refusal: &Refusal) -> Self {
-        Body::of(Kind::Error, &Refused::new("error", id, refusal))
+        Body::of(Kind::Error(refusal.code), &Refused::new("error", id, refusal))
     }
 
     /// `pong`, with the `id` of the client's `ping`.

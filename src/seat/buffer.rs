@@ -124,7 +124,7 @@ impl Buffer {
         match kind {
             Kind::Payload => self.missed.payloads += 1,
             Kind::Presence => self.missed.presence = true,
-            Kind::Ephemeral | Kind::Notice | Kind::Answer | Kind::Error => {}
+            Kind::Ephemeral | Kind::Notice | Kind::Answer | Kind::Error(_) => {}
         }
     }
 
@@ -232,7 +232,7 @@ impl Buffer {
         let Some(entry) = self.pop_written() else { return false };
         let seq = entry.seq.unwrap_or(0);
         self.gone = self.gone.max(seq);
-        if entry.body.kind == Kind::Error {
+        if matches!(entry.body.kind, Kind::Error(_)) {
             if self.errors.len() >= MOST_ERRORS {
                 self.errors.pop_front();
             }

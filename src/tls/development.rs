@@ -250,7 +250,9 @@ impl Directory {
     }
 
     fn make_webtransport(&self, name: &str, now: OffsetDateTime, names: &BTreeSet<String>) -> Result<(), StartError> {
-        let made = make::webtransport(now, names).map_err(|error| self.failed(name, &error))?;
+        let (ca, key) = self.read_ca()?;
+        let ca = ca.as_ref().zip(key.as_ref()).map(|((ca, facts), key)| (ca, facts.not_after, key));
+        let made = make::webtransport(now, names, ca).map_err(|error| self.failed(name, &error))?;
         self.write_credential(name, &made)
     }
 

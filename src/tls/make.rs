@@ -62,11 +62,24 @@ pub(super) fn leaf(
     Ok(Made { certificate: params.signed_by(&key, &issuer)?.pem(), key: key.serialize_pem() })
 }
 
-/// A self-signed certificate for QUIC that browsers accept by its hash.
-pub(super) fn webtransport(now: OffsetDateTime, names: &BTreeSet<String>) -> Result<Made, rcgen::Error> {
+/// A certificate for QUIC that WebTransport accepts by its hash, whoever has signed it. Signed by the CA, where it can, it also
+/// serves those who trust the CA for HTTP/3 itself, where no hash counts.
+pub(super) fn webtransport(
+    now: OffsetDateTime,
+    names: &BTreeSet<String>,
+    ca: Option<(&CertificateDer<'_>, OffsetDateTime, &KeyPair)>,
+) -> Result<Made, rcgen::Error> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let params = params(now, WEBTRANSPORT_VALIDITY, "wigwag development WebTransport", names)?;
-    Ok(Made { certificate: params.self_signed(&key)?.pem(), key: key.serialize_pem() })
+    let mut params = params(now, WEBTRANSPORT_VALIDITY, "wigwag development WebTransport", names)?;
+    let certificate = match ca {
+        Some((ca, ca_expires, ca_key)) => {
+            params.not_after = params.not_after.min(ca_expires);
+            params.use_authority_key_identifier_extension = true;
+            params.signed_by(&key, &Issuer::from_ca_cert_der(ca, ca_key)?)?
+        }
+        None => params.self_signed(&key)?,
+    };
+    Ok(Made { certificate: certificate.pem(), key: key.serialize_pem() })
 }
 
 fn params(

@@ -106,6 +106,8 @@ fn quic_gets_the_hashed_certificate_over_tls_1_3_without_early_data() {
     assert_eq!(certificates.hashes().borrow()[0], sha256(held(&renewal).present.leaf()));
     assert_ne!(certificates.hashes().borrow()[0], certificates.hashes().borrow()[1]);
     assert!(!Arc::ptr_eq(&quic, &certificates.tcp().borrow()));
+    assert!(*certificates.verifiable().borrow());
+    handshake(&quic, certificates.ca_path().unwrap(), "localhost", &["h3"]).expect("it is signed by the CA, too");
 }
 
 /// Two years of minutes would take too long: the looks come at hours, and the server is restarted now and then.
@@ -214,8 +216,13 @@ fn a_ca_without_its_key_serves_on_until_something_has_to_be_signed() {
     let (certificates, _) = start(&dir, &[], now);
     let ca = fs::read(certificates.ca_path().unwrap()).unwrap();
     fs::remove_file(dir.path().join("certs/ca-key.pem")).unwrap();
-    start(&dir, &[], now);
+    let (_, mut renewal) = start(&dir, &[], now);
     assert_eq!(fs::read(certificates.ca_path().unwrap()).unwrap(), ca);
+    let verifiable = renewal.verifiable.subscribe();
+    for (days, signed) in [(6, true), (12, false)] {
+        renewal.look(now + time::Duration::days(days));
+        assert_eq!(*verifiable.borrow(), signed, "after {days} days");
+    }
     let (certificates, _) = start(&dir, &["desk.test"], now);
     assert_ne!(fs::read(certificates.ca_path().unwrap()).unwrap(), ca);
     handshake(&certificates.tcp().borrow(), certificates.ca_path().unwrap(), "desk.test", &[]).unwrap();

@@ -4,6 +4,7 @@
 //! server-sent events that does not end, or by what waits at the moment. A long poll is a `resume` whose answer is short, and
 //! so both are the same request with another `Accept`. What comes later goes by `POST` on `…/messages` with the ticket.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
@@ -13,10 +14,10 @@ use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, RETRY_AFTER, TE, TRAILER};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited, StreamBody};
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::{DropGuard, PollSender, WaitForCancellationFutureOwned};
@@ -25,6 +26,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use super::admit::{self, Opening};
 use super::{Close, Received, Transport, Via, Wire, WireError, drive};
 use crate::context::Context;
+use crate::hub::Speaker;
 use crate::pace::jitter;
 use crate::problem::{problem, problem_with_status};
 use crate::protocol::{Code, Command, Frame, ROOMS_PATH, Refusal, Request as Message, RoomName, Ticket, notice};
@@ -32,6 +34,7 @@ use crate::protocol::{Code, Command, Frame, ROOMS_PATH, Refusal, Request as Mess
 const NDJSON: &str = "application/x-ndjson";
 const EVENT_STREAM: &str = "text/event-stream";
 const TICKET: HeaderName = HeaderName::from_static("wigwag-ticket");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// How long a poll waits that does not say so, and at the most (RFC 7240, 4.3).
@@ -46,9 +49,9 @@ pub fn cors(context: &Context) -> CorsLayer {
     let origins = context.origins.clone();
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(move |origin, _| origins.allow(Some(origin.as_bytes()))))
-        .allow_methods([Method::POST])
+        .allow_methods([Method::GET, Method::POST])
         .allow_headers([CONTENT_TYPE, PREFER, AUTHORIZATION, TICKET])
-        .expose_headers([RETRY_AFTER])
+        .expose_headers([CONTENT_DISPOSITION, RETRY_AFTER])
         .max_age(Duration::from_secs(3600))
 }
 
@@ -66,7 +69,11 @@ pub async fn open(State(context): State<Arc<Context>>, Extension(via): Extension
         let message = Message::parse(first, &context.config.limits).map_err(|invalid| invalid.refusal)?;
         context.metrics.message(transport, message.command.name());
         if transport == Transport::EventStream {
-            event_stream(opening, message, rest, &context).await
+            let mut response = event_stream(opening, message, rest, &context).await?;
+            if takes_trailers(&parts) {
+                response.headers_mut().insert(TRAILER, HeaderValue::from_static("Server-Timing"));
+            }
+            Ok(response)
         } else {
             long_poll(&opening, message, rest, wait(&parts), &context).await
         }
@@ -82,8 +89,7 @@ pub async fn messages(State(context): State<Arc<Context>>, request: Request) -> 
         return problem_with_status(status, &refusal);
     }
     let accepted = async {
-        admit::check_origin(&parts.headers, &context)?;
-        let speaker = context.hub.speaker(&room_of(&parts)?, ticket(&parts.headers))?;
+        let speaker = speaker(&parts, &context)?;
         let transport = speaker.transport();
         for line in read_lines(body, &context).await? {
             if !drive::carry_out(&speaker, &line, transport, &context).await {
@@ -202,8 +208,17 @@ fn no_first_message() -> Refusal {
     Refusal::bad_request("the first line must be join or resume")
 }
 
+/// Whose seat the ticket of a request beneath a room's path proves.
+///
+/// # Errors
+/// `badRequest` for the room's name, `forbidden` for the `Origin`, and those of [`Hub::speaker`](crate::hub::Hub::speaker).
+pub(crate) fn speaker(parts: &Parts, context: &Context) -> Result<Speaker, Refusal> {
+    admit::check_origin(&parts.headers, context)?;
+    context.hub.speaker(&room_of(parts)?, ticket(&parts.headers))
+}
+
 fn room_of(parts: &Parts) -> Result<RoomName, Refusal> {
-    let name = parts.uri.path().strip_prefix(ROOMS_PATH).and_then(|rest| rest.strip_suffix("/messages"));
+    let name = parts.uri.path().strip_prefix(ROOMS_PATH).and_then(|rest| rest.split('/').next());
     RoomName::parse(name.unwrap_or_default()).map_err(|invalid| Refusal::bad_request(invalid.to_string()))
 }
 
@@ -251,6 +266,12 @@ fn wait(parts: &Parts) -> Duration {
     seconds.map_or(WAIT, |seconds| Duration::from_secs(seconds).min(MAX_WAIT))
 }
 
+/// HTTP/1.1 drops trailers that the client has not asked for (RFC 9110, 6.5.1); the later versions frame them.
+fn takes_trailers(parts: &Parts) -> bool {
+    let asked = parts.headers.get_all(TE).iter().filter_map(|value| value.to_str().ok());
+    parts.version > Version::HTTP_11 || asked.flat_map(|list| list.split(',')).map(essence).any(|te| te == "trailers")
+}
+
 fn put_line(body: &mut BytesMut, frame: &Frame) {
     body.reserve(frame.text.len() + 1);
     body.put_slice(&frame.text);
@@ -271,9 +292,12 @@ fn answer(status: StatusCode, content_type: &'static str, body: Body) -> Respons
 /// One event stream, seen from the server: nothing comes in on it.
 struct EventStream {
     /// To the response's body, which takes the next part when HTTP's flow control has taken the last.
-    body: PollSender<Bytes>,
+    body: PollSender<http_body::Frame<Bytes>>,
     /// Events on their way to it.
     pending: BytesMut,
+    begun: Instant,
+    /// How many events there were.
+    events: u64,
     /// Completes when the body is dropped: the client, or its connection, is gone.
     gone: Pin<Box<WaitForCancellationFutureOwned>>,
 }
@@ -285,14 +309,35 @@ impl EventStream {
         let wire = EventStream {
             body: PollSender::new(sender),
             pending: BytesMut::new(),
+            begun: Instant::now(),
+            events: 0,
             gone: Box::pin(gone.clone().cancelled_owned()),
         };
         let guard: DropGuard = gone.drop_guard();
         let parts = futures_util::stream::poll_fn(move |cx| {
             let _held = &guard;
-            receiver.poll_recv(cx).map(|part: Option<Bytes>| part.map(Ok::<_, std::convert::Infallible>))
+            receiver.poll_recv(cx).map(|part| part.map(Ok::<_, std::convert::Infallible>))
         });
-        (wire, Body::from_stream(parts))
+        (wire, Body::new(StreamBody::new(parts)))
+    }
+
+    /// What is known only at the end: how long the stream was open, in milliseconds, and how many events it had.
+    fn trailers(&self) -> HeaderMap {
+        let (lasted, events) = (self.begun.elapsed().as_millis(), self.events);
+        let timing = format!("session;dur={lasted}, messages;desc=\"{events}\"");
+        let timing = HeaderValue::try_from(timing).expect("digits are a header value");
+        HeaderMap::from_iter([(SERVER_TIMING, timing)])
+    }
+
+    fn poll_send(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+        part: impl FnOnce(&mut Self) -> http_body::Frame<Bytes>,
+    ) -> Poll<Result<(), WireError>> {
+        let lost = |_| WireError::Lost("the event stream was closed".into());
+        ready!(self.body.poll_reserve(cx)).map_err(lost)?;
+        let part = part(self);
+        Poll::Ready(self.body.send_item(part).map_err(lost))
     }
 }
 
@@ -310,6 +355,7 @@ impl Wire for EventStream {
         self.pending.extend_from_slice(b"data: ");
         self.pending.extend_from_slice(&frame.text);
         self.pending.extend_from_slice(b"\n\n");
+        self.events += 1;
         Ok(())
     }
 
@@ -317,11 +363,7 @@ impl Wire for EventStream {
         if self.pending.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        let lost = |_| WireError::Lost("the event stream was closed".into());
-        ready!(self.body.poll_reserve(cx)).map_err(lost)?;
-        let part = self.pending.split().freeze();
-        self.body.send_item(part).map_err(lost)?;
-        Poll::Ready(Ok(()))
+        self.poll_send(cx, |stream| http_body::Frame::data(stream.pending.split().freeze()))
     }
 
     fn probe(&mut self) -> Result<(), WireError> {
@@ -335,6 +377,8 @@ impl Wire for EventStream {
 
     async fn close(mut self, _: Close) {
         // An event stream has no close code: `closed` was its last event, and the body's end is the end.
-        let _ = std::future::poll_fn(|cx| self.poll_flush(cx)).await;
+        if poll_fn(|cx| self.poll_flush(cx)).await.is_ok() {
+            let _ = poll_fn(|cx| self.poll_send(cx, |stream| http_body::Frame::trailers(stream.trailers()))).await;
+        }
     }
 }

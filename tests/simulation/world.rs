@@ -430,6 +430,9 @@ impl World {
                 let holder = self.takes(who, poll.speaker().peer().to_string(), resumes);
                 self.shows(first);
                 if !self.speak(who, poll.speaker(), rest) && !poll.speaker().has_left() {
+                    let peer = poll.speaker().peer().to_string();
+                    drop(poll);
+                    self.releases(&peer, holder, next_poll);
                     return Stage::Coming(Answer::Refused);
                 }
                 Stage::Held { holder, poll, until, next_poll }

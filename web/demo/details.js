@@ -10,6 +10,9 @@ import { transportName } from './words.js';
 /** How often the media connections are asked while somebody looks, in milliseconds. */
 const refreshMs = 2_000;
 
+/** How long the content of a saved file is kept for the browser to take, in milliseconds. */
+const savedMs = 30_000;
+
 const timeFormat = new Intl.DateTimeFormat(undefined, { timeStyle: 'medium', hourCycle: 'h23' });
 
 /** @type {Readonly<Record<string, string>>} */
@@ -35,6 +38,7 @@ export class Details {
     byId('details-reconnect', HTMLButtonElement).addEventListener('click', () => this.#meeting?.reconnect());
     const copyButton = byId('details-copy', HTMLButtonElement);
     copyButton.addEventListener('click', () => copy(this.#report(), copyButton));
+    byId('details-download', HTMLButtonElement).addEventListener('click', () => this.#download());
   }
 
   toggle() {
@@ -94,6 +98,18 @@ export class Details {
     ];
   }
 
+  /** Saves the server's log of the session, or where it cannot be had, as at an outage, the page's own report. */
+  async #download() {
+    const name = `wigwag-${this.#meeting?.room ?? 'page'}-${new Date().toISOString().slice(0, 10)}`;
+    const report = this.#report();
+    try {
+      if (this.#meeting === null) throw new Error('there was no meeting');
+      save(`${name}.ndjson`, 'application/x-ndjson', await this.#meeting.fetchLog());
+    } catch {
+      save(`${name}.txt`, 'text/plain', report);
+    }
+  }
+
   /** A text for support: no names of people, no tokens, no addresses but the server's. */
   #report() {
     const attempts = (this.#meeting?.attempts ?? []).map(({ at, transport, outcome, ms, error }) => (
@@ -103,6 +119,14 @@ export class Details {
     const facts = this.#factLines().map(([term, fact]) => `${term}: ${fact}`);
     return [`wigwag report, ${new Date().toISOString()}`, navigator.userAgent, ...facts, ...attempts, ...peers].join('\n');
   }
+}
+
+/** Lets the browser save a text as a file. @param {string} name @param {string} type @param {string} text */
+function save(name, type, text) {
+  const url = URL.createObjectURL(new Blob([text], { type }));
+  make('a', { href: url, download: name }).click();
+  // Browsers do not tell when they have taken the content.
+  setTimeout(() => URL.revokeObjectURL(url), savedMs);
 }
 
 /**

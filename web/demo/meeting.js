@@ -152,6 +152,11 @@ export class Meeting {
     this.#call.sendChat(text);
   }
 
+  /** What the server has noted of the session; rejects while it cannot be asked. @returns {Promise<string>} */
+  fetchLog() {
+    return this.#session.fetchLog();
+  }
+
   /** Tries at once to reach the server. */
   reconnect() {
     this.#session.reconnect();

@@ -22,6 +22,27 @@ function record(session, ...names) {
 
 const linkOf = (server, session) => server.seatOf(session.self.peer).link;
 
+describe('the log', options, () => {
+  test('is fetched by the ticket of the session', async (t) => {
+    const server = new FakeServer({ transports: ['websocket', 'long-poll'] });
+    const environment = server.environment();
+    const { fetch } = environment;
+    const asked = [];
+    environment.fetch = async (url, request) => {
+      if (!url.endsWith('/log')) return fetch(url, request);
+      asked.push({ url, headers: request.headers });
+      return new Response('{"event":"log"}\n', { status: asked.length === 1 ? 200 : 401 });
+    };
+    const session = connect(t, server, { environment });
+    await assert.rejects(session.fetchLog(), { code: 'left' });
+    await session.joined;
+    assert.equal(await session.fetchLog(), '{"event":"log"}\n');
+    const ticket = server.seatOf(session.self.peer).tickets.at(-1);
+    assert.deepEqual(asked, [{ url: 'https://fake.test/v1/rooms/demo/log', headers: { 'wigwag-ticket': ticket } }]);
+    await assert.rejects(session.fetchLog(), { code: 'unreachable' });
+  });
+});
+
 describe('joining', options, () => {
   test('gives the whole picture and then presence', async (t) => {
     const server = new FakeServer();

@@ -159,13 +159,31 @@ export class Connector {
   }
 
   /**
+   * What the server has noted of the seat.
+   * @param {string} ticket
+   * @returns {Promise<string>}
+   */
+  async fetchLog(ticket) {
+    const offer = this.#plainOffer();
+    if (offer === undefined) throw new WigwagError('unreachable', 'the server has not told where its log is');
+    const answer = await this.#environment.fetch(`${offer.url}/log`, { headers: { 'wigwag-ticket': ticket } });
+    if (!answer.ok) throw new WigwagError('unreachable', `the server answered ${answer.status}`);
+    return answer.text();
+  }
+
+  /** A transport that plain requests go to. */
+  #plainOffer() {
+    return this.#offers.find(({ type }) => type === 'event-stream' || type === 'long-poll');
+  }
+
+  /**
    * Says `leave` by a request that outlives its page: what a page writes on a link as it goes may go with it. Said twice
    * under one id, it is done once.
    * @param {string} ticket
    * @param {string} line
    */
   postLeave(ticket, line) {
-    const offer = this.#offers.find(({ type }) => type === 'event-stream' || type === 'long-poll');
+    const offer = this.#plainOffer();
     if (offer === undefined) return;
     this.#environment.fetch(`${offer.url}/messages`, {
       method: 'POST',

@@ -305,6 +305,17 @@ export class Session extends Emitter {
     this.#finish(new WigwagError('left', 'left the room', { closeCode: 1000 }));
   }
 
+  /**
+   * What the server has noted of this session, as NDJSON for a person to read or to send with a report: transports, times and
+   * counts, nothing of what was said. Rejects while there is no session, or the server cannot be reached.
+   * @returns {Promise<string>}
+   */
+  async fetchLog() {
+    const { ticket } = this.#seat;
+    if (ticket === null) throw new WigwagError('left', 'there is no session whose log could be fetched');
+    return this.#connector.fetchLog(ticket);
+  }
+
   /** Leaves without waiting: for `pagehide`. @param {string} [reason] */
   close(reason) {
     const line = JSON.stringify({ type: 'leave', id: this.#seat.takeId(), reason });

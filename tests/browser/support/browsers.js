@@ -19,14 +19,14 @@ const launchers = { chromium: launchChromium, firefox: launchFirefox };
 
 /**
  * @param {BrowserName} name
- * @param {{ca: string}} options  `ca`: a PEM file
+ * @param {{ca: string, http3?: boolean}} options  `ca`: a PEM file; `http3`: Firefox may use HTTP/3 although it trusts that CA
  * @returns {Promise<{browser: import('puppeteer-core').Browser, close: () => Promise<void>}>}
  */
-export async function launch(name, { ca }) {
+export async function launch(name, { ca, http3 = false }) {
   const home = await mkdtemp(path.join(tmpdir(), `wigwag-${name}-`));
   const removeHome = () => rm(home, { recursive: true, force: true, maxRetries: 5 });
   try {
-    const browser = await launchers[name](home, ca);
+    const browser = await launchers[name](home, ca, http3);
     return {
       browser,
       close: async () => {
@@ -58,8 +58,8 @@ async function launchChromium(home, ca) {
   });
 }
 
-/** @param {string} home @param {string} ca */
-async function launchFirefox(home, ca) {
+/** @param {string} home @param {string} ca @param {boolean} http3 */
+async function launchFirefox(home, ca, http3) {
   const profile = path.join(home, 'profile');
   await trust(profile, ca);
   return puppeteer.launch({
@@ -75,6 +75,8 @@ async function launchFirefox(home, ca) {
       'media.peerconnection.ice.loopback': true,
       // Names of local addresses need a multicast DNS that not every machine has.
       'media.peerconnection.ice.obfuscate_host_addresses': false,
+      // HTTP/3 is otherwise off in a profile that trusts a CA of its own.
+      'network.http.http3.disable_when_third_party_roots_found': !http3,
     },
   });
 }

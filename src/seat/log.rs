@@ -1,0 +1,101 @@
+//! What has happened at a seat, for its client to look at when something went wrong: transports and times, never what was said.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use crate::protocol::{Code, Transport};
+
+/// How many events are kept; earlier ones give way.
+const EVENTS: usize = 32;
+
+/// One thing that happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// The peer came into the room.
+    Joined(Transport),
+    /// A transport took the seat up again, or took it over from another one.
+    Resumed(Transport),
+    /// The transport was lost.
+    Away(Transport),
+    /// The server closed the transport.
+    Closed(Transport, Code),
+    /// A poll was due and has not come.
+    Lapsed,
+}
+
+/// The last events, and counts of what went both ways since the beginning.
+#[derive(Debug, Clone, Default)]
+pub struct Log {
+    events: VecDeque<(Instant, Event)>,
+    dropped: u64,
+    requests: u64,
+    /// Few: there are not many codes.
+    errors: Vec<(Code, u64)>,
+}
+
+impl Log {
+    /// What is left of the events, the earliest first, with their times.
+    pub fn events(&self) -> impl Iterator<Item = (Instant, Event)> {
+        self.events.iter().copied()
+    }
+
+    /// How many earlier events are not kept.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Requests that the client has made, refused ones included, without `ping` and `ack`.
+    pub fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// How often the client was told an error, by its code.
+    pub fn errors(&self) -> &[(Code, u64)] {
+        &self.errors
+    }
+
+    pub(super) fn note(&mut self, now: Instant, event: Event) {
+        if self.events.len() == EVENTS {
+            self.events.pop_front();
+            self.dropped += 1;
+        }
+        self.events.push_back((now, event));
+    }
+
+    pub(super) fn count_request(&mut self) {
+        self.requests += 1;
+    }
+
+    pub(super) fn count_error(&mut self, code: Code) {
+        match self.errors.iter_mut().find(|(known, _)| *known == code) {
+            Some((_, times)) => *times += 1,
+            None => self.errors.push((code, 1)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_last_events_are_kept_and_the_others_counted() {
+        let (mut log, begun) = (Log::default(), Instant::now());
+        for second in 0..40 {
+            log.note(begun + Duration::from_secs(second), Event::Away(Transport::WebTransport));
+        }
+        assert_eq!((log.events().count(), log.dropped()), (EVENTS, 40 - EVENTS as u64));
+        let first = log.events().next().expect("an event").0;
+        assert_eq!(first - begun, Duration::from_secs(8));
+    }
+
+    #[test]
+    fn errors_are_counted_by_code() {
+        let mut log = Log::default();
+        for code in [Code::PeerGone, Code::RateLimited, Code::PeerGone] {
+            log.count_error(code);
+        }
+        assert_eq!(log.errors(), [(Code::PeerGone, 2), (Code::RateLimited, 1)]);
+    }
+}
