@@ -435,7 +435,7 @@ async fn files_are_revalidated_by_their_etag() {
     }
     for response in server.both(Method::PUT, "/wigwag.js", &HeaderMap::new()).await {
         assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
-        assert_eq!(response.headers()[ALLOW], "GET,HEAD");
+        assert_eq!(response.headers()[ALLOW], "GET,HEAD,OPTIONS");
     }
     for hidden in ["/package.json", "/tsconfig.json", "/../Cargo.toml", "/test/", "/node_modules/"] {
         for response in server.both(Method::GET, hidden, &HeaderMap::new()).await {
