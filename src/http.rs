@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use http::header::{ALLOW, UPGRADE};
@@ -19,6 +20,8 @@ pub mod api;
 pub mod discovery;
 mod files;
 mod headers;
+mod preload;
+mod site;
 
 pub use admin::admin;
 pub use discovery::Advertised;
@@ -41,20 +44,44 @@ pub fn router(advertised: Advertised, context: Arc<Context>) -> Router {
             post(poll::messages).fallback(|| async { method_not_allowed("POST,OPTIONS") }),
         )
         .layer(poll::cors(&context))
-        .with_state(context);
+        .with_state(Arc::clone(&context));
     readable
         .merge(sessions)
         .fallback(otherwise)
+        .with_state(context)
         .layer(axum::middleware::from_fn_with_state(headers::Headers::new(advertised), headers::add))
 }
 
 /// Files, and what looks like a room but is none.
-async fn otherwise(method: Method, version: Version, uri: Uri, headers: HeaderMap) -> Response {
+async fn otherwise(State(context): State<Arc<Context>>, request: Request) -> Response {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
     if uri.path().starts_with(ROOMS_PATH) {
-        room(method, version, uri).await
-    } else {
-        files::answer(&method, &uri, &headers)
+        return room(method, request.version(), uri).await;
     }
+    let headers = request.headers().clone();
+    match &context.config.web {
+        Some(root) => match site::answer(root, &method, &uri, request).await {
+            Some(response) => response,
+            None if is_library(uri.path()) => files::answer(&method, &uri, &headers),
+            None => not_found(),
+        },
+        None => embedded(&method, &uri, &headers),
+    }
+}
+
+/// What pages of every kind import; `--web` may replace it but need not have it.
+fn is_library(path: &str) -> bool {
+    matches!(path, "/wigwag.js" | "/call.js") || path.starts_with("/wigwag/") || path.starts_with("/call/")
+}
+
+/// A file of our own; the page says what will be asked for next.
+fn embedded(method: &Method, uri: &Uri, headers: &HeaderMap) -> Response {
+    let mut response = files::answer(method, uri, headers);
+    // Whoever is told that nothing changed has the modules as well.
+    if let Some(preload) = preload::of(method, uri, headers).filter(|_| response.status() == StatusCode::OK) {
+        response.extensions_mut().insert(preload);
+    }
+    response
 }
 
 /// A room's path is for sessions; whoever asks for it in another way is told how.

@@ -3,6 +3,7 @@
 mod api;
 mod architecture;
 mod cli;
+mod http_features;
 mod ice;
 mod limits;
 mod quic;

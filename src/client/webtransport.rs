@@ -111,7 +111,11 @@ impl Http3 {
         request.headers_mut().extend(headers.clone());
         let mut stream = self.requests.clone().send_request(request).await.map_err(http3)?;
         stream.finish().await.map_err(http3)?;
-        let response = stream.recv_response().await.map_err(http3)?;
+        let mut response = stream.recv_response().await.map_err(http3)?;
+        // Early hints and their like (RFC 9114, 4.1).
+        while response.status().is_informational() {
+            response = stream.recv_response().await.map_err(http3)?;
+        }
         read(response, &mut stream).await
     }
 

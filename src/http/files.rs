@@ -46,6 +46,11 @@ pub(super) fn answer(method: &Method, uri: &Uri, headers: &HeaderMap) -> Respons
     response.expect("constant names and checked values make a response")
 }
 
+/// A file's text.
+pub(super) fn text(path: &str) -> Option<String> {
+    String::from_utf8(Web::get(path)?.data.into_owned()).ok()
+}
+
 /// Strong: the same only for the same bytes (RFC 9110, 8.8.3).
 fn etag(file: &EmbeddedFile) -> String {
     format!("\"{}\"", URL_SAFE_NO_PAD.encode(&file.metadata.sha256_hash()[..16]))
