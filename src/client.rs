@@ -8,12 +8,14 @@ use crate::protocol::{ROOMS_PATH, RoomName};
 use crate::transport::Transport;
 
 mod datagrams;
+mod download;
 pub mod http;
 mod poll;
 pub mod websocket;
 mod websocket_h3;
 pub mod webtransport;
 
+pub use download::Download;
 pub use http::{Endpoint, Error, Http1, Http2};
 pub use webtransport::Http3;
 

@@ -1,23 +1,24 @@
 //! What ordinary requests get beyond an answer: pushes, early hints, priorities, and a directory in place of the page.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use rustls::pki_types::ServerName;
-use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use wigwag::client::websocket::Incoming;
-use wigwag::client::{Connection, Event, Http1, Http2, Http3, Via};
+use wigwag::client::websocket::{self, WebSocket};
+use wigwag::client::webtransport::{self, WebTransport};
+use wigwag::client::{Connection, Download, Event, Http1, Http2, Http3, Via};
 use wigwag::config::Config;
 
 use crate::support::{TestServer, config, within};
 
-/// What the kernel may hold of a download that nobody reads is less.
+/// A download that no window and no buffer takes whole.
 const LARGE: usize = 24 * 1024 * 1024;
 
 type H2 = SendRequest<Bytes>;
@@ -286,4 +287,94 @@ async fn a_directory_that_is_not_there_keeps_the_server_from_starting() {
     let config = Config { web: Some("/nowhere/at/all".into()), ..config() };
     let error = wigwag::server::Server::load(config).await.expect_err("no directory").to_string();
     assert_eq!(error, "cannot open the directory /nowhere/at/all: no such file or directory; check --web");
+}
+
+/// A server with a file of [`LARGE`] at `/large`, and a peer in the room `demo`.
+async fn with_download() -> (TestServer, tempfile::TempDir, Connection) {
+    let (server, dir) = with_directory().await;
+    std::fs::write(dir.path().join("large"), vec![7; LARGE]).expect("written");
+    let mut peer = server.connect(Via::WebSocketH1, "demo").await;
+    peer.send(r#"{"type":"join"}"#).await.expect("sent");
+    let Event::Message(joined) = within(peer.recv()).await.expect("a message") else { panic!("closed") };
+    assert!(joined.contains("joined"), "{joined}");
+    (server, dir, peer)
+}
+
+/// One of the two sessions that share a connection with downloads.
+trait Session {
+    async fn next(&mut self) -> Bytes;
+
+    async fn hears(&mut self, text: &str) {
+        while !String::from_utf8_lossy(&self.next().await).contains(text) {}
+    }
+}
+
+impl Session for WebSocket {
+    async fn next(&mut self) -> Bytes {
+        match self.recv().await.expect("a message") {
+            websocket::Incoming::Message(message) => message,
+            closed => panic!("{closed:?}"),
+        }
+    }
+}
+
+impl Session for WebTransport {
+    async fn next(&mut self) -> Bytes {
+        match self.recv().await.expect("a message") {
+            webtransport::Incoming::Message(message) => message,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A message arrives while nobody reads the download; and when it is read, long before its end.
+async fn overtakes(mut session: impl Session, mut download: Download, mut peer: Connection) {
+    within(download.chunk()).await.expect("a part").expect("a part");
+    peer.send(r#"{"type":"message","id":1,"data":"stalled"}"#).await.expect("sent");
+    within(session.hears("stalled")).await;
+
+    peer.send(r#"{"type":"message","id":2,"data":"flowing"}"#).await.expect("sent");
+    let before = {
+        let mut read = 0;
+        let mut heard = pin!(session.hears("flowing"));
+        within(async {
+            loop {
+                tokio::select! {
+                    () = &mut heard => return read,
+                    part = download.chunk() => read += part.expect("a part").expect("the message, not the end").len(),
+                }
+            }
+        })
+        .await
+    };
+    assert!(before < LARGE / 2, "{before} bytes went before the message");
+    let mut rest = 0;
+    while let Some(part) = within(download.chunk()).await.expect("a part") {
+        rest += part.len();
+    }
+    assert!(before + rest > LARGE / 2, "the download goes on to its end: {before} and {rest}");
+}
+
+#[tokio::test]
+async fn a_message_overtakes_a_download_on_its_http2_connection() {
+    let (server, _dir, peer) = with_download().await;
+    let h2 = within(Http2::connect(&server.secure(), &server.trust.tls)).await.expect("HTTP/2");
+    let mut session = within(h2.websocket("/v1/rooms/demo", &HeaderMap::new())).await.expect("a WebSocket");
+    session.send(r#"{"type":"join"}"#).await.expect("sent");
+    within(session.hears("joined")).await;
+    let download = within(h2.download("/large", &HeaderMap::new())).await.expect("an answer");
+    assert_eq!(download.status(), StatusCode::OK);
+    overtakes(session, download.into_body(), peer).await;
+}
+
+#[tokio::test]
+async fn a_message_overtakes_a_download_on_its_quic_connection() {
+    let (server, _dir, peer) = with_download().await;
+    let h3 = within(Http3::connect(&server.secure(), &server.trust)).await.expect("HTTP/3");
+    let mut session = within(h3.webtransport("/v1/rooms/demo", &HeaderMap::new())).await.expect("a session");
+    session.send(r#"{"type":"join"}"#).await.expect("sent");
+    within(session.hears("joined")).await;
+    let download = within(h3.download("/large", &HeaderMap::new())).await.expect("an answer");
+    assert_eq!(download.status(), StatusCode::OK);
+    overtakes(session, download.into_body(), peer).await;
 }
