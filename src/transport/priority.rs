@@ -12,7 +12,7 @@ impl Urgency {
         let lines = headers.get_all("priority").iter().filter_map(|line| line.to_str().ok());
         let members = lines.flat_map(|line| line.split(',')).map(str::trim);
         // Of members of one name the last counts (RFC 9651, 3.2).
-        let urgency = members.filter_map(|member| member.strip_prefix("u=")).last().and_then(|value| {
+        let urgency = members.filter_map(|member| member.strip_prefix("u=")).next_back().and_then(|value| {
             let value = value.split(';').next().unwrap_or_default().trim_end();
             value.parse().ok().filter(|urgency| value.len() == 1 && *urgency <= 7)
         });
