@@ -31,7 +31,7 @@ const TLS_HANDSHAKE: u8 = 0x16;
 const MISTAKEN_BYTES: u64 = 64 * 1024;
 
 /// How much the kernel takes of a connection beyond what it has sent. What is in there goes first, whatever is more urgent:
-/// with the kernel's own measure, megabytes of a download lie before a signaling message.
+/// without a limit of ours, that may be as much of a download as the socket's buffer has grown to hold.
 #[cfg(any(target_os = "android", target_os = "linux"))]
 const UNSENT_BYTES: u32 = 32 * 1024;
 
