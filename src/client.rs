@@ -16,6 +16,7 @@ mod backoff;
 mod closing;
 mod datagrams;
 mod discovery;
+mod download;
 mod driver;
 mod event;
 pub mod http;
@@ -31,6 +32,7 @@ pub mod websocket;
 mod websocket_h3;
 pub mod webtransport;
 
+pub use download::Download;
 pub use http::{Endpoint, Error, Http1, Http2};
 pub use message::Payload;
 pub use request::Request;

@@ -33,6 +33,8 @@ pub struct Config {
     pub tokens: Option<auth::Policy>,
     /// STUN and TURN servers that clients are told of.
     pub ice: ice::Policy,
+    /// Directory of the operator's own page and files, in place of the embedded page.
+    pub web: Option<PathBuf>,
     /// Protocols that are served; all of them unless some were switched off.
     pub protocols: Protocols,
     /// What a session may ask for.
@@ -61,6 +63,7 @@ impl Default for Config {
             origins: Vec::new(),
             tokens: None,
             ice: ice::Policy { lifetime: Duration::from_secs(3600), ..ice::Policy::default() },
+            web: None,
             protocols: Protocols { h3: true, h2: true },
             limits: Limits::default(),
             rooms: 65_536,

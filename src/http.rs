@@ -28,6 +28,8 @@ pub mod discovery;
 mod files;
 mod headers;
 mod log;
+mod preload;
+mod site;
 
 pub use admin::admin;
 pub use discovery::Advertised;
@@ -59,23 +61,46 @@ pub fn router(advertised: Advertised, context: Arc<context::Context>) -> Router 
         .route("/v1/rooms/{room}", rooms.layer(from_fn_with_state(ROOM, allow)))
         .route("/v1/rooms/{room}/messages", messages.layer(from_fn_with_state(MESSAGES, allow)))
         .route("/v1/rooms/{room}/log", log.layer(from_fn_with_state(READABLE, allow)))
-        .with_state(context);
+        .with_state(Arc::clone(&context));
     readable
         .merge(sessions)
-        .fallback(move |method, version, uri, headers| otherwise(files, method, version, uri, headers))
+        .fallback(move |request| otherwise(Arc::clone(&files), Arc::clone(&context), request))
         .layer(from_fn_with_state(headers::Headers::new(advertised), headers::add))
 }
 
 /// Files, and what looks like a room but is none.
-async fn otherwise(files: Arc<Files>, method: Method, version: Version, uri: Uri, headers: HeaderMap) -> Response {
+async fn otherwise(files: Arc<Files>, context: Arc<context::Context>, request: Request) -> Response {
+    let (method, uri, headers) = (request.method().clone(), request.uri().clone(), request.headers().clone());
     if method == Method::OPTIONS && uri.path() == "*" {
         // The server as a whole (RFC 9110, 9.3.7).
-        options(ROOM)
-    } else if uri.path().starts_with(ROOMS_PATH) {
-        room(method, version, uri).await
-    } else {
-        files.answer(&method, &uri, &headers).await
+        return options(ROOM);
     }
+    if uri.path().starts_with(ROOMS_PATH) {
+        return room(method, request.version(), uri).await;
+    }
+    match &context.config.web {
+        Some(root) => match site::answer(root, &method, &uri, request).await {
+            Some(response) => response,
+            None if is_library(uri.path()) => files.answer(&method, &uri, &headers).await,
+            None => not_found(),
+        },
+        None => embedded(&files, &method, &uri, &headers).await,
+    }
+}
+
+/// What pages of every kind import; `--web` may replace it but need not have it.
+fn is_library(path: &str) -> bool {
+    matches!(path, "/wigwag.js" | "/call.js") || path.starts_with("/wigwag/") || path.starts_with("/call/")
+}
+
+/// A file of our own; the page says what will be asked for next.
+async fn embedded(files: &Files, method: &Method, uri: &Uri, headers: &HeaderMap) -> Response {
+    let mut response = files.answer(method, uri, headers).await;
+    // Whoever is told that nothing changed has the modules as well.
+    if let Some(preload) = preload::of(method, uri, headers).filter(|_| response.status() == StatusCode::OK) {
+        response.extensions_mut().insert(preload);
+    }
+    response
 }
 
 /// A room's path is for sessions; whoever asks for it in another way is told how.

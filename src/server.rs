@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -67,7 +68,10 @@ impl Server {
     ///
     /// # Errors
     /// One line that says what to do; nothing is left listening.
-    pub async fn load(config: Config) -> Result<Server, StartError> {
+    pub async fn load(mut config: Config) -> Result<Server, StartError> {
+        if let Some(dir) = &mut config.web {
+            *dir = directory(dir).await?;
+        }
         let auth = match &config.tokens {
             Some(policy) => Some(Verifier::load(policy.clone(), &config.limits).await?),
             None => None,
@@ -238,6 +242,15 @@ async fn shut_down(context: &Context, hurry: impl Future<Output = ()>) {
         warn!(tasks = context.tasks.len(), "some connections did not end in time");
     }
     info!("stopped");
+}
+
+/// The directory of `--web`, with all links resolved, so that no file's path can lead out of it unseen.
+async fn directory(dir: &Path) -> Result<PathBuf, StartError> {
+    let advice = "check --web";
+    let read = |error| StartError::file("open the directory", dir, &error, advice);
+    let path = tokio::fs::canonicalize(dir).await.map_err(read)?;
+    tokio::fs::read_dir(&path).await.map(drop).map_err(read)?;
+    Ok(path)
 }
 
 async fn bind_secure(config: &Config, certificates: &Certificates) -> Result<Vec<Secure>, StartError> {

@@ -7,10 +7,13 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::header::LINK;
+use http::{HeaderValue, Response, StatusCode};
 
 pub use crate::protocol::Transport;
 use crate::protocol::{Code, Frame, Refusal, RoomName};
@@ -20,6 +23,7 @@ mod drive;
 pub mod http1;
 pub mod http2;
 pub mod poll;
+mod priority;
 pub mod quic;
 pub mod tcp;
 mod websocket;
@@ -41,6 +45,28 @@ pub struct Via {
     pub local: SocketAddr,
     /// Whether the connection is encrypted; the plaintext listener's is not.
     pub encrypted: bool,
+}
+
+/// What the client of an answer will ask for next: paths of modules, to be put into the answer's extensions by the router.
+/// HTTP/2 pushes them or hints at them, HTTP/3 hints.
+#[derive(Debug, Clone)]
+pub struct Preload {
+    /// What to push or to hint at, the most needed first.
+    pub paths: Arc<[String]>,
+    /// Whether a browser goes to the page. Some libraries take an interim response for the final one.
+    pub navigation: bool,
+}
+
+impl Preload {
+    /// The interim response with the hints (RFC 8297).
+    fn early_hints(&self) -> Response<()> {
+        let mut response = Response::new(());
+        *response.status_mut() = StatusCode::EARLY_HINTS;
+        let links =
+            self.paths.iter().filter_map(|path| HeaderValue::try_from(format!("<{path}>; rel=modulepreload")).ok());
+        response.headers_mut().extend(links.map(|link| (LINK, link)));
+        response
+    }
 }
 
 /// The HTTP versions that wigwag speaks.

@@ -6,6 +6,7 @@ mod cli;
 mod draining;
 mod hostile;
 mod http;
+mod http_features;
 mod ice;
 mod limits;
 mod native;

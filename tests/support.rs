@@ -36,6 +36,7 @@ pub(crate) fn config() -> Config {
         origins: vec![],
         tokens: None,
         ice: Config::default().ice,
+        web: None,
         protocols: Protocols { h3: true, h2: true },
         limits: Limits::default(),
         rooms: 1000,

@@ -84,6 +84,7 @@ fn toml_value(arg: &clap::Arg, default: &str) -> String {
         ("FILE|env:VARIABLE|https://URL", _) => "\"keys/token-keys.json\"".to_owned(),
         ("HOST", _) => "[\"signal.example.org\"]".to_owned(),
         ("https://HOST", _) => "[\"https://app.example.org\"]".to_owned(),
+        ("DIR", "") => "\"web\"".to_owned(),
         (_, list) if list.contains(',') => format!("{:?}", list.split(',').collect::<Vec<_>>()),
         (_, text) => format!("{text:?}"),
     }
@@ -102,6 +103,7 @@ fn the_example_file_tells_every_setting_and_is_valid() {
     let told = toml::Table::try_from(&settings).unwrap().len();
     assert_eq!(told, command().find_subcommand("serve").unwrap().get_arguments().count() - 1, "all but --config");
     let unset = Settings {
+        web: None,
         cert: None,
         key: None,
         name: None,

@@ -24,6 +24,7 @@ use tokio::time::sleep;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::Download;
 use super::websocket::WebSocket;
 use crate::protocol::PROTOCOL;
 use crate::transport::Http2Stream;
@@ -196,6 +197,17 @@ impl Http2 {
         request.headers_mut().extend(headers.clone());
         let (response, _) = self.requests.clone().ready().await?.send_request(request, true)?;
         read(response.await?).await
+    }
+
+    /// Asks for something large; the body is read as it comes.
+    ///
+    /// # Errors
+    /// [`Error::Http2`].
+    pub async fn download(&self, path: &str, headers: &HeaderMap) -> Result<Response<Download>, Error> {
+        let mut request = self.head("https", path)?;
+        request.headers_mut().extend(headers.clone());
+        let (response, _) = self.requests.clone().ready().await?.send_request(request, true)?;
+        Ok(response.await?.map(Download::http2))
     }
 
     /// Opens a WebSocket by extended CONNECT (RFC 8441).

@@ -29,6 +29,7 @@ use tokio::time::timeout;
 
 use super::Trust;
 use super::datagrams::{Datagrams, Inbox};
+use super::download::{Download, Http3Response};
 use super::http::{BODY_BYTES, Endpoint, Error};
 use crate::protocol::PROTOCOL;
 use crate::transport::quic::stream::poll_chunk;
@@ -111,10 +112,31 @@ impl Http3 {
     pub async fn request(&self, method: Method, path: &str, headers: &HeaderMap) -> Result<Response<Bytes>, Error> {
         let mut request = self.head(method, path)?;
         request.headers_mut().extend(headers.clone());
+        let (response, mut stream) = self.answer_to(request).await?;
+        read(response, &mut stream).await
+    }
+
+    /// Asks for something large; the body is read as it comes.
+    ///
+    /// # Errors
+    /// [`Error::Http3`].
+    pub async fn download(&self, path: &str, headers: &HeaderMap) -> Result<Response<Download>, Error> {
+        let mut request = self.head(Method::GET, path)?;
+        request.headers_mut().extend(headers.clone());
+        let (response, stream) = self.answer_to(request).await?;
+        Ok(response.map(|()| Download::http3(stream)))
+    }
+
+    /// Sends a request without a body and waits for the head of the answer.
+    async fn answer_to(&self, request: Request<()>) -> Result<(Response<()>, Http3Response), Error> {
         let mut stream = self.requests.clone().send_request(request).await.map_err(http3)?;
         stream.finish().await.map_err(http3)?;
-        let response = stream.recv_response().await.map_err(http3)?;
-        read(response, &mut stream).await
+        let mut response = stream.recv_response().await.map_err(http3)?;
+        // Early hints and their like (RFC 9114, 4.1).
+        while response.status().is_informational() {
+            response = stream.recv_response().await.map_err(http3)?;
+        }
+        Ok((response, stream))
     }
 
     /// Opens a WebTransport session. `headers` go along (`Origin`, `Authorization`) and replace those of the same name.

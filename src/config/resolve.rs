@@ -46,6 +46,7 @@ impl Settings {
             origins: check.origins(self.origin.as_deref().unwrap_or_default())?,
             tokens: self.tokens(&check)?,
             ice: self.ice(&check, default.ice.lifetime)?,
+            web: self.web.clone(),
             protocols: Protocols { h3: !self.no_h3.unwrap_or(false), h2: !self.no_h2.unwrap_or(false) },
             limits: self.limits(&check)?,
             rooms: check.number("max-rooms", self.max_rooms, default.rooms, 1..=100_000_000)?,

@@ -49,6 +49,11 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "one_or_many")]
     pub origin: Option<Vec<String>>,
 
+    /// Serve the page and files of this directory in place of the page that is built in; wigwag.js and call.js stay
+    #[arg(long, env = "WIGWAG_WEB", value_name = "DIR", value_parser = path, help_heading = LISTENING)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub web: Option<PathBuf>,
+
     /// Ask for tokens signed by these keys: a JSON Web Key set or a public key in PEM, in a file, in a variable, or at a URL
     #[arg(long, env = "WIGWAG_TOKEN_KEYS", value_name = "FILE|env:VARIABLE|https://URL", help_heading = TOKENS)]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -116,6 +116,11 @@ impl Files {
     }
 }
 
+/// A file's text.
+pub(super) fn text(path: &str) -> Option<String> {
+    String::from_utf8(Web::get(path)?.data.into_owned()).ok()
+}
+
 /// A response with all of `body`. For HEAD the router takes it away again, and leaves its length.
 fn whole(response: Builder, body: Bytes) -> Response {
     finish(response.header(CONTENT_LENGTH, HeaderValue::from(body.len())), Body::from(body))

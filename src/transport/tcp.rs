@@ -30,6 +30,11 @@ const TLS_HANDSHAKE: u8 = 0x16;
 /// How much of a plain HTTP request is read that came to a TLS port.
 const MISTAKEN_BYTES: u64 = 64 * 1024;
 
+/// How much the kernel takes of a connection beyond what it has sent. What is in there goes first, whatever is more urgent:
+/// without a limit of ours, that may be as much of a download as the socket's buffer has grown to hold.
+#[cfg(any(target_os = "android", target_os = "linux"))]
+const UNSENT_BYTES: u32 = 32 * 1024;
+
 /// Connections of the operator's tools at once.
 const ADMIN_CONNECTIONS: usize = 64;
 
@@ -124,6 +129,8 @@ fn prepare(stream: &TcpStream, remote: SocketAddr, heartbeat: Duration) -> io::R
     // Together with the heartbeat after which we say something, a peer that died is noticed within two.
     #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
     socket2::SockRef::from(stream).set_tcp_user_timeout(Some(heartbeat))?;
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES)?;
     let local = stream.local_addr()?;
     Ok(Via { version: HttpVersion::H1, remote, local, encrypted: false })
 }

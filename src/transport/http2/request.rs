@@ -20,8 +20,14 @@ use tower::ServiceExt as _;
 use tracing::debug;
 
 use crate::transport::Via;
+use crate::transport::priority::Urgency;
 
-/// Lets the router answer one request. `stall` is how long the client may leave a window closed.
+mod push;
+
+use push::Pushes;
+
+/// Lets the router answer one request, and those that are pushed with it. `stall` is how long the client may leave a window
+/// closed.
 pub(super) async fn answer(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
@@ -29,31 +35,53 @@ pub(super) async fn answer(
     router: Router,
     stall: Duration,
 ) {
+    let pace = Pace { turn: Urgency::of(request.headers()).turn_bytes(), stall };
+    let template = push::template(&request);
     let mut request = request.map(|recv| Body::new(RequestBody { recv }));
     request.extensions_mut().insert(via);
     let response = tokio::select! {
-        response = router.oneshot(request) => match response {
+        response = router.clone().oneshot(request) => match response {
             Ok(response) => response,
             Err(never) => match never {},
         },
         // A client that no longer wants the answer is not served any further.
         _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
     };
-    if let Err(error) = send(response, respond, stall).await {
+    // Promised before the page that asks for them, so that the client does not ask as well (RFC 9113, 8.4).
+    let pushes = response.extensions().get().and_then(|preload| Pushes::promise(preload, &template, &mut respond));
+    if let Err(error) = send(response, |head, empty| respond.send_response(head, empty), pace).await {
         debug!(remote = %via.remote, %error, "response not sent to its end");
+    }
+    if let Some(pushes) = pushes {
+        pushes.answer(via, router, pace).await;
     }
 }
 
-async fn send(response: Response<Body>, mut respond: SendResponse<Bytes>, stall: Duration) -> io::Result<()> {
+/// How an answer is sent.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// How many bytes are handed to HTTP/2 at a time. Window that is assigned to a stream is lost to all others, and what has
+    /// been handed over goes before what comes later: an answer takes little of both, so that sessions need not wait for it.
+    turn: usize,
+    /// How long the client may take nothing.
+    stall: Duration,
+}
+
+/// Sends the response by `begin`, which sends its head and tells whether there is nothing else.
+async fn send(
+    response: Response<Body>,
+    begin: impl FnOnce(Response<()>, bool) -> Result<SendStream<Bytes>, h2::Error>,
+    pace: Pace,
+) -> io::Result<()> {
     let (mut head, body) = response.into_parts();
     remove_connection_fields(&mut head.headers);
     // Answers to HEAD and those with status 204 or 304 have no body, and end with their header section.
     let empty = body.is_end_stream();
-    let mut stream = respond.send_response(Response::from_parts(head, ()), empty).map_err(io::Error::other)?;
+    let mut stream = begin(Response::from_parts(head, ()), empty).map_err(io::Error::other)?;
     if empty {
         return Ok(());
     }
-    let sent = send_body(&mut stream, body, stall).await;
+    let sent = send_body(&mut stream, body, pace).await;
     if sent.is_err() {
         stream.send_reset(Reason::INTERNAL_ERROR);
     }
@@ -61,7 +89,7 @@ async fn send(response: Response<Body>, mut respond: SendResponse<Bytes>, stall:
 }
 
 /// Streams the body no faster than the client's windows open.
-async fn send_body(stream: &mut SendStream<Bytes>, mut body: Body, stall: Duration) -> io::Result<()> {
+async fn send_body(stream: &mut SendStream<Bytes>, mut body: Body, pace: Pace) -> io::Result<()> {
     loop {
         let frame = tokio::select! {
             frame = body.frame() => frame.transpose().map_err(io::Error::other)?,
@@ -73,7 +101,7 @@ async fn send_body(stream: &mut SendStream<Bytes>, mut body: Body, stall: Durati
         match frame.into_data() {
             Ok(data) => {
                 let last = body.is_end_stream();
-                send_data(stream, data, last, stall).await?;
+                send_data(stream, data, last, pace).await?;
                 if last {
                     return Ok(());
                 }
@@ -87,21 +115,21 @@ async fn send_body(stream: &mut SendStream<Bytes>, mut body: Body, stall: Durati
     }
 }
 
-async fn send_data(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool, stall: Duration) -> io::Result<()> {
+async fn send_data(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool, pace: Pace) -> io::Result<()> {
     if data.is_empty() {
         return if last { stream.send_data(data, true).map_err(io::Error::other) } else { Ok(()) };
     }
     while !data.is_empty() {
-        stream.reserve_capacity(data.len());
+        stream.reserve_capacity(data.len().min(pace.turn));
         let capacity = match stream.capacity() {
             0 => {
                 let capacity = poll_fn(|cx| stream.poll_capacity(cx));
-                let capacity = timeout(stall, capacity).await.map_err(|_| io::ErrorKind::TimedOut)?;
+                let capacity = timeout(pace.stall, capacity).await.map_err(|_| io::ErrorKind::TimedOut)?;
                 capacity.ok_or(io::ErrorKind::BrokenPipe)?.map_err(io::Error::other)?
             }
             capacity => capacity,
         };
-        let chunk = data.split_to(capacity.min(data.len()));
+        let chunk = data.split_to(capacity.min(pace.turn).min(data.len()));
         stream.send_data(chunk, last && data.is_empty()).map_err(io::Error::other)?;
     }
     Ok(())

@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::AtomicI32;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -46,6 +47,8 @@ pub(crate) struct Accepted {
     pub(crate) id: u64,
     /// When its client no longer waits.
     pub(crate) stopped: Stopped,
+    /// The priority of its answer among the connection's streams.
+    pub(crate) priority: Arc<AtomicI32>,
     /// Its `:protocol`, as soon as h3 has its head.
     pub(crate) protocol: Arc<OnceLock<Protocol>>,
 }
@@ -342,8 +345,9 @@ impl quic::Connection<Bytes> for Connection {
         }
         let (stream, protocol) = self.requests.remove(0);
         let (id, stopped) = stream.send.stopped();
+        let priority = stream.send.priority();
         self.given = Some((id, self.given.map_or(id, |(_, greatest)| greatest.max(id))));
-        self.last_request = Some(Accepted { id, stopped, protocol });
+        self.last_request = Some(Accepted { id, stopped, priority, protocol });
         Poll::Ready(Ok(stream))
     }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -27,7 +28,8 @@ use super::stream::{BidiStream, RecvStream, SendStream};
 use crate::config::ConnectionLimits;
 use crate::problem::{problem, problem_with_status};
 use crate::protocol::{Code, Refusal};
-use crate::transport::webtransport;
+use crate::transport::priority::Urgency;
+use crate::transport::{Preload, webtransport};
 
 /// A request's stream, both halves.
 pub(crate) type Stream = RequestStream<BidiStream, Bytes>;
@@ -50,7 +52,7 @@ pub(super) fn decoded_limit(limits: &ConnectionLimits) -> u64 {
 
 /// Reads the head of a request, and has it answered: a session's by its transport, every other by the router.
 pub(super) async fn serve(resolver: Resolver, accepted: Accepted, shared: Arc<Shared>) {
-    let Accepted { id, stopped, protocol } = accepted;
+    let Accepted { id, stopped, priority, protocol } = accepted;
     let limits = &shared.context.config.connections;
     let remote = shared.via.remote;
     let (request, stream) = match timeout(limits.request_head, resolver.resolve_request()).await {
@@ -66,7 +68,11 @@ pub(super) async fn serve(resolver: Resolver, accepted: Accepted, shared: Arc<Sh
     }
     let protocol = protocol.get().copied();
     let refusal = match (request.method() == Method::CONNECT, protocol) {
-        (false, None) => return answer(request, stream, stopped, &shared).await,
+        (false, None) => {
+            // Sessions go first.
+            priority.store(Urgency::of(request.headers()).quic(), Ordering::Relaxed);
+            return answer(request, stream, stopped, &shared).await;
+        }
         (true, Some(Protocol::WebTransport)) => return webtransport::serve(request, stream, id, stopped, shared).await,
         (true, Some(Protocol::WebSocket)) => return connect::serve(request, stream, stopped, shared).await,
         (true, _) => {
@@ -137,6 +143,9 @@ async fn finish(
 /// Streams the response no faster than the client takes it; `stall` is how long it may take nothing.
 async fn send(response: Response<Body>, wants_body: bool, sending: &mut Sending, stall: Duration) -> io::Result<()> {
     let (mut head, mut body) = response.into_parts();
+    if let Some(preload) = head.extensions.get::<Preload>().filter(|preload| preload.navigation) {
+        within(stall, sending.send_response(preload.early_hints())).await?;
+    }
     remove_connection_fields(&mut head.headers);
     within(stall, sending.send_response(Response::from_parts(head, ()))).await?;
     while wants_body && !body.is_end_stream() {

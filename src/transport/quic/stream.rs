@@ -4,6 +4,8 @@
 //! dropped before it was finished is reset, so that half an answer is never taken for a whole one.
 
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
@@ -143,6 +145,9 @@ pub(crate) struct SendStream {
     writing: Option<Writing>,
     /// What is sent in place of the first thing that h3 sends.
     instead: Option<Bytes>,
+    /// What others want its priority to be, and what it is.
+    priority: Arc<AtomicI32>,
+    prioritized: i32,
     finished: bool,
 }
 
@@ -169,12 +174,19 @@ impl Writing {
 
 impl SendStream {
     pub(super) fn new(stream: quinn::SendStream) -> Self {
-        SendStream { stream, writing: None, instead: None, finished: false }
+        SendStream { stream, writing: None, instead: None, priority: Arc::default(), prioritized: 0, finished: false }
     }
 
     /// A control stream whose type and SETTINGS are `head`, not those that h3 would send.
     pub(super) fn control(stream: quinn::SendStream, head: Bytes) -> Self {
-        SendStream { stream, writing: None, instead: Some(head), finished: false }
+        let mut control = SendStream::new(stream);
+        control.instead = Some(head);
+        control
+    }
+
+    /// Where to set how much more urgent than 0 what is sent from now on is.
+    pub(super) fn priority(&self) -> Arc<AtomicI32> {
+        Arc::clone(&self.priority)
     }
 
     /// The stream's id, and a future of the moment when the other end has all of it or wants no more.
@@ -206,6 +218,11 @@ impl quic::SendStream<Bytes> for SendStream {
         if self.writing.is_some() {
             let connection_error = ConnectionErrorIncoming::InternalError("sent before the last was written".into());
             return Err(StreamErrorIncoming::ConnectionErrorIncoming { connection_error });
+        }
+        let priority = self.priority.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.prioritized, priority) != priority {
+            // Fails only where nothing can be sent any more.
+            let _ = self.stream.set_priority(priority);
         }
         self.writing = Some(match self.instead.take() {
             Some(instead) => Writing::Ours(instead),
