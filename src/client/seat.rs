@@ -358,10 +358,11 @@ impl Seat {
         let is_new = before.is_some_and(|before| before != joined.own.peer);
         let abandoned = if is_new { std::mem::take(&mut self.pending) } else { BTreeMap::new() };
         if is_new {
-            self.links.clear();
             self.pending_bytes = 0;
             self.last_seq = 0;
         }
+        // What was lost leaves numbers free, under which refusals are said again: an earlier link's mean something else.
+        self.links.retain(|earlier| *earlier == link);
         self.open(link, joined.ticket.clone(), joined.replay_from);
         // An earlier link may have brought in, meanwhile, what this picture was to make up for.
         self.last_seq = self.last_seq.max(joined.replay_from.saturating_sub(1));
