@@ -190,6 +190,8 @@ impl Speaker {
                 Err(Refusal::bad_request("\"peer\" is the moderator itself; \"leave\" leaves"))
             }
             Moderate::Kick(Recipient::Peer(peer), reason) if hall.seats.contains_key(&peer) => {
+                // One line, whatever the moderator wrote.
+                let reason = reason.map(|reason| reason.replace(char::is_control, " "));
                 let message = reason.map_or("a moderator removed this peer".to_owned(), |reason| {
                     format!("a moderator removed this peer: {reason}")
                 });

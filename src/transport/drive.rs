@@ -209,7 +209,9 @@ impl<W: Wire> Driver<W> {
             }
             End::Closed(refusal) => {
                 self.context.metrics.closed(self.opening.transport, Some(refusal.code));
-                info!(lasted_ms, code = refusal.code.name(), reason = %refusal.message, "transport closed");
+                // A moderator's reason is for the peer that it removed.
+                let reason = if refusal.code == Code::Kicked { "" } else { &*refusal.message };
+                info!(lasted_ms, code = refusal.code.name(), reason, "transport closed");
                 if let Err(error) = self.wire.feed(notice::closed(&refusal)) {
                     debug!(%error, "the last message could not be sent");
                 }
