@@ -181,6 +181,14 @@ impl Connection {
     /// If the transport is closed.
     pub async fn send(&mut self, message: &str) -> Result<(), Error> {
         self.feed(message)?;
+        self.flush().await
+    }
+
+    /// Sends what was queued. Cancel safe.
+    ///
+    /// # Errors
+    /// If the transport is closed.
+    pub async fn flush(&mut self) -> Result<(), Error> {
         poll_fn(|cx| self.poll_flush(cx)).await
     }
 
@@ -214,7 +222,10 @@ impl Connection {
     }
 
     /// Queues one message.
-    fn feed(&mut self, message: &str) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// If the transport is closed.
+    pub fn feed(&mut self, message: &str) -> Result<(), Error> {
         self.queued += message.len();
         match &mut self.wire {
             ClientWire::WebTransport(session) => session.feed(message),

@@ -68,7 +68,7 @@ impl fmt::Debug for JoinArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ViaName {
+pub(super) enum ViaName {
     Webtransport,
     WebsocketH3,
     WebsocketH2,
@@ -78,7 +78,7 @@ enum ViaName {
 }
 
 impl ViaName {
-    fn via(self) -> Via {
+    pub(super) fn via(self) -> Via {
         match self {
             ViaName::Webtransport => Via::WebTransport,
             ViaName::WebsocketH3 => Via::WebSocketH3,
@@ -111,7 +111,7 @@ fn options(args: &JoinArgs) -> Result<Options, End> {
 }
 
 /// The authorities of the file; none if the default one is not there, since a plaintext server's hashes are enough.
-fn roots(ca: &Path) -> Result<RootCertStore, StartError> {
+pub(super) fn roots(ca: &Path) -> Result<RootCertStore, StartError> {
     let mut roots = RootCertStore::empty();
     if ca.exists() || ca != Path::new("certs/ca.pem") {
         let unusable = |error: &dyn std::fmt::Display| StartError::new(format_args!("--ca {}: {error}", ca.display()));
