@@ -8,15 +8,15 @@ use std::future::Future;
 
 use anyhow::Result;
 
+mod member;
 pub mod process;
 pub mod report;
 mod sdp;
-mod wigwag;
 pub mod workload;
 
+pub use member::Wigwag;
 pub use process::Process;
 pub use sdp::{answer, candidate, offer};
-pub use wigwag::Wigwag;
 
 /// A server as its clients know it.
 pub trait Service: Clone + Send + Sync + 'static {

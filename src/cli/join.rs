@@ -73,8 +73,14 @@ pub(super) enum ViaName {
     WebsocketH3,
     WebsocketH2,
     WebsocketH1,
-    EventStream,
-    LongPoll,
+    EventStreamH3,
+    EventStreamH2,
+    #[value(alias = "event-stream")]
+    EventStreamH1,
+    LongPollH3,
+    LongPollH2,
+    #[value(alias = "long-poll")]
+    LongPollH1,
 }
 
 impl ViaName {
@@ -84,8 +90,12 @@ impl ViaName {
             ViaName::WebsocketH3 => Via::WebSocketH3,
             ViaName::WebsocketH2 => Via::WebSocketH2,
             ViaName::WebsocketH1 => Via::WebSocketH1,
-            ViaName::EventStream => Via::EventStream,
-            ViaName::LongPoll => Via::LongPoll,
+            ViaName::EventStreamH3 => Via::EventStreamH3,
+            ViaName::EventStreamH2 => Via::EventStreamH2,
+            ViaName::EventStreamH1 => Via::EventStreamH1,
+            ViaName::LongPollH3 => Via::LongPollH3,
+            ViaName::LongPollH2 => Via::LongPollH2,
+            ViaName::LongPollH1 => Via::LongPollH1,
         }
     }
 }
