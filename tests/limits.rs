@@ -24,6 +24,8 @@ const READERS: [Via; 7] = [
     Via::EventStreamH1,
 ];
 
+const POLLERS: [Via; 3] = [Via::LongPollH3, Via::LongPollH2, Via::LongPollH1];
+
 /// A connection with the questions that these tests ask.
 pub(crate) struct Peer {
     pub(crate) connection: Connection,
@@ -116,6 +118,26 @@ impl HonestPair {
         let HonestPair(one, two) = self;
         Self::talk(one, two).await;
         Self::talk(two, one).await;
+    }
+
+    /// Sends large messages to one that reads nothing until one is refused; how many were accepted.
+    async fn fill_queue_of(&mut self, slow: &str) -> u64 {
+        for accepted in 0.. {
+            let data = json!({"number": accepted + 1, "padding": "x".repeat(60_000)});
+            self.0.send(&json!({"type": "message", "id": accepted + 1, "to": slow, "data": data})).await;
+            let answer = loop {
+                let message = self.0.next().await;
+                if message["type"] == "ok" || message["type"] == "error" {
+                    break message;
+                }
+            };
+            self.0.send(&json!({"type": "ack", "seq": answer["seq"]})).await;
+            if answer["type"] == "error" {
+                assert_eq!(answer["code"], "queueFull");
+                return accepted;
+            }
+        }
+        unreachable!("a queue has an end")
     }
 
     async fn talk(from: &mut Peer, to: &mut Peer) {
@@ -217,23 +239,7 @@ async fn a_reader_that_stops_is_closed_and_finds_all_that_had_fitted_when_it_res
         let mut pair = HonestPair::meet(&server, &room).await;
         let slow = Peer::join(&server, via, &room).await;
         // It reads nothing any more. Kernel buffers and windows fill first, then the seat's queue.
-        let mut accepted = 0u64;
-        let refused = loop {
-            let data = json!({"number": accepted + 1, "padding": "x".repeat(60_000)});
-            pair.0.send(&json!({"type": "message", "id": accepted + 1, "to": slow.id, "data": data})).await;
-            let answer = loop {
-                let message = next(&mut pair.0.connection).await;
-                if message["type"] == "ok" || message["type"] == "error" {
-                    break message;
-                }
-            };
-            pair.0.send(&json!({"type": "ack", "seq": answer["seq"]})).await;
-            if answer["type"] == "error" {
-                break answer;
-            }
-            accepted += 1;
-        };
-        assert_eq!(refused["code"], "queueFull", "{via:?}");
+        let accepted = pair.fill_queue_of(&slow.id).await;
         pair.0.hear("peerAway").await;
         pair.notice_nothing().await;
 
@@ -254,6 +260,31 @@ async fn a_reader_that_stops_is_closed_and_finds_all_that_had_fitted_when_it_res
             numbers.extend(message["data"]["number"].as_u64());
         }
         assert_eq!(numbers, (lost + 1..=accepted).collect::<Vec<_>>(), "{via:?}: {lost} lost");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_poller_that_does_not_ask_is_not_sent_more_than_fits_and_finds_all_of_it_with_its_next_polls() {
+    let mut config = config();
+    config.limits.messages_per_second = 100_000;
+    config.limits.burst = 100_000;
+    let server = TestServer::start_with(config).await;
+    for via in POLLERS {
+        let room = format!("slow.{}", via.name());
+        let mut pair = HonestPair::meet(&server, &room).await;
+        let mut slow = Peer::join(&server, via, &room).await;
+        let accepted = pair.fill_queue_of(&slow.id).await;
+        pair.notice_nothing().await;
+        let mut seq = 0;
+        for number in 1..=accepted {
+            let message = slow.hear("message").await;
+            assert!(message["seq"].as_u64() > Some(seq), "{via:?}: {} after {seq}", message["seq"]);
+            seq = message["seq"].as_u64().expect("a number");
+            assert_eq!(message["data"]["number"], number, "{via:?}");
+            slow.send(&json!({"type": "ack", "seq": seq})).await;
+        }
+        slow.hears_nothing().await;
     }
     server.stop().await;
 }
