@@ -20,6 +20,7 @@ use super::sessions::Sessions;
 use super::settings::{self, Settings};
 use super::stream::code;
 use super::{HalfOpen, request, streams};
+use crate::clients::Place;
 use crate::config::Config;
 use crate::context::Context;
 use crate::metrics::ConnectionKind;
@@ -46,11 +47,12 @@ pub(crate) struct Shared {
 
 /// Does the handshake and serves the connection until its end, which is also that of all its requests and sessions.
 ///
-/// It ends when the client leaves, breaks the protocol, sends no request within `request_head`, has none in flight for `idle`,
+/// `place` counts it for its client, unless the address is still to be proven. It ends when the client leaves, breaks the protocol, sends no request within `request_head`, has none in flight for `idle`,
 /// or is not heard of for two heartbeats. Draining sends GOAWAY and lets what is in flight finish; stopping cuts it off.
 pub(super) async fn serve(
     connecting: Connecting,
     half_open: HalfOpen,
+    place: Option<Place>,
     port: u16,
     router: Router,
     context: Arc<Context>,
@@ -61,6 +63,14 @@ pub(super) async fn serve(
         return;
     };
     drop(half_open);
+    // The handshake proves the address, where Retry has not.
+    let _place = match place.map_or_else(|| context.clients.connect(remote.ip()), Ok) {
+        Ok(place) => place,
+        Err(excess) => {
+            context.refuse_connection(remote, excess);
+            return quic.close(code(Code::H3_EXCESSIVE_LOAD), excess.limit.describe().as_bytes());
+        }
+    };
     let _open = context.metrics.connection(ConnectionKind::H3);
     let local = SocketAddr::new(quic.local_ip().unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), port);
     let via = Via { version: HttpVersion::H3, remote, local, encrypted: true };
