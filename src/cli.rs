@@ -13,6 +13,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser};
 
 mod banner;
 mod certs;
+mod descriptors;
 mod join;
 mod keys;
 mod log;

@@ -109,6 +109,19 @@ impl ConnectionKind {
     }
 }
 
+/// Counts one kind of event for whoever knows of no other.
+#[derive(Debug, Clone, Default)]
+pub struct Tally(Option<Counter>);
+
+impl Tally {
+    /// It has happened once more.
+    pub fn count(&self) {
+        if let Some(counter) = &self.0 {
+            counter.inc();
+        }
+    }
+}
+
 /// Counts one thing as open for as long as it lives.
 #[derive(Debug)]
 pub struct Open(Gauge);
@@ -175,7 +188,12 @@ impl Metrics {
 
     /// Something was refused for a limit.
     pub fn refused(&self, reason: Refused) {
-        self.refusals.get_or_create(&RefusalLabels { reason: reason.name() }).inc();
+        self.tally(reason).count();
+    }
+
+    /// The same for whoever refuses for that reason alone.
+    pub fn tally(&self, reason: Refused) -> Tally {
+        Tally(Some(self.refusals.get_or_create(&RefusalLabels { reason: reason.name() }).clone()))
     }
 
     /// A session was joined or resumed on `transport`; open until the guard drops.

@@ -20,6 +20,7 @@ use crate::protocol::{Code, Frame, Refusal, RoomName};
 
 mod admit;
 mod drive;
+mod flood;
 pub mod http1;
 pub mod http2;
 pub mod poll;

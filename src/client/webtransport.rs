@@ -365,7 +365,7 @@ impl WebTransport {
         Ok(WebTransport {
             connect,
             finished: false,
-            capsules: capsule::Decoder::default(),
+            capsules: capsule::Decoder::uncounted(),
             inbox,
             send,
             recv,

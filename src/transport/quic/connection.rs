@@ -21,9 +21,8 @@ use super::settings::{self, Settings};
 use super::stream::code;
 use super::{HalfOpen, request, streams};
 use crate::clients::Place;
-use crate::config::Config;
 use crate::context::Context;
-use crate::metrics::ConnectionKind;
+use crate::metrics::{ConnectionKind, Refused};
 use crate::transport::{HttpVersion, Via};
 
 type H3 = h3::server::Connection<demux::Connection, Bytes>;
@@ -58,7 +57,7 @@ pub(super) async fn serve(
     context: Arc<Context>,
 ) {
     let remote = connecting.remote_address();
-    let Some((quic, h3)) = handshake(connecting, &context.config).await else {
+    let Some((quic, h3)) = handshake(connecting, &context).await else {
         context.metrics.handshake_failed(ConnectionKind::H3);
         return;
     };
@@ -83,15 +82,15 @@ pub(super) async fn serve(
 
 /// Both handshakes, TLS's and HTTP/3's, side by side: our SETTINGS go out in the server's first flight, so that a client may
 /// open a session with its second.
-async fn handshake(connecting: Connecting, config: &Config) -> Option<(quinn::Connection, H3)> {
-    let remote = connecting.remote_address();
+async fn handshake(connecting: Connecting, context: &Context) -> Option<(quinn::Connection, H3)> {
+    let (remote, config) = (connecting.remote_address(), &context.config);
     // What is sent this early is not yet proven to reach the client that asked; SETTINGS are the same for everybody. It is
     // not early data: nothing is received before the handshake is complete.
     let Ok((quic, established)) = connecting.into_0rtt() else {
         debug!(%remote, "QUIC handshake cannot send early");
         return None;
     };
-    let demux = demux::Connection::new(quic.clone(), options(config));
+    let demux = demux::Connection::new(quic.clone(), options(context));
     let mut builder = h3::server::builder();
     builder.send_grease(false).max_field_section_size(request::decoded_limit(&config.connections));
     let both = async { tokio::join!(established, builder.build(demux)) };
@@ -110,7 +109,8 @@ async fn handshake(connecting: Connecting, config: &Config) -> Option<(quinn::Co
     }
 }
 
-fn options(config: &Config) -> Options {
+fn options(context: &Context) -> Options {
+    let config = &context.config;
     // A session takes two streams: its CONNECT and its own.
     let sessions = (streams(config) / 2).max(1);
     Options {
@@ -118,6 +118,7 @@ fn options(config: &Config) -> Options {
         frame_limit: request::encoded_limit(&config.connections),
         sessions: sessions as usize,
         patience: config.connections.request_head,
+        floods: context.metrics.tally(Refused::Flood),
     }
 }
 
