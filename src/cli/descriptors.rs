@@ -1,7 +1,7 @@
 //! File descriptors: every TCP connection is one, and a server that has run out of them can neither accept nor read its own
 //! certificate.
 
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::config::Config;
 use crate::error::StartError;
@@ -29,7 +29,7 @@ pub(super) fn provide(config: &mut Config) -> Result<(), StartError> {
         );
         config.connections.connections = most;
     } else {
-        info!(files, "open files");
+        debug!(files, "open files");
     }
     Ok(())
 }

@@ -365,7 +365,7 @@ impl WebTransport {
         Ok(WebTransport {
             connect,
             finished: false,
-            capsules: capsule::Decoder::uncounted(),
+            capsules: capsule::Decoder::default(),
             inbox,
             send,
             recv,

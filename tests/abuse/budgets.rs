@@ -85,7 +85,7 @@ fn http2(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn http2_frames_that_ask_for_nothing_end_the_connection() {
-    let (headers, rst_stream, settings, continuation) = (1, 3, 4, 9);
+    let (data, headers, rst_stream, settings, continuation) = (0, 1, 3, 4, 9);
     let (end_stream, end_headers) = (1, 4);
     let mut config = config();
     // So that it is not the missing request that ends it.
@@ -94,6 +94,7 @@ async fn http2_frames_that_ask_for_nothing_end_the_connection() {
     let mut pair = pair(&server, "frames").await;
     // GET, https, /, and an authority in a literal.
     let head = [&[0x82, 0x87, 0x84, 0x01, 9][..], b"localhost"].concat();
+    let post = [&[0x83][..], &head[1..]].concat();
     let streams = (0..5000).map(|number| 2 * number + 1);
     let reset = |id| {
         let request = http2(headers, end_stream | end_headers, id, &head);
@@ -103,6 +104,7 @@ async fn http2_frames_that_ask_for_nothing_end_the_connection() {
         ("SETTINGS", http2(settings, 0, 0, &[]).repeat(5000)),
         ("RST_STREAM", streams.flat_map(reset).collect()),
         ("CONTINUATION", [http2(headers, end_stream, 1, &head), http2(continuation, 0, 1, &[]).repeat(5000)].concat()),
+        ("empty DATA", [http2(headers, end_headers, 1, &post), http2(data, 0, 1, &[]).repeat(5000)].concat()),
         ("unknown frames", http2(0xee, 0, 0, &[]).repeat(5000)),
     ];
     for (name, flood) in floods {

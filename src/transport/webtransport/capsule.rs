@@ -59,15 +59,17 @@ pub(crate) struct Decoder {
     flood: Flood,
 }
 
+impl Default for Decoder {
+    /// One whose floods nobody counts: a client's.
+    fn default() -> Self {
+        Decoder::new(Tally::default())
+    }
+}
+
 impl Decoder {
     /// `floods` counts the flood for which it may fail.
     pub(crate) fn new(floods: Tally) -> Self {
         Decoder { begun: Vec::new(), skip: 0, flood: Flood::new(FRAMES_A_SECOND, floods) }
-    }
-
-    /// The same for a client.
-    pub(crate) fn uncounted() -> Self {
-        Decoder::new(Tally::default())
     }
 
     /// Takes a chunk in; the session is over once it has yielded a close, whatever comes behind.
@@ -138,7 +140,7 @@ mod tests {
         let bytes =
             [capsule(0x17 + 41 * 1000, &[9; 300]), capsule(0x78ae, b""), close(4511, "kickèd").to_vec()].concat();
         for size in 1..=bytes.len() {
-            let mut decoder = Decoder::new(Tally::default());
+            let mut decoder = Decoder::default();
             let mut closes = bytes.chunks(size).filter_map(|chunk| decoder.push(chunk).expect("capsules"));
             assert_eq!(closes.next(), Some(Closed { code: 4511, reason: "kickèd".into() }), "chunks of {size}");
         }
@@ -146,17 +148,15 @@ mod tests {
 
     #[test]
     fn a_reason_is_cut_between_characters() {
-        let closed =
-            Decoder::new(Tally::default()).push(&close(0, &"è".repeat(600))).expect("a capsule").expect("a close");
+        let closed = Decoder::default().push(&close(0, &"è".repeat(600))).expect("a capsule").expect("a close");
         assert_eq!(closed.reason, "è".repeat(512));
-        let closed =
-            Decoder::new(Tally::default()).push(&close(0, &format!("x{}", "è".repeat(600)))).expect("a capsule");
+        let closed = Decoder::default().push(&close(0, &format!("x{}", "è".repeat(600)))).expect("a capsule");
         assert_eq!(closed.expect("a close").reason.len(), 1023);
     }
 
     #[test]
     fn broken_capsules_are_refused() {
-        let push = |bytes: &[u8]| Decoder::new(Tally::default()).push(bytes);
+        let push = |bytes: &[u8]| Decoder::default().push(bytes);
         assert_eq!(push(&capsule(CLOSE, b"abc")), Err(Broken::NotAClose));
         assert_eq!(push(&capsule(CLOSE, b"\0\0\0\0\xff")), Err(Broken::NotAClose));
         assert_eq!(push(&capsule(CLOSE, &[b'x'; 1029])), Err(Broken::TooLong(1029)));
