@@ -11,10 +11,9 @@ use anyhow::{Context as _, Result, anyhow};
 use clap::{Args, ValueEnum};
 use http::{HeaderMap, Method, Uri};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::join::{ViaName, roots};
-use super::{End, print};
+use super::{End, descriptors, print};
 use crate::bench::process::TemporaryDir;
 use crate::bench::report::{Line, Report};
 use crate::bench::workload::{self, Round};
@@ -124,7 +123,8 @@ impl Workload {
 
 pub(super) fn run(args: &BenchArgs) -> Result<(), End> {
     let earlier = args.vs.as_deref().map(read).transpose()?;
-    open_many_files().context("cannot raise the limit of open files")?;
+    // Each session takes one on either side; the server that is started has the same limit.
+    descriptors::raise();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let report = runtime.block_on(Box::pin(measure(args)))?;
     show(args, &report, earlier.as_ref())
@@ -134,12 +134,6 @@ fn read(path: &Path) -> Result<Report, StartError> {
     let unusable = |error: &dyn std::fmt::Display| StartError::new(format_args!("--vs {}: {error}", path.display()));
     let text = fs::read_to_string(path).map_err(|error| unusable(&error))?;
     serde_json::from_str(&text).map_err(|error| unusable(&format_args!("not the results of a run: {error}")))
-}
-
-/// As many as the system allows, for this process and the server that it starts: each session takes one on either side.
-fn open_many_files() -> io::Result<()> {
-    let limit = getrlimit(Resource::Nofile);
-    Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?)
 }
 
 fn show(args: &BenchArgs, report: &Report, earlier: Option<&Report>) -> Result<(), End> {
