@@ -22,6 +22,9 @@ pub mod config;
 pub mod context;
 pub mod error;
 mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod hub;
 pub mod ice;

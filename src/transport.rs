@@ -23,10 +23,10 @@ mod drive;
 pub mod http1;
 pub mod http2;
 pub mod poll;
-mod priority;
+pub(crate) mod priority;
 pub mod quic;
 pub mod tcp;
-mod websocket;
+pub(crate) mod websocket;
 pub(crate) mod webtransport;
 
 pub use admit::Opening;

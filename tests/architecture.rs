@@ -30,6 +30,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &["auth", "config", "context", "error", "http", "hub", "ice", "metrics", "origin", "pace", "tls", "transport"],
     ),
     ("running", &["config", "server", "tls"]),
+    ("fuzzing", &["auth", "client", "origin", "protocol", "transport"]),
     ("cli", &["auth", "client", "config", "error", "files", "origin", "protocol", "running", "server", "tls"]),
     ("main", &["cli"]),
 ];

@@ -17,6 +17,8 @@ use tokio_websockets::{CloseCode, Error, Limits, Message, ServerBuilder, WebSock
 use super::{Close, Received, Wire, WireError};
 use crate::protocol::{Code, Frame, Refusal};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub(crate) mod handshake;
 mod incoming;
 
