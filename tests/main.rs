@@ -16,6 +16,7 @@ mod schema;
 mod scripted;
 mod sessions;
 mod simulation;
+mod smash;
 mod support;
 mod tcp;
 mod tickets;

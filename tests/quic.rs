@@ -42,7 +42,7 @@ impl TestServer {
     }
 
     /// A QUIC connection on which nothing has been said yet.
-    async fn raw_quic(&self) -> quinn::Connection {
+    pub(crate) async fn raw_quic(&self) -> quinn::Connection {
         raw(self.addresses.secure[0], &self.trust).await
     }
 }
@@ -202,8 +202,8 @@ async fn openings_that_are_not_right_are_refused_by_status() {
 }
 
 /// Raw HTTP/3, as far as hostile clients need it.
-mod h3 {
-    pub(super) fn varint(value: u64) -> Vec<u8> {
+pub(crate) mod h3 {
+    pub(crate) fn varint(value: u64) -> Vec<u8> {
         match value {
             0..0x40 => vec![value as u8],
             0x40..0x4000 => (0x4000 | value as u16).to_be_bytes().to_vec(),
@@ -212,22 +212,22 @@ mod h3 {
         }
     }
 
-    pub(super) fn frame(kind: u64, payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn frame(kind: u64, payload: &[u8]) -> Vec<u8> {
         [varint(kind), varint(payload.len() as u64), payload.to_vec()].concat()
     }
 
     /// The head of a control stream: H3_DATAGRAM and draft 02's WebTransport.
-    pub(super) fn control_stream() -> Vec<u8> {
+    pub(crate) fn control_stream() -> Vec<u8> {
         control_stream_of(&[varint(0x33), varint(1), varint(0x2b60_3742), varint(1)].concat())
     }
 
     /// The head of a control stream with other SETTINGS.
-    pub(super) fn control_stream_of(settings: &[u8]) -> Vec<u8> {
+    pub(crate) fn control_stream_of(settings: &[u8]) -> Vec<u8> {
         [varint(0), frame(0x04, settings)].concat()
     }
 
     /// A HEADERS frame of literal fields (RFC 9204, 4.5.6).
-    pub(super) fn headers(fields: &[(&str, &str)]) -> Vec<u8> {
+    pub(crate) fn headers(fields: &[(&str, &str)]) -> Vec<u8> {
         let mut section = vec![0, 0];
         for (name, value) in fields {
             section.extend(prefixed(0x20, 3, name));
@@ -253,7 +253,7 @@ mod h3 {
         [out, text.as_bytes().to_vec()].concat()
     }
 
-    pub(super) fn connect(room: &str) -> Vec<u8> {
+    pub(crate) fn connect(room: &str) -> Vec<u8> {
         headers(&[
             (":method", "CONNECT"),
             (":protocol", "webtransport"),
@@ -263,12 +263,12 @@ mod h3 {
         ])
     }
 
-    pub(super) fn get(path: &str) -> Vec<u8> {
+    pub(crate) fn get(path: &str) -> Vec<u8> {
         headers(&[(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", path)])
     }
 
     /// What a stream of session `id` begins with.
-    pub(super) fn session_stream(id: u64) -> Vec<u8> {
+    pub(crate) fn session_stream(id: u64) -> Vec<u8> {
         [varint(0x41), varint(id)].concat()
     }
 }
