@@ -17,6 +17,8 @@ use tracing::{debug, info, warn};
 mod claims;
 mod crypto;
 mod fetch;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod keys;
 mod sign;
 

@@ -20,6 +20,8 @@ mod discovery;
 mod download;
 mod driver;
 mod event;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod http;
 pub mod message;
 mod poll;

@@ -11,7 +11,7 @@
 //!
 //! Imports point one way: `protocol ← room, seat, outbox ← hub ← transport ← server ← cli`. `auth`, `config`, `ice`, `clients`, `origin`,
 //! `pace`, `problem` and `metrics` hang on `protocol` and names alone, `tls` on `config`; `http` and [`client`] are used by
-//! `server` and `cli`.
+//! `server` and `cli`. `fuzzing`, which no ordinary build has, reaches into all that decodes.
 //! `docs/architecture.md` tells where to find any behaviour.
 #![warn(missing_docs)]
 
@@ -25,6 +25,9 @@ pub mod config;
 pub mod context;
 pub mod error;
 mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod hub;
 pub mod ice;

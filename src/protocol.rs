@@ -5,6 +5,8 @@
 //! `room` and `seat` decide upon. `docs/protocol.md` is the reference that this module follows.
 
 mod code;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod grant;
 mod ids;
 mod json;

@@ -24,11 +24,11 @@ mod flood;
 pub mod http1;
 pub mod http2;
 pub mod poll;
-mod priority;
+pub(crate) mod priority;
 mod proxy;
 pub mod quic;
 pub mod tcp;
-mod websocket;
+pub(crate) mod websocket;
 pub(crate) mod webtransport;
 
 pub use admit::Opening;

@@ -9,7 +9,7 @@ mod killed;
 mod loss;
 mod migration;
 mod network;
-mod process;
+pub(crate) mod process;
 mod report;
 mod restart;
 mod vanishing;

@@ -19,6 +19,7 @@ mod scripted;
 mod secrets;
 mod sessions;
 mod simulation;
+mod smash;
 mod support;
 mod tcp;
 mod tickets;

@@ -53,7 +53,7 @@ pub(super) async fn discover(server: &Endpoint, trust: &Trust) -> Result<Vec<Off
     read(answer.body()).map_err(Error::Url)
 }
 
-fn read(document: &[u8]) -> Result<Vec<Offer>, String> {
+pub(super) fn read(document: &[u8]) -> Result<Vec<Offer>, String> {
     let document: Document =
         serde_json::from_slice(document).map_err(|error| format!("the answer to the discovery is none: {error}"))?;
     if document.protocol != PROTOCOL {

@@ -285,10 +285,7 @@ impl Polling {
         };
         self.heard = Some(Instant::now());
         self.received.extend_from_slice(&part);
-        while let Some(end) = self.received.windows(2).position(|pair| pair == b"\n\n") {
-            let event = self.received.split_to(end + 2);
-            let data = event.as_ref().split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(b"data: "));
-            let data: Vec<u8> = data.collect::<Vec<_>>().concat();
+        while let Some(data) = take_event(&mut self.received) {
             if !data.is_empty() {
                 self.message(&data, true);
             }
@@ -316,6 +313,14 @@ impl Polling {
             self.down = Down::Ended;
         }
     }
+}
+
+/// The data of the first whole event; `None` until one is there.
+pub(super) fn take_event(received: &mut BytesMut) -> Option<Vec<u8>> {
+    let end = received.windows(2).position(|pair| pair == b"\n\n")?;
+    let event = received.split_to(end + 2);
+    let data = event.as_ref().split(|byte: &u8| *byte == b'\n').filter_map(|line| line.strip_prefix(b"data: "));
+    Some(data.collect::<Vec<_>>().concat())
 }
 
 /// A refusal by status, told as other transports tell it.

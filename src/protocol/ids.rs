@@ -136,6 +136,12 @@ impl JoinKey {
     pub fn parse(text: &str) -> Option<Self> {
         (16..=128).contains(&text.chars().count()).then(|| JoinKey(text.into()))
     }
+
+    /// The text, to compare it.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 impl fmt::Debug for JoinKey {

@@ -23,6 +23,9 @@ use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::{DropGuard, PollSender, WaitForCancellationFutureOwned};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
+
 use super::admit::{self, Opening};
 use super::{Close, Received, Transport, Via, Wire, WireError, drive};
 use crate::clients::Client;
@@ -197,11 +200,16 @@ async fn read_lines(body: Body, context: &Context) -> Result<Vec<Bytes>, Refusal
         Ok(Err(_)) => return Err(Refusal::bad_request("the body broke off")),
         Err(_) => return Err(Refusal::new(Code::Timeout, "the body was not there in time")),
     };
+    split_lines(&whole, limits.frame_bytes)
+}
+
+/// The lines of a whole body, of at most `limit` bytes each.
+fn split_lines(whole: &Bytes, limit: usize) -> Result<Vec<Bytes>, Refusal> {
     let mut lines = Vec::new();
     for line in whole.split(|byte| *byte == b'\n') {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.len() > limits.frame_bytes {
-            return Err(Refusal::new(Code::TooLarge, format!("a line may have {} bytes", limits.frame_bytes)));
+        if line.len() > limit {
+            return Err(Refusal::new(Code::TooLarge, format!("a line may have {limit} bytes")));
         }
         if !line.is_empty() {
             lines.push(whole.slice_ref(line));

@@ -35,6 +35,13 @@ impl Urgency {
     }
 }
 
+/// Whatever the client says, its answers go behind sessions, and none waits for ever.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn is_in_range(headers: &HeaderMap) {
+    let urgency = Urgency::of(headers);
+    assert!((-8..=-1).contains(&urgency.quic()) && urgency.turn_bytes() >= 4 * 1024);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

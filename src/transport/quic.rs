@@ -27,6 +27,8 @@ pub(crate) mod connection;
 pub(crate) mod demux;
 mod extended;
 mod frames;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub(crate) mod request;
 pub(crate) mod sessions;
 pub(crate) mod settings;

@@ -19,6 +19,8 @@ use super::{Close, Received, Wire, WireError};
 use crate::metrics::Tally;
 use crate::protocol::{Code, Frame, Refusal};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub(crate) mod handshake;
 mod heads;
 mod incoming;

@@ -29,6 +29,8 @@ use crate::problem::problem;
 use crate::protocol::{Code, Frame, Refusal};
 
 pub(crate) mod capsule;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod handshake;
 pub(crate) mod lines;
 

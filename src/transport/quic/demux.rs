@@ -307,16 +307,29 @@ struct Unclassified {
 }
 
 /// What the first integers of a stream say.
-struct First {
-    kind: u64,
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct First {
+    pub(super) kind: u64,
     /// Id of the session and length of all that came before its data.
-    session: Option<(u64, usize)>,
+    pub(super) session: Option<(u64, usize)>,
+}
+
+/// Type and session id.
+pub(super) const HEAD_BYTES: usize = 2 * varint::MAX_BYTES;
+
+impl First {
+    /// Reads the beginning of a stream; `None` while it is not complete.
+    pub(super) fn read(head: &[u8], is_bidi: bool) -> Option<Self> {
+        let (kind, taken) = varint::get(head)?;
+        if !is_bidi || kind != WEBTRANSPORT_BIDI {
+            return Some(First { kind, session: None });
+        }
+        let (session, more) = varint::get(&head[taken..])?;
+        Some(First { kind, session: Some((session, taken + more)) })
+    }
 }
 
 impl Unclassified {
-    /// Type and session id.
-    const HEAD_BYTES: usize = 2 * varint::MAX_BYTES;
-
     fn new(send: Option<quinn::SendStream>, recv: quinn::RecvStream) -> Self {
         Unclassified { send, recv, head: BytesMut::new(), since: Instant::now() }
     }
@@ -324,24 +337,15 @@ impl Unclassified {
     /// Reads until the kind is clear; `None` if the stream ended before.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<First>> {
         loop {
-            if let Some(first) = self.first() {
+            if let Some(first) = First::read(&self.head, self.send.is_some()) {
                 return Poll::Ready(Some(first));
             }
-            let most = Self::HEAD_BYTES - self.head.len();
+            let most = HEAD_BYTES - self.head.len();
             match ready!(poll_chunk(&mut self.recv, most, cx)) {
                 Ok(Some(chunk)) => self.head.extend_from_slice(&chunk),
                 Ok(None) | Err(_) => return Poll::Ready(None),
             }
         }
-    }
-
-    fn first(&self) -> Option<First> {
-        let (kind, taken) = varint::get(&self.head)?;
-        if self.send.is_none() || kind != WEBTRANSPORT_BIDI {
-            return Some(First { kind, session: None });
-        }
-        let (session, more) = varint::get(&self.head[taken..])?;
-        Some(First { kind, session: Some((session, taken + more)) })
     }
 
     fn stop(mut self, reason: Code) {

@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::protocol::{PROTOCOL, Refusal};
 
-const AVAILABLE: HeaderName = HeaderName::from_static("wt-available-protocols");
+pub(super) const AVAILABLE: HeaderName = HeaderName::from_static("wt-available-protocols");
 const CHOSEN: HeaderName = HeaderName::from_static("wt-protocol");
 
 /// The headers of the answer to a CONNECT with `headers`.
@@ -24,7 +24,7 @@ pub(super) fn accept(headers: &HeaderMap) -> Result<HeaderMap, Refusal> {
 
 /// The protocols that the client offers; `None` if it does not, or not in the form of a list of strings (RFC 9651, 3.1 and
 /// 3.3.3), in which case the field is ignored as a whole.
-fn offered(headers: &HeaderMap) -> Option<Vec<String>> {
+pub(super) fn offered(headers: &HeaderMap) -> Option<Vec<String>> {
     let mut all = Vec::new();
     for value in headers.get_all(AVAILABLE) {
         let mut rest = value.to_str().ok()?.trim_matches([' ', '\t']);
