@@ -80,6 +80,19 @@ export function addressOf(href, room) {
 }
 
 /**
+ * The address without the token: it is a secret, and an address is shown, shared and remembered.
+ * @param {string} href
+ */
+export function withoutToken(href) {
+  const address = new URL(href);
+  const fragment = new URLSearchParams(address.hash.slice(1));
+  if (!fragment.has('token')) return href;
+  fragment.delete('token');
+  address.hash = fragment.toString();
+  return address.href;
+}
+
+/**
  * The link to share: the room and nothing of one's own, neither a forced transport nor a token.
  * @param {string} href  the page's present address
  * @param {string} room

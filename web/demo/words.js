@@ -44,6 +44,11 @@ const endings = Object.freeze({
     text: 'The server does not know this room. Check the link, or choose another name.',
     remedies: ['room'],
   },
+  notAdmitted: {
+    title: 'You were not let in',
+    text: 'Somebody who moderates this room has declined. If you think they mistook you, ask them, and try again.',
+    remedies: ['again', 'room'],
+  },
   kicked: {
     title: 'You were removed from the room',
     text: 'Somebody who moderates this room ended your visit.',
@@ -149,6 +154,33 @@ export function explainScreen(error) {
   if (name === 'AbortError') return null;
   if (name === 'NotAllowedError') return 'Nothing is shared. If you did not cancel, allow screen recording for this browser in the system’s settings.';
   return `The screen cannot be shared: ${sentence(messageOf(error))}`;
+}
+
+/**
+ * Why the page asks for an access token.
+ * @param {{code?: string}} error
+ * @param {boolean} wasGiven  one was shown to the server, and refused
+ */
+export function explainTokenWish({ code }, wasGiven) {
+  if (code === 'tokenExpired') return 'The access token has run out. Ask whoever invited you for a new one.';
+  if (wasGiven) return 'The server did not accept that token. Check that it is whole, and made for this room.';
+  return 'This server asks for an access token. Enter the one you were sent.';
+}
+
+/**
+ * Why a moderator's wish was not done.
+ * @param {{code?: string, message?: string}} error
+ * @param {string} name  of whom it was about
+ */
+export function explainModeration({ code, message }, name) {
+  switch (code) {
+    case 'peerGone':
+      return `${name} has gone already.`;
+    case 'forbidden':
+      return 'The server does not let you do that: your access token does not say that you moderate this room.';
+    default:
+      return `That did not work: ${sentence(message ?? 'the server gave no reason')}`;
+  }
 }
 
 /** @type {Readonly<Record<string, string>>} */

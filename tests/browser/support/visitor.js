@@ -12,6 +12,11 @@ export class Visitor {
     this.name = name;
   }
 
+  /** The page is ready to be used. */
+  arrives() {
+    return this.until('the form', () => document.documentElement.dataset.state === 'prejoin');
+  }
+
   /** Types name and room, where the address does not name the room, and joins. @param {string} [room] */
   async join(room) {
     await this.type('name', this.name);
@@ -51,6 +56,19 @@ export class Visitor {
       };
       return tiles.map(moves).filter(Boolean).length === expected && tiles.length === expected;
     }, count);
+  }
+
+  /**
+   * Removes somebody by their tile, and locks the room.
+   * @param {string} name
+   * @param {() => Promise<void>} meanwhile  while the page asks whether to do it
+   */
+  async removes(name, meanwhile) {
+    await this.page.bringToFront();
+    await this.page.locator(`[aria-label="Remove ${name} from the room"]`).setTimeout(patienceMs).click();
+    await this.click('remove-lock');
+    await meanwhile();
+    await this.click('remove-confirm');
   }
 
   /** The one other is shown so. @param {'audio'|'video'} what @param {boolean} on */
