@@ -702,6 +702,44 @@ describe('leaving', options, () => {
     assert.equal(bob.peers.size, 0);
   });
 
+  test('whose answer goes down with the link takes no new seat, and holds nothing against the transport', async (t) => {
+    const server = new FakeServer({ transports: ['websocket', 'long-poll'] });
+    const environment = server.environment({ timing: { youngMs: 60_000, leaveMs: 60_000 } });
+    const alice = connect(t, server, { environment });
+    await alice.joined;
+    server.intercept = (link, { type }) => {
+      if (type !== 'leave') return false;
+      server.seats.delete(link.seat.peer);
+      link.break();
+      return true;
+    };
+    const closed = next(alice, 'closed');
+    await alice.leave();
+    assert.equal((await closed).code, 'left');
+    const said = (messages) => messages.map(({ type }) => type).filter((type) => type !== 'ping');
+    assert.deepEqual(server.links.map(({ type, sent }) => [type, ...said(sent)]), [
+      ['websocket', 'join', 'leave'], ['websocket', 'resume'],
+    ]);
+    assert.equal(server.seats.size, 0);
+  });
+
+  test('that the link did not carry any more goes by the next', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    const [alice, bob] = [connect(t, server), connect(t, server)];
+    await Promise.all([alice.joined, bob.joined]);
+    if (bob.peers.size === 0) await next(bob, 'peerjoined');
+    const left = next(bob, 'peerleft');
+    const link = linkOf(server, alice);
+    server.intercept = (from, { type }) => {
+      if (from !== link || type !== 'leave') return false;
+      link.break();
+      return true;
+    };
+    await alice.leave();
+    assert.equal((await left).reason, 'left');
+    assert.equal(server.links.filter(({ sent }) => sent[0].type === 'join').length, 2);
+  });
+
   test('without waiting sends the leave on its way', async (t) => {
     const server = new FakeServer();
     const [alice, bob] = [connect(t, server), connect(t, server)];

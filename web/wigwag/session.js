@@ -77,6 +77,8 @@ export class Session extends Emitter {
   /** @type {Metadata} */
   #metadata;
   #token;
+  /** `leave` is on its way: a seat that is gone is what was wished for, and no new one is asked for. */
+  #isLeaving = false;
   /** The next `resume` must carry a token, as the session's has run out. */
   #renewOnResume = false;
 
@@ -294,6 +296,7 @@ export class Session extends Emitter {
    */
   async leave(reason) {
     if (this.#state === 'closed' || this.#state === 'connecting') return this.close(reason);
+    this.#isLeaving = true;
     const left = this.#request({ type: 'leave', reason }).catch(() => {});
     /** @type {ReturnType<typeof setTimeout>|undefined} */
     let timer;
@@ -302,7 +305,7 @@ export class Session extends Emitter {
     });
     await Promise.race([left, patience]);
     clearTimeout(timer);
-    this.#finish(new WigwagError('left', 'left the room', { closeCode: 1000 }));
+    this.#finish(leftError());
   }
 
   /**
@@ -323,7 +326,7 @@ export class Session extends Emitter {
     // Before all else: a closed tab of Firefox's comes no further than the beginning.
     if (ticket !== null && !this.#isClosed()) this.#connector.postLeave(ticket, line);
     this.#link?.send(line);
-    this.#finish(new WigwagError('left', 'left the room', { closeCode: 1000 }));
+    this.#finish(leftError());
   }
 
   /**
@@ -353,6 +356,7 @@ export class Session extends Emitter {
       if (this.#isClosed()) return;
       if (this.#wasProven()) attempt = 0;
       const decision = this.#afterwards(closing);
+      if (this.#isLeaving && decision !== 'resume') return this.#finish(leftError());
       if (decision === 'never') return this.#finish(errorOf(closing));
       if (decision === 'join') this.#seat.forget();
       // A link that this side gave up, as the network has changed: the new network gets its try at once.
@@ -446,7 +450,7 @@ export class Session extends Emitter {
       heard: () => this.#hear(),
       closed: (closing) => this.#lose(link, closing),
     };
-    this.#connector.remember(link.type);
+    if (!this.#isLeaving) this.#connector.remember(link.type);
     this.#watch();
   }
 
@@ -464,7 +468,9 @@ export class Session extends Emitter {
   /** @param {Link} link @param {Closing} closing */
   #lose(link, closing) {
     if (link !== this.#link) return;
-    if (!closing.local && this.#diedYoung(closing)) this.#connector.demote(link.type);
+    // A link may end before the answer to `leave` has been heard: the next one tells whether the seat is gone.
+    if (this.#isLeaving) this.#connector.hurry();
+    else if (!closing.local && this.#diedYoung(closing)) this.#connector.demote(link.type);
     this.#unlink();
     link.close('gave up');
     // Others are being tried already: one of them, or the end of the race, leads on.
@@ -829,4 +835,8 @@ export class Session extends Emitter {
     this.#rejectJoined(error);
     this.emit('closed', error);
   }
+}
+
+function leftError() {
+  return new WigwagError('left', 'left the room', { closeCode: 1000 });
 }
