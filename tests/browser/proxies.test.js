@@ -10,8 +10,12 @@ import { useStage } from './support/stage.js';
 const { stage, scenario } = useStage({ proxied: true });
 
 /** How long a person may be kept waiting behind such a proxy. In milliseconds. */
-const soonMs = 8_000;
+const soonMs = 5_000;
+/** How long a session under way may be without an answer. In milliseconds. */
+const gapMs = 8_000;
 const cutAgeMs = 10_000;
+/** What has lived so long is tried again after a loss. In milliseconds. */
+const grownUpMs = 6_000;
 /** How often each member loses its transport in the scenario that cuts. */
 const cuts = 3;
 
@@ -38,16 +42,24 @@ for (const { kind, manner, expected } of ladders) {
 }
 
 scenario('a proxy that begins to buffer in mid-session takes neither the call nor a message', () => (
-  throughProxy('later buffering', () => Proxy.ending(stage.server, { http2: true }), async (members, _room, proxy) => {
+  throughProxy('one that begins to buffer', () => Proxy.ending(stage.server, { http2: true }), async (members, _room, proxy) => {
     const [alice, bob] = members;
     assert.deepEqual(members.map((member) => member.transport), ['event-stream', 'event-stream']);
     await Promise.all([alice.hears(bob), bob.hears(alice)]);
+    // By then the event stream counts as one that has worked.
+    await Promise.all(members.map((member) => member.until('a grown-up link', (old) => performance.now() > old, grownUpMs)));
     await Promise.all(members.map((member) => member.page.evaluate(startCounting)));
     const startedAt = performance.now();
     proxy.beginToHold();
     await Promise.all(members.map(async (member) => {
       await member.until('the long poll', () => globalThis.member.session.transport === 'long-poll');
-      console.log(`later buffering proxy, ${member.name}: moved to long-poll after ${Math.round(performance.now() - startedAt)} ms`);
+      tellMove('left the event stream', member, startedAt);
+      // The try for something better finds that it is held back still, and costs little.
+      await member.until('the loss', () => globalThis.member.session.state === 'reconnecting');
+      const lostAt = performance.now();
+      await member.until('the long poll', () => globalThis.member.session.state === 'open');
+      tellMove('came back from a try for a better one', member, lostAt);
+      assert.equal(await member.page.evaluate(() => globalThis.member.session.transport), 'long-poll');
     }));
     await arriveInOrder(members);
     await Promise.all([alice.goesOnHearing(bob), bob.goesOnHearing(alice)]);
@@ -55,7 +67,7 @@ scenario('a proxy that begins to buffer in mid-session takes neither the call no
 ));
 
 scenario(`a proxy that cuts every connection after ${cutAgeMs} ms takes neither the call nor a message`, () => (
-  throughProxy('cutting', () => Proxy.cutting(stage.server, cutAgeMs), async (members) => {
+  throughProxy('one that cuts', () => Proxy.cutting(stage.server, cutAgeMs), async (members) => {
     const [alice, bob] = members;
     await Promise.all([alice.hears(bob), bob.hears(alice)]);
     await Promise.all(members.map((member) => member.page.evaluate(startCounting)));
@@ -81,6 +93,13 @@ async function arriveInOrder([alice, bob]) {
     assert.deepEqual(presence.filter(({ event }) => event === 'peerleft'), []);
     assert.deepEqual(connections.filter(({ state }) => state === 'failed'), []);
   }
+}
+
+/** @param {string} what @param {Member} member @param {number} startedAt */
+function tellMove(what, member, startedAt) {
+  const ms = Math.round(performance.now() - startedAt);
+  console.log(`proxy, one that begins to buffer, ${member.name}: ${what} after ${ms} ms`);
+  assert.ok(ms < gapMs, `${member.name} ${what} after ${ms} ms`);
 }
 
 /**

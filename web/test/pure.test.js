@@ -150,6 +150,16 @@ describe('the ladder', () => {
     assert.deepEqual(types(ladder(offers, { ...settings, supported: (type) => type === 'websocket' })), ['websocket']);
   });
 
+  test('has a long poll follow early an event stream that may be held back', () => {
+    const waits = (rungs) => rungs.map(({ type, headStartMs: headStart, patienceMs }) => [type, headStart, patienceMs]);
+    assert.deepEqual(waits(ladder(offers, { ...settings, streamPatienceMs: 1000 })), [
+      ['webtransport', 0, undefined], ['websocket', 250, undefined], ['event-stream', 1500, 1000], ['long-poll', 1000, undefined],
+    ]);
+    const remembered = waits(ladder(offers, { ...settings, winner: 'event-stream', streamPatienceMs: 1000 }));
+    assert.deepEqual(remembered[0], ['event-stream', 0, undefined], 'with another after it, it is a transport like others');
+    assert.deepEqual(remembered.at(-1), ['long-poll', 3000, undefined]);
+  });
+
   test('shows what is above a transport', () => {
     const rungs = ladder(offers, settings);
     assert.deepEqual(types(rungsAbove(rungs, 'event-stream', new Set())), ['webtransport', 'websocket']);

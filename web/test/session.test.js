@@ -547,6 +547,27 @@ describe('transports', options, () => {
     assert.deepEqual(server.seatOf(peer).received.map(({ data }) => data), [...Array(50).keys()]);
   });
 
+  test('a better one that opens and says nothing is soon left again, and not tried again soon', async (t) => {
+    const server = new FakeServer({ transports: ['event-stream', 'long-poll'] });
+    server.onOpen = async ({ type }) => {
+      if (type === 'event-stream') throw new Error('blocked');
+    };
+    const timing = { betterMs: 5, patienceMs: 20, answerMs: 60_000, demotedMs: 60_000 };
+    const session = connect(t, server, { environment: server.environment({ timing }) });
+    await session.joined;
+    assert.equal(session.transport, 'long-poll');
+    server.onOpen = async (link) => {
+      link.isDead = link.type === 'event-stream';
+    };
+    const resumed = next(session, 'resumed');
+    await resumed;
+    assert.equal(session.transport, 'long-poll');
+    const { length } = server.links;
+    await session.send('x');
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    assert.equal(server.links.length, length, 'it is not tried again');
+  });
+
   test('the winner of before goes first on the same network, and on no other', async (t) => {
     const server = new FakeServer();
     const memory = new TransportMemory(null, 60_000);

@@ -25,6 +25,8 @@ export class Connector {
   #memory;
   /** What the server offered last. @type {Offer[]} */
   #offers = [];
+  /** What the discovery took when it last came, in milliseconds. */
+  #discoveryMs = Infinity;
   /** Ends the wait in progress. @type {(force: boolean) => void} */
   #endWait = () => {};
   /** The next wait is left out: somebody has asked to connect now. */
@@ -91,7 +93,13 @@ export class Connector {
       winner,
       demoted: this.#memory.demoted(this.#place()),
       headStartMs: this.#timing.headStartMs,
+      streamPatienceMs: this.#streamPatienceMs(),
     });
+  }
+
+  #streamPatienceMs() {
+    const { patienceMs, streamPatienceMs } = this.#timing;
+    return Math.min(patienceMs, Math.max(streamPatienceMs, 4 * this.#discoveryMs));
   }
 
   /**
@@ -103,8 +111,11 @@ export class Connector {
     const known = this.#offers;
     const { discoveryMs, rediscoveryMs } = this.#timing;
     const patienceMs = known.length > 0 ? rediscoveryMs : discoveryMs;
+    const startedAt = performance.now();
     try {
-      return await discover(this.#environment.fetch, this.#origin, this.#room, patienceMs);
+      const offers = await discover(this.#environment.fetch, this.#origin, this.#room, patienceMs);
+      this.#discoveryMs = performance.now() - startedAt;
+      return offers;
     } catch (error) {
       const isLate = /** @type {any} */ (error)?.cause?.name === 'TimeoutError';
       if (isLate && known.length > 0) return known;

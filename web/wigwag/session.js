@@ -401,14 +401,15 @@ export class Session extends Emitter {
 
   /**
    * @param {Rung[]} rungs
-   * @param {{token?: string, lost: (closing: Closing) => void, beforeGreeting?: () => void}} options
+   * @param {{token?: string, lost: (closing: Closing) => void, beforeGreeting?: (type: TransportType) => void, answerMs?: number}} options
+   *   `answerMs`: the longest wait for an answer to the greeting, where not the usual one
    */
-  #startRace(rungs, { token, lost, beforeGreeting }) {
+  #startRace(rungs, { token, lost, beforeGreeting, answerMs = this.#timing.answerMs }) {
     const greeting = () => this.#seat.greeting({ metadata: this.#metadata, token });
     this.#race = new Race(rungs, {
       createLink: (rung) => this.#environment.createLink(rung, { greeting, ticket: () => this.#seat.ticket }),
-      greet: () => {
-        beforeGreeting?.();
+      greet: (type) => {
+        beforeGreeting?.(type);
         return greeting();
       },
       won: (link, text) => {
@@ -424,7 +425,7 @@ export class Session extends Emitter {
         this.#abandonedAt = Date.now();
       },
       report: (attempt) => this.emit('attempt', attempt),
-    }, this.#timing);
+    }, { ...this.#timing, answerMs });
     this.#race.start();
   }
 
@@ -777,17 +778,25 @@ export class Session extends Emitter {
 
   /**
    * Opens one of the chosen transports beside the link in use and takes the seat over to it. Until the `resume` is on its
-   * way, failing costs nothing.
+   * way, failing costs nothing; from then on it keeps the session from a transport that worked, so it must answer soon.
    * @param {Rung[]} rungs
    * @param {Link} link
    */
   #moveTo(rungs, link) {
+    const worked = !this.#isInDoubt;
+    /** @type {TransportType|undefined} */
+    let greeted;
     this.#startRace(rungs, {
-      beforeGreeting: () => this.#setAside(link),
+      ...(worked && { answerMs: this.#timing.patienceMs }),
+      beforeGreeting: (type) => {
+        greeted = type;
+        this.#setAside(link);
+      },
       lost: (closing) => {
         if (this.#link === link) return this.#planMove(link);
         this.#former?.close('gave up');
         this.#former = null;
+        if (worked && greeted && closing.closeCode === undefined) this.#connector.demote(greeted);
         this.#fallBack(closing);
       },
     });
