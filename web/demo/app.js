@@ -131,7 +131,6 @@ class App {
     this.#media.acceptProblems();
     this.#chat.clear();
     history.replaceState(null, '', addressOf(location.href, choice.room));
-    this.#invitation.setRoom(choice.room);
     setText(byId('room-name', HTMLElement), choice.room);
     this.#isSlow = false;
     clearTimeout(this.#slowTimer);
@@ -140,6 +139,7 @@ class App {
       this.#render();
     }, patienceMs);
     this.#meeting = this.#meet(choice);
+    this.#invitation.setRoom(choice.room, { wantsToken: choice.token !== '', inviter: this.#meeting.moderates ? this.#meeting : null });
     this.#prejoin.rest();
     this.#setState('joining');
     byId('joining-title', HTMLElement).focus();

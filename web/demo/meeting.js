@@ -58,14 +58,14 @@ export class Meeting {
   phase = 'joining';
   /** @type {AttemptRecord[]} */
   attempts = [];
-  /** @type {Map<string, Knock>} */
-  knocks = new Map();
   /** How the server said no, while the library goes on trying. @type {{code?: string, message: string}|undefined} */
   refusal;
   /** When the access token ends, in milliseconds since 1970; null while that is long to go. @type {number|null} */
   tokenEndsAt = null;
   #name;
   #token;
+  /** Knocks whose answer is on its way. @type {Set<string>} */
+  #answered = new Set();
   #media;
   #calls;
   /** @type {Session} */
@@ -121,6 +121,12 @@ export class Meeting {
   /** Whether to offer what only moderators may do. */
   get moderates() {
     return mayModerate(this.#token);
+  }
+
+  /** Who waits for a moderator's answer. @returns {Knock[]} */
+  get knocks() {
+    return [...this.#session.knocks.values()].filter(({ peer }) => !this.#answered.has(peer))
+      .map(({ peer, user = '', metadata }) => ({ id: peer, name: nameOf(metadata, user), user }));
   }
 
   /** Everybody in the call, oneself last. @returns {Participant[]} */
@@ -182,10 +188,13 @@ export class Meeting {
    * @param {boolean} welcome
    */
   async answer(id, welcome) {
-    const knock = this.knocks.get(id);
-    if (!this.knocks.delete(id)) return;
+    const knock = this.knocks.find((one) => one.id === id);
+    if (knock === undefined) return;
+    this.#answered.add(id);
     this.#change();
-    await this.#try(welcome ? this.#session.admit(id) : this.#session.refuse(id), knock?.name);
+    await this.#try(welcome ? this.#session.admit(id) : this.#session.refuse(id), knock.name);
+    this.#answered.delete(id);
+    this.#change();
   }
 
   /** Removes somebody from the room. @param {string} id */
@@ -196,6 +205,16 @@ export class Meeting {
   /** Lets nobody else in, or everybody again. @param {boolean} locked */
   async setLocked(locked) {
     await this.#try(this.#session.lock(locked));
+  }
+
+  /**
+   * Has the server make a token for others; rejects where it does not.
+   * @param {{expiresInMs: number, uses: number, grants: string[]}} invitation
+   * @returns {Promise<string>}
+   */
+  async invite(invitation) {
+    const { token } = await this.#session.invite(invitation);
+    return token;
   }
 
   /** @param {Promise<void>} wish @param {string} [name] of whom it is about */
@@ -247,7 +266,7 @@ export class Meeting {
     session.addEventListener('roomupdated', ({ detail }) => this.#tellLock(detail));
     session.addEventListener('tokenexpiring', ({ detail }) => this.#awaitTokenEnd(detail));
     session.addEventListener('knock', ({ detail }) => this.#hearKnock(detail));
-    for (const name of /** @type {const} */ (['resumed', 'peerupdated', 'peeraway', 'peerback', 'transportchange', 'roundtrip'])) {
+    for (const name of /** @type {const} */ (['resumed', 'knockgone', 'peerupdated', 'peeraway', 'peerback', 'transportchange', 'roundtrip'])) {
       session.addEventListener(name, change);
     }
     this.#call.addEventListener('peer', change);
@@ -341,11 +360,9 @@ export class Meeting {
     this.#change();
   }
 
-  /** @param {{peer: string, user?: string, metadata?: Record<string, any>}} knock */
-  #hearKnock({ peer, user, metadata }) {
-    const name = nameOf(metadata, user);
-    if (!this.knocks.has(peer)) this.#calls.notice(`${name} asks to come in`);
-    this.knocks.set(peer, { id: peer, name, user: user ?? '' });
+  /** @param {{user?: string, metadata: Record<string, any>}} knock */
+  #hearKnock({ user, metadata }) {
+    this.#calls.notice(`${nameOf(metadata, user)} asks to come in`);
     this.#change();
   }
 

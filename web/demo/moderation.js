@@ -29,7 +29,7 @@ export class Moderation {
   show(meeting) {
     this.#meeting = meeting;
     this.#showLock();
-    this.#showDoor(meeting?.knocks ?? new Map());
+    this.#showDoor(meeting?.knocks ?? []);
   }
 
   /** Locks the room or unlocks it, where one may. */
@@ -66,23 +66,24 @@ export class Moderation {
 
   // The door.
 
-  /** @param {Map<string, Knock>} knocks */
+  /** @param {Knock[]} knocks */
   #showDoor(knocks) {
     const focused = this.#focusedPlace();
+    const present = new Set(knocks.map(({ id }) => id));
     for (const [id, row] of this.#rows) {
-      if (knocks.has(id)) continue;
+      if (present.has(id)) continue;
       row.remove();
       this.#rows.delete(id);
     }
-    for (const knock of knocks.values()) {
+    for (const knock of knocks) {
       if (this.#rows.has(knock.id)) continue;
       const row = this.#row(knock);
       this.#rows.set(knock.id, row);
       this.#list.append(row);
     }
-    this.#door.hidden = knocks.size === 0;
-    this.#admitAll.hidden = knocks.size < 2;
-    setText(this.#title, knocks.size === 1 ? 'One person asks to come in' : `${knocks.size} people ask to come in`);
+    this.#door.hidden = knocks.length === 0;
+    this.#admitAll.hidden = knocks.length < 2;
+    setText(this.#title, knocks.length === 1 ? 'One person asks to come in' : `${knocks.length} people ask to come in`);
     if (focused !== null) this.#keepFocus(focused);
   }
 

@@ -93,11 +93,13 @@ export function withoutToken(href) {
 }
 
 /**
- * The link to share: the room and nothing of one's own, neither a forced transport nor a token.
+ * The link to share: the room and nothing of one's own, neither a forced transport nor one's token.
  * @param {string} href  the page's present address
  * @param {string} room
+ * @param {string} [invitation]  a token made for those who are invited
  */
-export function inviteLink(href, room) {
+export function inviteLink(href, room, invitation) {
   const { origin, pathname } = new URL(href);
-  return `${origin}${pathname}?room=${encodeURIComponent(room)}`;
+  const link = `${origin}${pathname}?room=${encodeURIComponent(room)}`;
+  return invitation === undefined ? link : `${link}#token=${encodeURIComponent(invitation)}`;
 }

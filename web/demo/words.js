@@ -46,7 +46,7 @@ const endings = Object.freeze({
   },
   notAdmitted: {
     title: 'You were not let in',
-    text: 'Somebody who moderates this room has declined. If you think they mistook you, ask them, and try again.',
+    text: 'Whoever moderates this room has declined, or has not answered in time. You can knock once more.',
     remedies: ['again', 'room'],
   },
   kicked: {
@@ -181,6 +181,12 @@ export function explainModeration({ code, message }, name) {
     default:
       return `That did not work: ${sentence(message ?? 'the server gave no reason')}`;
   }
+}
+
+/** Why there is no invitation. @param {{code?: string, message?: string}} error */
+export function explainInvitation({ code, message }) {
+  if (code === 'notFound') return 'This server makes no invitations. The others need access tokens of their own, from whoever runs it.';
+  return `There is no link: ${sentence(message ?? 'the server gave no reason')}`;
 }
 
 /** @type {Readonly<Record<string, string>>} */

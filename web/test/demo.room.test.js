@@ -45,6 +45,7 @@ test('the address in the bar keeps what it had; the link to share gives nothing 
   const href = 'https://h:8443/app/?transport=websocket&room=old#token=secret';
   assert.equal(addressOf(href, 'new'), 'https://h:8443/app/?transport=websocket&room=new#token=secret');
   assert.equal(inviteLink(href, 'new'), 'https://h:8443/app/?room=new');
+  assert.equal(inviteLink(href, 'new', 'a.b.c'), 'https://h:8443/app/?room=new#token=a.b.c');
 });
 
 test('the token is taken out of the address, and nothing else is', () => {

@@ -43,6 +43,104 @@ describe('the log', options, () => {
   });
 });
 
+describe('the waiting room', options, () => {
+  const holdsEve = ({ metadata }) => metadata.name === 'Eve';
+
+  /** Alice inside, Eve at the door. */
+  async function atTheDoor(t) {
+    const server = new FakeServer({ transports: ['websocket'] });
+    server.holds = holdsEve;
+    const alice = connect(t, server, { metadata: { name: 'Alice' } });
+    await alice.joined;
+    const knock = next(alice, 'knock');
+    const eve = connect(t, server, { metadata: { name: 'Eve' } });
+    const waiting = await next(eve, 'waiting');
+    return { server, alice, eve, waiting, knock: await knock };
+  }
+
+  test('lets in whom a moderator admits', async (t) => {
+    const { alice, eve, waiting, knock } = await atTheDoor(t);
+    assert.equal(waiting.expireMs, 60_000);
+    assert.deepEqual([eve.state, eve.self], ['connecting', null]);
+    assert.deepEqual([...alice.knocks.values()], [{ peer: knock.peer, user: undefined, metadata: { name: 'Eve' } }]);
+    const gone = next(alice, 'knockgone');
+    await alice.admit(knock.peer);
+    await eve.joined;
+    assert.deepEqual([eve.state, eve.self.peer], ['open', knock.peer]);
+    assert.deepEqual(await gone, { peer: knock.peer, reason: 'admitted' });
+    if (alice.peers.size === 0) await next(alice, 'peerjoined');
+    assert.equal(alice.knocks.size, 0);
+    await eve.send('hello');
+  });
+
+  test('turns away for good whom a moderator refuses', async (t) => {
+    const { server, alice, eve, knock } = await atTheDoor(t);
+    const closed = next(eve, 'closed');
+    await alice.refuse(knock.peer);
+    assert.equal((await closed).code, 'forbidden');
+    assert.equal(alice.peers.size, 0);
+    assert.equal(server.links.length, 2, 'it does not try again');
+    await assert.rejects(alice.admit(knock.peer), { code: 'peerGone' });
+  });
+
+  test('is left by a request that says the join again, as there is no ticket', async (t) => {
+    const server = new FakeServer({ transports: ['websocket', 'long-poll'] });
+    server.holds = () => true;
+    const environment = server.environment();
+    const { fetch } = environment;
+    const posts = [];
+    environment.fetch = (url, request) => {
+      if (request?.method === 'POST') posts.push({ url, ...request });
+      return fetch(url, request);
+    };
+    const session = connect(t, server, { environment, token: 'a.b.c' });
+    await next(session, 'waiting');
+    session.close();
+    const [{ url, headers, body, keepalive }] = posts;
+    assert.deepEqual([url, keepalive, headers.prefer], ['https://fake.test/v1/rooms/demo', true, 'wait=0']);
+    const [join, leave] = body.trimEnd().split('\n').map((line) => JSON.parse(line));
+    assert.deepEqual(join, server.links[0].sent[0]);
+    assert.deepEqual([join.token, leave.type], ['a.b.c', 'leave']);
+  });
+
+  test('keeps the place of whom the network drops meanwhile', async (t) => {
+    const { server, alice, eve, knock } = await atTheDoor(t);
+    const again = next(eve, 'waiting');
+    server.links.at(-1).break();
+    await again;
+    await alice.admit(knock.peer);
+    await eve.joined;
+    assert.equal(eve.self.peer, knock.peer);
+    assert.equal(alice.knocks.size, 0);
+  });
+});
+
+describe('an invitation', options, () => {
+  test('is a token that the server makes', async (t) => {
+    const server = new FakeServer();
+    const session = connect(t, server);
+    await session.joined;
+    assert.deepEqual(await session.invite({ expiresInMs: 5_000, uses: 3 }), { token: 'invitation for 3', expireMs: 5_000 });
+  });
+
+  test('whose answer was lost with the link is to be asked for again', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    const session = connect(t, server);
+    await session.joined;
+    server.intercept = (link, { type, id }) => {
+      if (type !== 'invite') return false;
+      server.intercept = () => false;
+      link.seat.lastId = id;
+      link.seat.push({ type: 'ok', id, token: 'lost', expireMs: 1 });
+      link.seat.loseBuffer();
+      link.isDead = true;
+      link.break();
+      return true;
+    };
+    await assert.rejects(session.invite(), { code: 'unreachable', message: /another/ });
+  });
+});
+
 describe('joining', options, () => {
   test('gives the whole picture and then presence', async (t) => {
     const server = new FakeServer();

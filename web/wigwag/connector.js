@@ -190,17 +190,21 @@ export class Connector {
   /**
    * Says `leave` by a request that outlives its page: what a page writes on a link as it goes may go with it. Said twice
    * under one id, it is done once.
-   * @param {string} ticket
    * @param {string} line
+   * @param {{ticket: string|null, knock: string|null}} seat  `knock`: the `join` of one who waits to be let in, and has no
+   *   ticket yet; with neither there is nothing to leave
    */
-  postLeave(ticket, line) {
+  postLeave(line, { ticket, knock }) {
     const offer = this.#plainOffer();
     if (offer === undefined) return;
-    this.#environment.fetch(`${offer.url}/messages`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/x-ndjson', 'wigwag-ticket': ticket },
-      body: `${line}\n`,
-      keepalive: true,
+    const type = 'application/x-ndjson';
+    /** @type {[string, Record<string, string>, string]|null} */
+    const request = ticket !== null ? ['/messages', { 'wigwag-ticket': ticket }, line]
+      : knock !== null ? ['', { accept: type, prefer: 'wait=0' }, `${knock}\n${line}`] : null;
+    if (request === null) return;
+    const [path, headers, body] = request;
+    this.#environment.fetch(`${offer.url}${path}`, {
+      method: 'POST', headers: { 'content-type': type, ...headers }, body: `${body}\n`, keepalive: true,
     }).catch(() => {}); // Then the seat is freed when its resume window ends.
   }
 }
