@@ -30,13 +30,18 @@ export class TokenMaker {
     return path.join(this.#directory, 'token-keys.json');
   }
 
+  /** What they are signed with. */
+  get signingKey() {
+    return path.join(this.#directory, 'token-signing.pem');
+  }
+
   /**
    * @param {{room: string, user: string, grants?: string[], time?: string}} claims  `time`: how long it is good, as `1h`
    * @returns {Promise<string>}
    */
   async make({ room, user, grants = [], time = '1h' }) {
     const { stdout } = await run(binary, [
-      'token', '--key', path.join(this.#directory, 'token-signing.pem'), '--room', room, '--user', user, '--for', time,
+      'token', '--key', this.signingKey, '--room', room, '--user', user, '--for', time,
       ...grants.flatMap((grant) => ['--grant', grant]),
     ]);
     return stdout.trim();

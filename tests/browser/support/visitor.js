@@ -58,14 +58,26 @@ export class Visitor {
     }, count);
   }
 
+  /** Presses the button of this label. @param {string} label */
+  async press(label) {
+    await this.page.bringToFront();
+    await this.page.locator(`button[aria-label="${label}"]`).setTimeout(patienceMs).click();
+  }
+
+  /** Has a link made in the open dialog. @returns {Promise<string>} it */
+  async makesInvitation() {
+    await this.click('invite-make');
+    await this.until('the link', () => document.querySelector('[data-testid=invite-link]').value.includes('#token='));
+    return this.read('invite-link');
+  }
+
   /**
    * Removes somebody by their tile, and locks the room.
    * @param {string} name
    * @param {() => Promise<void>} meanwhile  while the page asks whether to do it
    */
   async removes(name, meanwhile) {
-    await this.page.bringToFront();
-    await this.page.locator(`[aria-label="Remove ${name} from the room"]`).setTimeout(patienceMs).click();
+    await this.press(`Remove ${name} from the room`);
     await this.click('remove-lock');
     await meanwhile();
     await this.click('remove-confirm');
