@@ -77,7 +77,8 @@ async function invite(browser, size, viewport) {
   await photograph(ada, '2 invitation');
   await ada.page.keyboard.press('Escape');
 
-  const guests = await Promise.all(['Gina', 'Eve', 'Ivo'].map((name) => open(name, waiting)));
+  const ways = Object.entries({ Gina: 'long-poll', Eve: 'webtransport', Ivo: 'event-stream' });
+  const guests = await Promise.all(ways.map(([name, transport]) => open(name, waiting.replace('#', `&transport=${transport}#`))));
   for (const guest of guests) {
     await guest.type('name', guest.name);
     await guest.click('join');

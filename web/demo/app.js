@@ -4,7 +4,7 @@ import { Chat } from './chat.js';
 import { Controls, listKeys, listenToKeys } from './controls.js';
 import { Details } from './details.js';
 import { DevicePicker } from './devices.js';
-import { clearToasts, closeDialogs, prepareDialogs, toast, toggleDialog } from './dialogs.js';
+import { announce, clearToasts, closeDialogs, prepareDialogs, toast, toggleDialog } from './dialogs.js';
 import { byId, setText } from './dom.js';
 import { LocalMedia } from './media.js';
 import { Meeting } from './meeting.js';
@@ -155,6 +155,7 @@ class App {
         if (!this.#chat.isOpen) toast(`${from.name}: ${text.length > 80 ? `${text.slice(0, 80)}…` : text}`);
       },
       notice: toast,
+      knock: ({ name }) => announce(`${name} asks to come in`),
       over: (error, phase) => this.#over(error, phase),
     });
     return meeting;
@@ -412,7 +413,7 @@ class App {
 
   /** @param {Meeting} meeting */
   #joiningText({ phase, refusal, room }) {
-    if (phase === 'waiting') return `A moderator of ${room} has been told that you are here. You come in as soon as they open the door; you can leave this page open until then.`;
+    if (phase === 'waiting') return `Whoever moderates ${room} is told that you are here. You come in as soon as they let you in; leave this page open until then.`;
     if (refusal !== undefined || this.#isSlow) return explainWaiting(refusal);
     return `Coming in to ${room}`;
   }

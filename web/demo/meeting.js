@@ -44,6 +44,7 @@ import { explainModeration } from './words.js';
  * @typedef {object} MeetingCalls
  * @property {() => void} changed                          something to show has changed
  * @property {(from: Participant, text: string, at: Date) => void} chat
+ * @property {(knock: Knock) => void} knock                somebody new waits at the door
  * @property {(text: string) => void} notice               to be told once, such as who has come
  * @property {(error: Error & {code?: string}, phase: Phase) => void} over   the visit has ended in this phase, and not by `leave`
  */
@@ -360,9 +361,9 @@ export class Meeting {
     this.#change();
   }
 
-  /** @param {{user?: string, metadata: Record<string, any>}} knock */
-  #hearKnock({ user, metadata }) {
-    this.#calls.notice(`${nameOf(metadata, user)} asks to come in`);
+  /** @param {{peer: string, user?: string, metadata?: Record<string, any>}} knock */
+  #hearKnock({ peer, user = '', metadata }) {
+    this.#calls.knock({ id: peer, name: nameOf(metadata, user), user });
     this.#change();
   }
 

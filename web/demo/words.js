@@ -36,7 +36,7 @@ const endings = Object.freeze({
   },
   forbidden: {
     title: 'You may not enter this room',
-    text: 'The server refused: your token does not name this room, somebody inside said no, or this page’s address is not on the server’s list of allowed origins.',
+    text: 'The server refused: your token does not name this room or is used up, or this page’s address is not on the server’s list of allowed origins.',
     remedies: ['token', 'room'],
   },
   notFound: {

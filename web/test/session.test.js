@@ -666,6 +666,26 @@ describe('transports', options, () => {
     assert.equal(server.links.length, length, 'it is not tried again');
   });
 
+  for (const { way, discoveryMs, expected } of [
+    { way: 'quick', discoveryMs: 0, expected: 'long-poll' }, { way: 'slow', discoveryMs: 300, expected: 'event-stream' },
+  ]) {
+    test(`an event stream that answers after 400 ms is given up where the way is quick, and not where it is slow: ${way}`, async (t) => {
+      const server = new FakeServer({ transports: ['event-stream', 'long-poll'] });
+      const environment = server.environment({ timing: { streamPatienceMs: 100 } });
+      const { fetch } = environment;
+      environment.fetch = async (...request) => {
+        await new Promise((resolve) => setTimeout(resolve, discoveryMs));
+        return fetch(...request);
+      };
+      server.onOpen = async (link) => {
+        if (link.type === 'event-stream') link.delayMs = 400;
+      };
+      const session = connect(t, server, { environment });
+      await session.joined;
+      assert.equal(session.transport, expected);
+    });
+  }
+
   test('the winner of before goes first on the same network, and on no other', async (t) => {
     const server = new FakeServer();
     const memory = new TransportMemory(null, 60_000);
