@@ -185,7 +185,8 @@ export function explainModeration({ code, message }, name) {
 
 /** Why there is no invitation. @param {{code?: string, message?: string}} error */
 export function explainInvitation({ code, message }) {
-  if (code === 'notFound') return 'This server makes no invitations. The others need access tokens of their own, from whoever runs it.';
+  // An older server does not know the request.
+  if (code === 'notFound' || code === 'badRequest') return 'This server makes no invitations. The others need access tokens of their own, from whoever runs it.';
   return `There is no link: ${sentence(message ?? 'the server gave no reason')}`;
 }
 

@@ -224,6 +224,8 @@ describe('the roster', () => {
     const knock = (peer, revision) => roster.apply({ type: 'knock', peer, user: 'eve', metadata: { name: 'Eve' }, revision });
     assert.deepEqual(names(knock('k1', 6)), ['knock']);
     assert.deepEqual(knock('k1', 6), [], 'said again');
+    assert.deepEqual(names(knock('k0', 6)), ['knock'], 'of the same picture');
+    assert.deepEqual(knock('old', 5), [], 'of an older one');
     assert.deepEqual(roster.knocks.get('k1'), { peer: 'k1', user: 'eve', metadata: { name: 'Eve' } });
     knock('k2', 7);
     const admitted = roster.apply({ ...member('k1'), type: 'peerJoined', revision: 8 });
@@ -233,7 +235,7 @@ describe('the roster', () => {
     assert.deepEqual(roster.apply({ type: 'peerLeft', peer: 'k2', reason: 'timeout', revision: 9 }), [
       { name: 'knockgone', detail: { peer: 'k2', reason: 'timeout' } },
     ]);
-    assert.deepEqual([[...roster.peers.keys()], roster.knocks.size], [['k1'], 0]);
+    assert.deepEqual([[...roster.peers.keys()], [...roster.knocks.keys()]], [['k1'], ['k0']]);
     knock('k3', 10);
     roster.replace(picture([member('k1')], { room: { name: 'demo', locked: false, revision: 11 } }));
     assert.equal(roster.knocks.size, 0);

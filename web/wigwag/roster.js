@@ -86,7 +86,9 @@ export class Roster {
    *   before it what follows for one who has knocked
    */
   apply(message) {
-    if (this.room === null || message.revision <= this.room.revision) return [];
+    if (this.room === null || message.revision < this.room.revision) return [];
+    // Those who wait are told with the revision of the picture they belong to; any other change has one of its own.
+    if (message.revision === this.room.revision && message.type !== 'knock') return [];
     if (message.revision !== undefined) this.room.revision = message.revision;
     const happening = { name: message.type.toLowerCase(), detail: message };
     return [...this.#knockGone(message), ...(this.#change(message) ? [happening] : [])];
@@ -105,8 +107,9 @@ export class Roster {
     switch (message.type) {
       case 'knock': {
         const { peer, user, metadata = {} } = message;
+        const isNew = !this.knocks.has(peer);
         this.knocks.set(peer, { peer, user, metadata });
-        return true;
+        return isNew;
       }
       case 'peerJoined':
         this.peers.set(message.peer, peerOf(message));
