@@ -95,7 +95,7 @@ export class Moderation {
     admit.addEventListener('click', answerer(true));
     refuse.addEventListener('click', answerer(false));
     const who = make('span', { class: 'knock-name' }, name);
-    if (user && user !== name) who.append(make('span', { class: 'hint' }, ` signed in as ${user}`));
+    if (user && user.toLowerCase() !== name.toLowerCase()) who.append(make('span', { class: 'hint' }, ` signed in as ${user}`));
     return make('li', { class: 'knock', 'data-peer': id }, who, admit, refuse);
   }
 
