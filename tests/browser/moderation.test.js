@@ -120,7 +120,6 @@ async function enterToken(browser) {
   await ada.until('the warning’s end', () => document.querySelector('[data-testid=banner]').hidden);
   // A reload finds the token that the tab keeps.
   await ada.page.reload();
-  await ada.arrives();
   await ada.join();
 }
 

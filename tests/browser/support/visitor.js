@@ -19,6 +19,7 @@ export class Visitor {
 
   /** Types name and room, where the address does not name the room, and joins. @param {string} [room] */
   async join(room) {
+    await this.arrives();
     await this.type('name', this.name);
     if (room !== undefined) await this.type('room', room);
     await this.click('join');
