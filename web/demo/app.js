@@ -4,18 +4,21 @@ import { Chat } from './chat.js';
 import { Controls, listKeys, listenToKeys } from './controls.js';
 import { Details } from './details.js';
 import { DevicePicker } from './devices.js';
-import { clearToasts, closeDialogs, prepareDialogs, toast, toggleDialog } from './dialogs.js';
-import { byId, make, setText } from './dom.js';
+import { announce, clearToasts, closeDialogs, prepareDialogs, toast, toggleDialog } from './dialogs.js';
+import { byId, setText } from './dom.js';
 import { LocalMedia } from './media.js';
 import { Meeting } from './meeting.js';
+import { Moderation } from './moderation.js';
 import { Prejoin } from './prejoin.js';
-import { addressOf, readAddress } from './room.js';
-import { signaller, spell } from './semaphore.js';
+import { Renewal } from './renewal.js';
+import { addressOf, readAddress, withoutToken } from './room.js';
+import { signal, signaller, spell } from './semaphore.js';
 import { loadSettings, saveSettings } from './settings.js';
 import { Invitation, copyLink } from './share.js';
 import { Stage } from './stage.js';
+import { keepToken, keptToken } from './token.js';
 import { keepAwake } from './wakelock.js';
-import { explainDevices, explainEnding, explainScreen, explainWaiting } from './words.js';
+import { explainDevices, explainEnding, explainScreen, explainTokenWish, explainWaiting } from './words.js';
 
 /**
  * @import { DeviceCalls, DeviceKind } from './devices.js'
@@ -26,10 +29,22 @@ import { explainDevices, explainEnding, explainScreen, explainWaiting } from './
 /** After this long, joining is said to take long, in milliseconds. */
 const patienceMs = 6_000;
 
+/** Refusals at the door that a token, or another one, may turn. @type {ReadonlySet<string|undefined>} */
+const tokenWishes = new Set(['unauthorized', 'tokenExpired']);
+
+const timeFormat = new Intl.DateTimeFormat(undefined, { timeStyle: 'short' });
+
 /** The section shown in each state. @type {Readonly<Record<PageState, string>>} */
 const sections = Object.freeze({
   prejoin: 'prejoin', joining: 'joining', incall: 'call', reconnecting: 'call', left: 'over', failed: 'over',
 });
+
+/** Reads the page's address, and takes the token out of it: it is a secret, and addresses are seen and shared. */
+function takeAddress() {
+  const request = readAddress(location);
+  history.replaceState(history.state, '', withoutToken(location.href));
+  return request;
+}
 
 export function start() {
   prepareDialogs();
@@ -38,7 +53,7 @@ export function start() {
 
 class App {
   #settings = loadSettings();
-  #address = readAddress(location);
+  #address = takeAddress();
   #media = new LocalMedia(this.#settings, () => this.#mediaChanged());
   /** The present visit, or the last one. @type {Meeting|null} */
   #meeting = null;
@@ -58,7 +73,12 @@ class App {
 
   #details = new Details();
   #invitation = new Invitation();
-  #stage = new Stage(() => this.#silenced());
+  #moderation = new Moderation();
+  #renewal = new Renewal((token) => this.#renewToken(token));
+  #stage = new Stage({
+    blocked: () => this.#silenced(),
+    remove: (participant) => this.#moderation.askToRemove(participant),
+  });
   #chat = new Chat({
     send: (text) => this.#meeting?.sendChat(text),
     unreadChanged: (count) => this.#unreadChanged(count),
@@ -69,7 +89,7 @@ class App {
     screen: () => this.#toggleScreen(),
     leave: () => this.#leave(),
   });
-  #prejoin = new Prejoin(this.#media, { name: this.#settings.name, room: this.#address.room, token: this.#address.token }, {
+  #prejoin = new Prejoin(this.#media, { name: this.#settings.name, room: this.#address.room, token: this.#address.token ?? keptToken(this.#address.room) }, {
     join: (choice) => this.#join(choice),
     copyLink: (room, button) => copyLink(room, button),
     nameChanged: (name) => this.#remember({ name }),
@@ -99,6 +119,7 @@ class App {
     onClick('over-token', () => this.#enterToken());
     onClick('banner-action', () => this.#banner()?.run());
     addEventListener('pagehide', () => this.#abandon());
+    addEventListener('hashchange', () => this.#takeLateToken());
   }
 
   // Coming and going.
@@ -106,10 +127,10 @@ class App {
   /** @param {{name: string, room: string, token: string}} choice */
   #join(choice) {
     this.#choice = choice;
+    keepToken(choice.room, choice.token);
     this.#media.acceptProblems();
     this.#chat.clear();
     history.replaceState(null, '', addressOf(location.href, choice.room));
-    this.#invitation.setRoom(choice.room);
     setText(byId('room-name', HTMLElement), choice.room);
     this.#isSlow = false;
     clearTimeout(this.#slowTimer);
@@ -118,6 +139,7 @@ class App {
       this.#render();
     }, patienceMs);
     this.#meeting = this.#meet(choice);
+    this.#invitation.setRoom(choice.room, { wantsToken: choice.token !== '', inviter: this.#meeting.moderates ? this.#meeting : null });
     this.#prejoin.rest();
     this.#setState('joining');
     byId('joining-title', HTMLElement).focus();
@@ -133,9 +155,17 @@ class App {
         if (!this.#chat.isOpen) toast(`${from.name}: ${text.length > 80 ? `${text.slice(0, 80)}…` : text}`);
       },
       notice: toast,
-      over: (error) => this.#end('failed', explainEnding(error)),
+      knock: ({ name }) => announce(`${name} asks to come in`),
+      over: (error, phase) => this.#over(error, phase),
     });
     return meeting;
+  }
+
+  /** @param {Error & {code?: string}} error @param {import('./meeting.js').Phase} phase in which the visit has ended */
+  #over(error, phase) {
+    if (phase === 'joining' && tokenWishes.has(error.code)) return this.#askForToken(error);
+    const isDeclined = phase === 'waiting' && error.code === 'forbidden';
+    this.#end('failed', explainEnding(isDeclined ? { code: 'notAdmitted' } : error));
   }
 
   /** Takes the page where the meeting has gone. @param {Meeting} meeting */
@@ -189,8 +219,29 @@ class App {
   }
 
   #enterToken() {
-    this.#prejoin.askForToken();
+    this.#prejoin.askForToken('');
     this.#backToPrejoin();
+  }
+
+  /** The server wants a token, or another one: asked for where name and room stand. @param {{code?: string}} error */
+  #askForToken(error) {
+    closeDialogs();
+    this.#prejoin.askForToken(explainTokenWish(error, Boolean(this.#choice?.token)));
+    this.#backToPrejoin();
+  }
+
+  /** @param {string} token */
+  async #renewToken(token) {
+    await this.#meeting?.renewToken(token);
+    if (this.#choice === null) return;
+    this.#choice.token = token;
+    keepToken(this.#choice.room, token);
+  }
+
+  /** Somebody has opened a link that differs from the page's own only by its token. */
+  #takeLateToken() {
+    const { token } = takeAddress();
+    if (token !== undefined && this.#state === 'prejoin') this.#prejoin.setToken(token);
   }
 
   #backToPrejoin() {
@@ -290,19 +341,20 @@ class App {
     this.#details.show(this.#meeting);
     this.#showJoining();
     if (state === 'prejoin') this.#prejoin.show();
-    if (isInCall) this.#showCall();
-    else this.#stage.clear();
+    if (isInCall) return this.#showCall();
+    this.#stage.clear();
+    this.#moderation.show(null);
   }
 
   #showCall() {
     const meeting = this.#meeting;
     if (meeting === null) return;
-    const { participants } = meeting;
-    this.#stage.show(participants);
+    const { participants, moderates } = meeting;
+    this.#stage.show(participants, { moderates });
+    this.#moderation.show(meeting);
     this.#controls.show(this.#media);
     byId('alone', HTMLElement).hidden = participants.length > 1;
     document.getElementById('room-lock')?.toggleAttribute('hidden', !meeting.locked);
-    this.#showDoor(meeting);
     const banner = this.#banner();
     byId('banner', HTMLElement).hidden = banner === null;
     setText(byId('banner-text', HTMLElement), banner?.text ?? '');
@@ -327,38 +379,41 @@ class App {
         run: () => this.#meeting?.reconnect(),
       };
     }
+    const endsAt = this.#meeting?.tokenEndsAt ?? null;
+    if (endsAt !== null) {
+      return {
+        text: `Your access token ends at ${timeFormat.format(endsAt)}; then the server lets you go.`, action: 'Enter a new one',
+        run: () => this.#renewal.open(),
+      };
+    }
     const complaint = explainDevices(this.#media.complaints);
     return complaint === '' ? null : { text: complaint, action: 'Try again', run: () => this.#media.start() };
   }
 
-  /** @param {Meeting} meeting */
-  #showDoor(meeting) {
-    const door = byId('door', HTMLElement);
-    door.hidden = meeting.knocks.size === 0;
-    const shown = [...door.children].map((row) => row instanceof HTMLElement && row.dataset.peer).join();
-    if (shown === [...meeting.knocks.keys()].join()) return;
-    door.replaceChildren(...[...meeting.knocks.values()].map(({ id, name }) => {
-      const admit = make('button', { type: 'button', class: 'primary', 'data-testid': 'admit' }, 'Let in');
-      const refuse = make('button', { type: 'button', class: 'quiet', 'data-testid': 'refuse' }, 'Refuse');
-      admit.addEventListener('click', () => meeting.answer(id, true));
-      refuse.addEventListener('click', () => meeting.answer(id, false));
-      return make('div', { class: 'knock', 'data-peer': id }, make('span', {}, `${name} asks to come in`), admit, refuse);
-    }));
-  }
-
   #showJoining() {
     const isJoining = this.#state === 'joining';
-    if (isJoining && this.#meeting) setText(byId('joining-text', HTMLElement), this.#joiningText(this.#meeting));
-    if (isJoining === this.#isSpelling) return;
-    this.#isSpelling = isJoining;
+    if (!isJoining) clearTimeout(this.#slowTimer);
+    if (isJoining && this.#meeting) {
+      setText(byId('joining-title', HTMLElement), this.#isWaiting ? 'Waiting to be let in' : 'Signaling…');
+      setText(byId('joining-text', HTMLElement), this.#joiningText(this.#meeting));
+    }
+    const isSpelling = isJoining && !this.#isWaiting;
+    if (isSpelling === this.#isSpelling) return;
+    this.#isSpelling = isSpelling;
     this.#stopSpelling();
-    if (isJoining) this.#stopSpelling = spell(this.#joiningSignaller, 'wigwag');
-    else clearTimeout(this.#slowTimer);
+    // Who waits for a person needs no hurry shown.
+    if (isSpelling) this.#stopSpelling = spell(this.#joiningSignaller, 'wigwag');
+    else signal(this.#joiningSignaller, '');
+  }
+
+  /** At the door, until a moderator answers. */
+  get #isWaiting() {
+    return this.#state === 'joining' && this.#meeting?.phase === 'waiting';
   }
 
   /** @param {Meeting} meeting */
   #joiningText({ phase, refusal, room }) {
-    if (phase === 'waiting') return 'Somebody inside has to let you in. They have been asked; please wait.';
+    if (phase === 'waiting') return `Whoever moderates ${room} is told that you are here. You come in as soon as they let you in; leave this page open until then.`;
     if (refusal !== undefined || this.#isSlow) return explainWaiting(refusal);
     return `Coming in to ${room}`;
   }
@@ -366,7 +421,8 @@ class App {
   #showTitle() {
     const room = sections[this.#state] === 'call' ? `${this.#choice?.room} · ` : '';
     const unread = this.#unread > 0 && room ? `(${this.#unread}) ` : '';
-    document.title = `${unread}${room}wigwag`;
+    const waiting = this.#isWaiting ? 'Waiting to be let in · ' : '';
+    document.title = `${unread}${waiting}${room}wigwag`;
   }
 
   /** @param {number} count */
@@ -387,6 +443,7 @@ class App {
       { key: 's', label: 'Share the screen, or stop', run: inCall(() => this.#toggleScreen()) },
       { key: 'c', label: 'Open or close the chat', run: inCall(() => this.#chat.toggle()) },
       { key: 'i', label: 'Invite others', run: inCall(() => this.#invitation.open()) },
+      { key: 'l', label: 'Lock or unlock the room, as a moderator', run: inCall(() => this.#moderation.toggleLock()) },
       { key: 'd', label: 'Connection details', run: () => this.#details.toggle() },
       { key: '?', label: 'Settings and this list', run: () => toggleDialog(byId('settings-dialog', HTMLDialogElement)) },
     ];

@@ -28,8 +28,18 @@ export function closeDialogs() {
 
 /** Tells something once, to the eye and to screen readers. @param {string} text */
 export function toast(text) {
+  say(text, 'toast');
+}
+
+/** Tells screen readers alone what the eye sees elsewhere. @param {string} text */
+export function announce(text) {
+  say(text, 'visually-hidden');
+}
+
+/** @param {string} text @param {string} look */
+function say(text, look) {
   const holder = byId('toasts', HTMLElement);
-  const element = make('p', { class: 'toast' }, text);
+  const element = make('p', { class: look }, text);
   holder.append(element);
   while (holder.childElementCount > maxToasts) holder.firstElementChild?.remove();
   setTimeout(() => element.remove(), toastMs);

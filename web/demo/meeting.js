@@ -4,7 +4,9 @@
 import { Call } from '../call.js';
 import { connect } from '../wigwag.js';
 import { watchSpeakers } from './level.js';
+import { mayModerate } from './token.js';
 import { hasLive, watchTracks } from './tracks.js';
+import { explainModeration } from './words.js';
 
 /**
  * @import { TransportType } from '../wigwag/discovery.js'
@@ -29,7 +31,8 @@ import { hasLive, watchTracks } from './tracks.js';
  * One try of the library to open a transport.
  * @typedef {{transport: string, outcome: string, ms: number, error: string, at: Date}} AttemptRecord
  *
- * @typedef {{id: string, name: string}} Knock  somebody who asks a moderator to be let in
+ * Somebody who asks a moderator to be let in; `user` is vouched for by a token, the name is not.
+ * @typedef {{id: string, name: string, user: string}} Knock
  *
  * @typedef {object} MeetingOptions
  * @property {string} room
@@ -41,8 +44,9 @@ import { hasLive, watchTracks } from './tracks.js';
  * @typedef {object} MeetingCalls
  * @property {() => void} changed                          something to show has changed
  * @property {(from: Participant, text: string, at: Date) => void} chat
+ * @property {(knock: Knock) => void} knock                somebody new waits at the door
  * @property {(text: string) => void} notice               to be told once, such as who has come
- * @property {(error: Error & {code?: string}) => void} over   the visit has ended, and not by `leave`
+ * @property {(error: Error & {code?: string}, phase: Phase) => void} over   the visit has ended in this phase, and not by `leave`
  */
 
 /** Attempts kept for the details. */
@@ -55,11 +59,14 @@ export class Meeting {
   phase = 'joining';
   /** @type {AttemptRecord[]} */
   attempts = [];
-  /** @type {Map<string, Knock>} */
-  knocks = new Map();
   /** How the server said no, while the library goes on trying. @type {{code?: string, message: string}|undefined} */
   refusal;
+  /** When the access token ends, in milliseconds since 1970; null while that is long to go. @type {number|null} */
+  tokenEndsAt = null;
   #name;
+  #token;
+  /** Knocks whose answer is on its way. @type {Set<string>} */
+  #answered = new Set();
   #media;
   #calls;
   /** @type {Session} */
@@ -83,6 +90,7 @@ export class Meeting {
   constructor({ room, name, token, transports, media }, calls) {
     this.room = room;
     this.#name = name;
+    this.#token = token;
     this.#media = media;
     this.#calls = calls;
     const metadata = this.#metadata();
@@ -109,6 +117,17 @@ export class Meeting {
 
   get locked() {
     return this.#session.room?.locked ?? false;
+  }
+
+  /** Whether to offer what only moderators may do. */
+  get moderates() {
+    return mayModerate(this.#token);
+  }
+
+  /** Who waits for a moderator's answer. @returns {Knock[]} */
+  get knocks() {
+    return [...this.#session.knocks.values()].filter(({ peer }) => !this.#answered.has(peer))
+      .map(({ peer, user = '', metadata }) => ({ id: peer, name: nameOf(metadata, user), user }));
   }
 
   /** Everybody in the call, oneself last. @returns {Participant[]} */
@@ -162,20 +181,63 @@ export class Meeting {
     this.#session.reconnect();
   }
 
+  // Moderating.
+
   /**
    * Answers a knock.
    * @param {string} id
    * @param {boolean} welcome
    */
   async answer(id, welcome) {
-    const knock = this.knocks.get(id);
-    this.knocks.delete(id);
+    const knock = this.knocks.find((one) => one.id === id);
+    if (knock === undefined) return;
+    this.#answered.add(id);
     this.#change();
+    await this.#try(welcome ? this.#session.admit(id) : this.#session.refuse(id), knock.name);
+    this.#answered.delete(id);
+    this.#change();
+  }
+
+  /** Removes somebody from the room. @param {string} id */
+  async kick(id) {
+    await this.#try(this.#session.kick(id), this.#names.get(id));
+  }
+
+  /** Lets nobody else in, or everybody again. @param {boolean} locked */
+  async setLocked(locked) {
+    await this.#try(this.#session.lock(locked));
+  }
+
+  /**
+   * Has the server make a token for others; rejects where it does not.
+   * @param {{expiresInMs: number, uses: number, grants: string[]}} invitation
+   * @returns {Promise<string>}
+   */
+  async invite(invitation) {
+    const { token } = await this.#session.invite(invitation);
+    return token;
+  }
+
+  /** @param {Promise<void>} wish @param {string} [name] of whom it is about */
+  async #try(wish, name = 'That person') {
     try {
-      await (welcome ? this.#session.admit(id) : this.#session.refuse(id));
-    } catch {
-      this.#calls.notice(`${knock?.name ?? 'The visitor'} is no longer at the door.`);
+      await wish;
+    } catch (/** @type {any} */ error) {
+      // With the visit itself all wishes end.
+      if (this.phase !== 'over') this.#calls.notice(explainModeration(error, name));
     }
+  }
+
+  /**
+   * Goes on with a new access token.
+   * @param {string} token
+   * @throws {Error} where the server does not take it
+   */
+  async renewToken(token) {
+    await this.#session.renewToken(token);
+    this.#token = token;
+    this.tokenEndsAt = null;
+    this.#change();
   }
 
   /** Leaves, and resolves when the server knows. */
@@ -201,9 +263,11 @@ export class Meeting {
     session.addEventListener('attempt', ({ detail }) => this.#record(detail));
     session.addEventListener('closed', ({ detail }) => this.#end(detail));
     session.addEventListener('peerjoined', ({ detail }) => this.#greet(detail));
-    session.addEventListener('peerleft', () => this.#forgetTheGone());
+    session.addEventListener('peerleft', ({ detail }) => this.#part(detail));
+    session.addEventListener('roomupdated', ({ detail }) => this.#tellLock(detail));
+    session.addEventListener('tokenexpiring', ({ detail }) => this.#awaitTokenEnd(detail));
     session.addEventListener('knock', ({ detail }) => this.#hearKnock(detail));
-    for (const name of /** @type {const} */ (['resumed', 'peerupdated', 'peeraway', 'peerback', 'roomupdated', 'transportchange', 'roundtrip'])) {
+    for (const name of /** @type {const} */ (['resumed', 'knockgone', 'peerupdated', 'peeraway', 'peerback', 'transportchange', 'roundtrip'])) {
       session.addEventListener(name, change);
     }
     this.#call.addEventListener('peer', change);
@@ -250,8 +314,9 @@ export class Meeting {
   /** @param {Error & {code?: string}} error */
   #end(error) {
     if (this.phase === 'over') return;
+    const { phase } = this;
     this.#finish();
-    this.#calls.over(error);
+    this.#calls.over(error, phase);
   }
 
   #finish() {
@@ -276,18 +341,29 @@ export class Meeting {
     this.#change();
   }
 
-  #forgetTheGone() {
-    for (const [id, name] of this.#names) {
-      if (this.#session.peers.has(id)) continue;
-      this.#names.delete(id);
-      this.#calls.notice(`${name} has left`);
-    }
+  /** @param {{peer: string, reason: string}} message */
+  #part({ peer, reason }) {
+    const name = this.#names.get(peer) ?? 'Somebody';
+    this.#names.delete(peer);
+    this.#calls.notice(reason === 'kicked' ? `${name} was removed` : `${name} has left`);
+    this.#change();
+  }
+
+  /** @param {{locked: boolean}} message */
+  #tellLock({ locked }) {
+    this.#calls.notice(locked ? 'The room is locked now' : 'The room is open again');
+    this.#change();
+  }
+
+  /** @param {{expireMs: number}} message */
+  #awaitTokenEnd({ expireMs }) {
+    this.tokenEndsAt = Date.now() + expireMs;
     this.#change();
   }
 
   /** @param {{peer: string, user?: string, metadata?: Record<string, any>}} knock */
-  #hearKnock({ peer, user, metadata }) {
-    this.knocks.set(peer, { id: peer, name: nameOf(metadata, user) });
+  #hearKnock({ peer, user = '', metadata }) {
+    this.#calls.knock({ id: peer, name: nameOf(metadata, user), user });
     this.#change();
   }
 

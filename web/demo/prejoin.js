@@ -21,6 +21,7 @@ export class Prejoin {
   #room = byId('room', HTMLInputElement);
   #token = byId('token', HTMLInputElement);
   #tokenField = byId('token-field', HTMLElement);
+  #tokenProblem = byId('token-problem', HTMLElement);
   #video = byId('preview-video', HTMLVideoElement);
   #empty = byId('preview-empty', HTMLElement);
   #level = byId('preview-level', HTMLElement);
@@ -36,7 +37,7 @@ export class Prejoin {
 
   /**
    * @param {LocalMedia} media
-   * @param {{name: string, room: string, token: string|undefined}} given  `room` is '' where the address names none
+   * @param {{name: string, room: string, token: string}} given  `room` and `token` are '' where the address names none
    * @param {PrejoinCalls} calls
    */
   constructor(media, { name, room, token }, calls) {
@@ -45,8 +46,7 @@ export class Prejoin {
     // Who is quick, or filled in by the browser, has typed before this script ran.
     this.#name.value ||= name;
     this.#room.value = room || this.#room.value || randomRoomName();
-    this.#token.value = token ?? '';
-    this.#tokenField.hidden = token === undefined;
+    if (token) this.setToken(token);
     this.#empty.append(this.#signaller);
     if (room) this.#invite(room);
     this.#listen();
@@ -60,16 +60,29 @@ export class Prejoin {
 
   /** Puts the cursor where something is to be filled in; not on a phone, whose keyboard would cover half the page. */
   focus() {
+    if (!this.#tokenField.hidden) return this.#token.focus();
     if (!matchMedia('(hover: hover)').matches) return;
-    if (!this.#tokenField.hidden && this.#token.value === '') this.#token.focus();
-    else if (this.#name.value === '') this.#name.focus();
+    if (this.#name.value === '') this.#name.focus();
     else byId('join', HTMLButtonElement).focus();
   }
 
-  /** Asks for an access token, the one given having been refused. */
-  askForToken() {
+  /** Asks for an access token. @param {string} why  to be said beside the field */
+  askForToken(why) {
     this.#tokenField.hidden = false;
     this.#token.value = '';
+    setText(this.#tokenProblem, why);
+    this.#hintAtTokens();
+  }
+
+  /** Takes a token that has come with the address. @param {string} token */
+  setToken(token) {
+    this.#token.value = token;
+    this.#tokenField.hidden = true;
+    this.#hintAtTokens();
+  }
+
+  #hintAtTokens() {
+    setText(byId('room-hint', HTMLElement), 'Whoever has an access token for it can come in.');
   }
 
   newRoom() {

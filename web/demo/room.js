@@ -80,11 +80,26 @@ export function addressOf(href, room) {
 }
 
 /**
- * The link to share: the room and nothing of one's own, neither a forced transport nor a token.
+ * The address without the token: it is a secret, and an address is shown, shared and remembered.
+ * @param {string} href
+ */
+export function withoutToken(href) {
+  const address = new URL(href);
+  const fragment = new URLSearchParams(address.hash.slice(1));
+  if (!fragment.has('token')) return href;
+  fragment.delete('token');
+  address.hash = fragment.toString();
+  return address.href;
+}
+
+/**
+ * The link to share: the room and nothing of one's own, neither a forced transport nor one's token.
  * @param {string} href  the page's present address
  * @param {string} room
+ * @param {string} [invitation]  a token made for those who are invited
  */
-export function inviteLink(href, room) {
+export function inviteLink(href, room, invitation) {
   const { origin, pathname } = new URL(href);
-  return `${origin}${pathname}?room=${encodeURIComponent(room)}`;
+  const link = `${origin}${pathname}?room=${encodeURIComponent(room)}`;
+  return invitation === undefined ? link : `${link}#token=${encodeURIComponent(invitation)}`;
 }

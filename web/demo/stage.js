@@ -16,19 +16,31 @@ export class Stage {
   /** Who is shown large by choice. @type {string|null} */
   #pinned = null;
   #speakerId = '';
-  #blocked;
+  /** The one who looks may remove the others. */
+  #moderates = false;
+  #calls;
 
-  /** @param {() => void} blocked called when the browser lets nothing sound before a click */
-  constructor(blocked) {
-    this.#blocked = blocked;
+  /**
+   * @param {object} calls
+   * @param {() => void} calls.blocked  the browser lets nothing sound before a click
+   * @param {(participant: Participant) => void} calls.remove  a moderator wants somebody out
+   */
+  constructor(calls) {
+    this.#calls = calls;
     new ResizeObserver(() => this.#arrange()).observe(this.#stage);
   }
 
-  /** @param {Participant[]} participants oneself last */
-  show(participants) {
+  /** @param {Participant[]} participants oneself last @param {{moderates: boolean}} viewer */
+  show(participants, { moderates }) {
     this.#participants = participants;
+    this.#moderates = moderates;
     this.#removeTheGone();
-    for (const participant of participants) this.#tileOf(participant).show(participant, this.#large()?.id === participant.id);
+    const large = this.#large();
+    for (const participant of participants) {
+      this.#tileOf(participant).show(participant, {
+        isPinned: large?.id === participant.id, isRemovable: moderates && !participant.self,
+      });
+    }
     this.#arrange();
   }
 
@@ -45,7 +57,7 @@ export class Stage {
 
   clear() {
     this.#pinned = null;
-    this.show([]);
+    this.show([], { moderates: false });
   }
 
   #removeTheGone() {
@@ -64,7 +76,11 @@ export class Stage {
     const key = keyOf(participant);
     const known = this.#tiles.get(key);
     if (known) return known;
-    const tile = new Tile(participant, { pin: () => this.#togglePin(key), blocked: this.#blocked });
+    const tile = new Tile(participant, {
+      pin: () => this.#togglePin(key),
+      remove: () => this.#removeByHand(key),
+      blocked: this.#calls.blocked,
+    });
     if (this.#speakerId) tile.setSpeaker(this.#speakerId);
     this.#tiles.set(key, tile);
     this.#list.append(tile.element);
@@ -74,7 +90,13 @@ export class Stage {
   /** @param {string} key */
   #togglePin(key) {
     this.#pinned = this.#pinned === key ? null : key;
-    this.show(this.#participants);
+    this.show(this.#participants, { moderates: this.#moderates });
+  }
+
+  /** @param {string} key */
+  #removeByHand(key) {
+    const participant = this.#participants.find((one) => keyOf(one) === key);
+    if (participant) this.#calls.remove(participant);
   }
 
   /** Who is shown large: by choice, or as the first of the others who shows a screen. */

@@ -22,14 +22,16 @@ export class Tile {
   #muted = icon('microphone-off');
   #note = make('p', { class: 'tile-note' });
   #pin;
+  #remove;
   /** There is a picture to show, as soon as it comes. */
   #wantsPicture = false;
 
   /**
    * @param {Participant} participant
-   * @param {{pin: () => void, blocked: () => void}} calls  `blocked`: the browser lets nothing sound before a click
+   * @param {{pin: () => void, remove: () => void, blocked: () => void}} calls  `blocked`: the browser lets nothing sound
+   *   before a click
    */
-  constructor(participant, { pin, blocked }) {
+  constructor(participant, { pin, remove, blocked }) {
     this.#video = make('video', { autoplay: true, playsinline: true });
     // One's own voice is not to come back; as the attribute alone would only set the default, the property is needed.
     this.#video.muted = participant.self;
@@ -39,9 +41,12 @@ export class Tile {
     this.#avatar.append(this.#signaller);
     this.#pin = make('button', { type: 'button', class: 'round small tile-pin' }, icon('pin'));
     this.#pin.addEventListener('click', pin);
+    this.#remove = make('button', { type: 'button', class: 'round small tile-remove', 'data-testid': 'remove' }, icon('remove'));
+    this.#remove.addEventListener('click', remove);
     this.#muted.classList.add('tile-muted');
     this.element = make('li', { class: 'tile' },
-      this.#video, this.#avatar, this.#note, make('p', { class: 'tile-plate' }, this.#muted, this.#name, this.#sound), this.#pin);
+      this.#video, this.#avatar, this.#note, make('p', { class: 'tile-plate' }, this.#muted, this.#name, this.#sound),
+      make('div', { class: 'tile-tools' }, this.#remove, this.#pin));
     this.element.dataset.testid = participant.self ? 'self-tile' : 'tile';
   }
 
@@ -55,8 +60,11 @@ export class Tile {
     /** @type {any} */ (this.#video).setSinkId?.(id).catch(() => {}); // Unplugged: the sound stays where it was.
   }
 
-  /** @param {Participant} participant @param {boolean} isPinned */
-  show(participant, isPinned) {
+  /**
+   * @param {Participant} participant
+   * @param {{isPinned: boolean, isRemovable: boolean}} how  `isRemovable`: by a moderator, who is the one to look at it
+   */
+  show(participant, { isPinned, isRemovable }) {
     const { id, name, self, audio, video, screen, speaking, presence, connection, stream } = participant;
     const shown = self ? `${name} (you)` : name;
     Object.assign(this.element.dataset, { peer: id, state: connection, presence, audio: String(audio), video: String(video) });
@@ -76,6 +84,9 @@ export class Tile {
     this.element.classList.toggle('is-interrupted', !self && connection !== 'connected');
     this.#pin.setAttribute('aria-pressed', String(isPinned));
     this.#pin.setAttribute('aria-label', `Show ${shown} large`);
+    this.#remove.hidden = !isRemovable;
+    this.#remove.setAttribute('aria-label', `Remove ${name} from the room`);
+    this.#remove.title = 'Remove from the room';
     this.#pin.title = isPinned ? 'Back to equal tiles' : 'Show large';
   }
 

@@ -36,13 +36,18 @@ const endings = Object.freeze({
   },
   forbidden: {
     title: 'You may not enter this room',
-    text: 'The server refused: your token does not name this room, somebody inside said no, or this page’s address is not on the server’s list of allowed origins.',
+    text: 'The server refused: your token does not name this room or is used up, or this page’s address is not on the server’s list of allowed origins.',
     remedies: ['token', 'room'],
   },
   notFound: {
     title: 'There is no such room',
     text: 'The server does not know this room. Check the link, or choose another name.',
     remedies: ['room'],
+  },
+  notAdmitted: {
+    title: 'You were not let in',
+    text: 'Whoever moderates this room has declined, or has not answered in time. You can knock once more.',
+    remedies: ['again', 'room'],
   },
   kicked: {
     title: 'You were removed from the room',
@@ -149,6 +154,40 @@ export function explainScreen(error) {
   if (name === 'AbortError') return null;
   if (name === 'NotAllowedError') return 'Nothing is shared. If you did not cancel, allow screen recording for this browser in the system’s settings.';
   return `The screen cannot be shared: ${sentence(messageOf(error))}`;
+}
+
+/**
+ * Why the page asks for an access token.
+ * @param {{code?: string}} error
+ * @param {boolean} wasGiven  one was shown to the server, and refused
+ */
+export function explainTokenWish({ code }, wasGiven) {
+  if (code === 'tokenExpired') return 'The access token has run out. Ask whoever invited you for a new one.';
+  if (wasGiven) return 'The server did not accept that token. Check that it is whole, and made for this room.';
+  return 'This server asks for an access token. Enter the one you were sent.';
+}
+
+/**
+ * Why a moderator's wish was not done.
+ * @param {{code?: string, message?: string}} error
+ * @param {string} name  of whom it was about
+ */
+export function explainModeration({ code, message }, name) {
+  switch (code) {
+    case 'peerGone':
+      return `${name} has gone already.`;
+    case 'forbidden':
+      return 'The server does not let you do that: your access token does not say that you moderate this room.';
+    default:
+      return `That did not work: ${sentence(message ?? 'the server gave no reason')}`;
+  }
+}
+
+/** Why there is no invitation. @param {{code?: string, message?: string}} error */
+export function explainInvitation({ code, message }) {
+  // An older server does not know the request.
+  if (code === 'notFound' || code === 'badRequest') return 'This server makes no invitations. The others need access tokens of their own, from whoever runs it.';
+  return `There is no link: ${sentence(message ?? 'the server gave no reason')}`;
 }
 
 /** @type {Readonly<Record<string, string>>} */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { addressOf, inviteLink, randomRoomName, readAddress, toRoomName } from '../demo/room.js';
+import { addressOf, inviteLink, randomRoomName, readAddress, toRoomName, withoutToken } from '../demo/room.js';
 
 const allowed = /^[A-Za-z0-9._~-]{1,128}$/;
 
@@ -45,4 +45,11 @@ test('the address in the bar keeps what it had; the link to share gives nothing 
   const href = 'https://h:8443/app/?transport=websocket&room=old#token=secret';
   assert.equal(addressOf(href, 'new'), 'https://h:8443/app/?transport=websocket&room=new#token=secret');
   assert.equal(inviteLink(href, 'new'), 'https://h:8443/app/?room=new');
+  assert.equal(inviteLink(href, 'new', 'a.b.c'), 'https://h:8443/app/?room=new#token=a.b.c');
+});
+
+test('the token is taken out of the address, and nothing else is', () => {
+  assert.equal(withoutToken('https://h/app/?room=r#token=a.b.c'), 'https://h/app/?room=r');
+  assert.equal(withoutToken('https://h/?room=r#x=1&token=a.b.c&y=2'), 'https://h/?room=r#x=1&y=2');
+  for (const href of ['https://h/?room=r', 'https://h/?room=r#chapter', 'https://h/?token=query']) assert.equal(withoutToken(href), href);
 });

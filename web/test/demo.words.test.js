@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { explainDevices, explainEnding, explainPeer, explainScreen, explainWaiting } from '../demo/words.js';
+import {
+  explainDevices, explainEnding, explainModeration, explainPeer, explainScreen, explainTokenWish, explainWaiting,
+} from '../demo/words.js';
 
 /** Every code that can end a visit, by the protocol, and by the library itself. */
 const endings = [
   'rateLimited', 'roomFull', 'roomLocked', 'unauthorized', 'tokenExpired', 'forbidden', 'notFound', 'tooLarge',
-  'replaced', 'kicked', 'unsupported', 'unreachable',
+  'replaced', 'kicked', 'notAdmitted', 'unsupported', 'unreachable',
 ];
 const denied = new DOMException('no', 'NotAllowedError');
 const missing = new DOMException('no', 'NotFoundError');
@@ -58,4 +60,15 @@ test('a tile says nothing where all is well, and tells away from interrupted', (
     explainPeer('away', 'connected'), explainPeer('away', 'disconnected')];
   assert.equal(new Set(words).size, words.length);
   assert.ok(words.every((text) => text.length > 0));
+});
+
+test('the wish for a token tells one that is missing from one refused and one run out', () => {
+  const words = [explainTokenWish({ code: 'unauthorized' }, false), explainTokenWish({ code: 'unauthorized' }, true), explainTokenWish({ code: 'tokenExpired' }, true)];
+  assert.equal(new Set(words).size, words.length);
+});
+
+test('a moderator learns why nothing was done', () => {
+  assert.match(explainModeration({ code: 'peerGone' }, 'Bob'), /^Bob has gone/);
+  assert.match(explainModeration({ code: 'forbidden' }, 'Bob'), /token/);
+  assert.match(explainModeration({ code: 'internal', message: 'the moon is full' }, 'Bob'), /The moon is full\.$/);
 });

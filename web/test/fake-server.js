@@ -58,6 +58,10 @@ export class FakeServer {
     this.seats = new Map();
     this.keys = new Map();
     this.locked = false;
+    /** Says of a `join` whether a moderator must admit it; every member is one. */
+    this.holds = () => false;
+    /** Who waits, by key. */
+    this.waiting = new Map();
     this.count = 0;
     /** All links that were made, in order. */
     this.links = [];
@@ -159,6 +163,12 @@ export class FakeServer {
         this.locked = message.locked;
         for (const other of this.seats.values()) other.pushPresence({ type: 'roomUpdated', locked: this.locked });
         return answer({ type: 'ok' });
+      case 'admit':
+      case 'refuse':
+        return this.open(message.peer, type === 'admit') ? answer({ type: 'ok' })
+          : answer({ type: 'error', code: 'peerGone', message: 'no such peer waits' });
+      case 'invite':
+        return answer({ type: 'ok', token: `invitation for ${message.uses}`, expireMs: message.expiresInMs });
       case 'leave':
         answer({ type: 'ok' });
         return this.remove(seat, 'left');
@@ -173,8 +183,38 @@ export class FakeServer {
   join(link, { key, metadata = {} }) {
     const known = this.keys.get(key);
     if (known) return this.take(link, known, () => this.picture(known, { replayFrom: known.nextSeq }));
+    if (this.holds({ key, metadata })) return this.knock(link, key, metadata);
+    this.seatNew(link, key, new FakeSeat(this.newPeer(), metadata));
+  }
+
+  newPeer() {
     this.count += 1;
-    const seat = new FakeSeat(`peer-${String(this.count).padStart(3, '0')}`, metadata);
+    return `peer-${String(this.count).padStart(3, '0')}`;
+  }
+
+  knock(link, key, metadata) {
+    const known = this.waiting.get(key);
+    const peer = known?.peer ?? this.newPeer();
+    this.waiting.set(key, { peer, link, metadata });
+    link.deliver({ type: 'waiting', heartbeatMs: this.heartbeatMs, expireMs: 60_000 });
+    if (!known) for (const seat of this.seats.values()) seat.pushPresence({ type: 'knock', peer, metadata });
+  }
+
+  /** A moderator's answer at the door. Returns whether there was somebody. */
+  open(peer, welcome) {
+    const [key, visitor] = [...this.waiting].find(([, one]) => one.peer === peer) ?? [];
+    if (!visitor) return false;
+    this.waiting.delete(key);
+    if (welcome) {
+      this.seatNew(visitor.link, key, new FakeSeat(peer, visitor.metadata));
+      return true;
+    }
+    for (const seat of this.seats.values()) seat.pushPresence({ type: 'peerLeft', peer, reason: 'kicked' });
+    visitor.link.refuse('forbidden', 4503);
+    return true;
+  }
+
+  seatNew(link, key, seat) {
     for (const other of this.seats.values()) other.pushPresence({ type: 'peerJoined', ...this.memberFor(other, seat) });
     this.seats.set(seat.peer, seat);
     this.keys.set(key, seat);

@@ -150,6 +150,16 @@ describe('the ladder', () => {
     assert.deepEqual(types(ladder(offers, { ...settings, supported: (type) => type === 'websocket' })), ['websocket']);
   });
 
+  test('has a long poll follow early an event stream that may be held back', () => {
+    const waits = (rungs) => rungs.map(({ type, headStartMs: headStart, patienceMs }) => [type, headStart, patienceMs]);
+    assert.deepEqual(waits(ladder(offers, { ...settings, streamPatienceMs: 1000 })), [
+      ['webtransport', 0, undefined], ['websocket', 250, undefined], ['event-stream', 1500, 1000], ['long-poll', 1000, undefined],
+    ]);
+    const remembered = waits(ladder(offers, { ...settings, winner: 'event-stream', streamPatienceMs: 1000 }));
+    assert.deepEqual(remembered[0], ['event-stream', 0, undefined], 'with another after it, it is a transport like others');
+    assert.deepEqual(remembered.at(-1), ['long-poll', 3000, undefined]);
+  });
+
   test('shows what is above a transport', () => {
     const rungs = ladder(offers, settings);
     assert.deepEqual(types(rungsAbove(rungs, 'event-stream', new Set())), ['webtransport', 'websocket']);
@@ -190,20 +200,45 @@ describe('the roster', () => {
   const member = (peer, more) => ({ peer, metadata: {}, polite: true, ...more });
   const picture = (peers, more) => ({ self: { peer: 'me', metadata: {} }, room: { name: 'demo', locked: false, revision: 5 }, peers, ...more });
 
+  const names = (happenings) => happenings.map(({ name }) => name);
+
   test('takes each revision once', () => {
     const roster = new Roster();
-    assert.equal(roster.apply({ type: 'peerLeft', peer: 'a', revision: 1 }), false, 'before there is a picture');
+    assert.deepEqual(roster.apply({ type: 'peerLeft', peer: 'a', revision: 1 }), [], 'before there is a picture');
     assert.deepEqual(roster.replace(picture([member('a', { state: 'away' })])), []);
-    assert.equal(roster.apply({ type: 'peerLeft', peer: 'a', reason: 'left', revision: 5 }), false);
+    assert.deepEqual(roster.apply({ type: 'peerLeft', peer: 'a', reason: 'left', revision: 5 }), []);
     assert.equal(roster.peers.get('a').state, 'away');
-    assert.equal(roster.apply({ type: 'peerBack', peer: 'a', revision: 6 }), true);
-    assert.equal(roster.apply({ type: 'peerAway', peer: 'a', revision: 6 }), false);
+    assert.deepEqual(names(roster.apply({ type: 'peerBack', peer: 'a', revision: 6 })), ['peerback']);
+    assert.deepEqual(roster.apply({ type: 'peerAway', peer: 'a', revision: 6 }), []);
     assert.equal(roster.peers.get('a').state, 'here');
-    assert.equal(roster.apply({ ...member('b', { user: 'bob' }), type: 'peerJoined', revision: 8 }), true);
+    assert.deepEqual(names(roster.apply({ ...member('b', { user: 'bob' }), type: 'peerJoined', revision: 8 })), ['peerjoined']);
     assert.deepEqual(roster.peers.get('b'), { ...member('b'), user: 'bob', state: 'here' });
-    assert.equal(roster.apply({ type: 'peerLeft', peer: 'stranger', revision: 9 }), false);
-    assert.equal(roster.apply({ type: 'peerLeft', peer: 'a', revision: 10 }), true);
+    assert.deepEqual(roster.apply({ type: 'peerLeft', peer: 'stranger', revision: 9 }), []);
+    assert.deepEqual(names(roster.apply({ type: 'peerLeft', peer: 'a', revision: 10 })), ['peerleft']);
     assert.deepEqual([...roster.peers.keys()], ['b']);
+  });
+
+  test('knows who knocks until they are let in or gone, or a new picture comes', () => {
+    const roster = new Roster();
+    roster.replace(picture([]));
+    const knock = (peer, revision) => roster.apply({ type: 'knock', peer, user: 'eve', metadata: { name: 'Eve' }, revision });
+    assert.deepEqual(names(knock('k1', 6)), ['knock']);
+    assert.deepEqual(knock('k1', 6), [], 'said again');
+    assert.deepEqual(names(knock('k0', 6)), ['knock'], 'of the same picture');
+    assert.deepEqual(knock('old', 5), [], 'of an older one');
+    assert.deepEqual(roster.knocks.get('k1'), { peer: 'k1', user: 'eve', metadata: { name: 'Eve' } });
+    knock('k2', 7);
+    const admitted = roster.apply({ ...member('k1'), type: 'peerJoined', revision: 8 });
+    assert.deepEqual(admitted.map(({ name, detail }) => [name, detail.peer, detail.reason]), [
+      ['knockgone', 'k1', 'admitted'], ['peerjoined', 'k1', undefined],
+    ]);
+    assert.deepEqual(roster.apply({ type: 'peerLeft', peer: 'k2', reason: 'timeout', revision: 9 }), [
+      { name: 'knockgone', detail: { peer: 'k2', reason: 'timeout' } },
+    ]);
+    assert.deepEqual([[...roster.peers.keys()], [...roster.knocks.keys()]], [['k1'], ['k0']]);
+    knock('k3', 10);
+    roster.replace(picture([member('k1')], { room: { name: 'demo', locked: false, revision: 11 } }));
+    assert.equal(roster.knocks.size, 0);
   });
 
   test('keeps the object of a peer that changes', () => {

@@ -29,11 +29,11 @@ class TestLink extends Link {
 
 const turn = () => new Promise(setImmediate);
 
-function race(t, types = ['webtransport', 'websocket', 'event-stream']) {
+function race(t, types = ['webtransport', 'websocket', 'event-stream'], more = {}) {
   t.mock.timers.enable({ apis: ['setTimeout'] });
   const links = [];
   const log = [];
-  const rungs = types.map((type, index) => ({ type, url: '', certificateHashes: [], headStartMs: index === 0 ? 0 : headStartMs }));
+  const rungs = types.map((type, index) => ({ type, url: '', certificateHashes: [], headStartMs: index === 0 ? 0 : headStartMs, ...more[type] }));
   const running = new Race(rungs, {
     createLink: ({ type, anonymous }) => links[links.push(Object.assign(new TestLink(type), { anonymous })) - 1],
     greet: () => 'greeting',
@@ -55,6 +55,18 @@ function race(t, types = ['webtransport', 'websocket', 'event-stream']) {
 }
 
 describe('a race', () => {
+  test('has the patience of the rung with an answer, where that has its own', async (t) => {
+    const { links, log, open, tick } = race(t, ['event-stream', 'long-poll'], { 'event-stream': { patienceMs: 1_000 } });
+    await open(links[0]);
+    tick(headStartMs);
+    await open(links[1]);
+    tick(1_000 - headStartMs - 1);
+    assert.deepEqual(links[1].sent, []);
+    tick(1);
+    assert.deepEqual(links[1].sent, ['greeting']);
+    assert.deepEqual(log, ['abandoned', 'event-stream failed']);
+  });
+
   test('gives each a head start over the next', (t) => {
     const { links, tick } = race(t);
     assert.equal(links.length, 1);

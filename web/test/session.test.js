@@ -43,6 +43,104 @@ describe('the log', options, () => {
   });
 });
 
+describe('the waiting room', options, () => {
+  const holdsEve = ({ metadata }) => metadata.name === 'Eve';
+
+  /** Alice inside, Eve at the door. */
+  async function atTheDoor(t) {
+    const server = new FakeServer({ transports: ['websocket'] });
+    server.holds = holdsEve;
+    const alice = connect(t, server, { metadata: { name: 'Alice' } });
+    await alice.joined;
+    const knock = next(alice, 'knock');
+    const eve = connect(t, server, { metadata: { name: 'Eve' } });
+    const waiting = await next(eve, 'waiting');
+    return { server, alice, eve, waiting, knock: await knock };
+  }
+
+  test('lets in whom a moderator admits', async (t) => {
+    const { alice, eve, waiting, knock } = await atTheDoor(t);
+    assert.equal(waiting.expireMs, 60_000);
+    assert.deepEqual([eve.state, eve.self], ['connecting', null]);
+    assert.deepEqual([...alice.knocks.values()], [{ peer: knock.peer, user: undefined, metadata: { name: 'Eve' } }]);
+    const gone = next(alice, 'knockgone');
+    await alice.admit(knock.peer);
+    await eve.joined;
+    assert.deepEqual([eve.state, eve.self.peer], ['open', knock.peer]);
+    assert.deepEqual(await gone, { peer: knock.peer, reason: 'admitted' });
+    if (alice.peers.size === 0) await next(alice, 'peerjoined');
+    assert.equal(alice.knocks.size, 0);
+    await eve.send('hello');
+  });
+
+  test('turns away for good whom a moderator refuses', async (t) => {
+    const { server, alice, eve, knock } = await atTheDoor(t);
+    const closed = next(eve, 'closed');
+    await alice.refuse(knock.peer);
+    assert.equal((await closed).code, 'forbidden');
+    assert.equal(alice.peers.size, 0);
+    assert.equal(server.links.length, 2, 'it does not try again');
+    await assert.rejects(alice.admit(knock.peer), { code: 'peerGone' });
+  });
+
+  test('is left by a request that says the join again, as there is no ticket', async (t) => {
+    const server = new FakeServer({ transports: ['websocket', 'long-poll'] });
+    server.holds = () => true;
+    const environment = server.environment();
+    const { fetch } = environment;
+    const posts = [];
+    environment.fetch = (url, request) => {
+      if (request?.method === 'POST') posts.push({ url, ...request });
+      return fetch(url, request);
+    };
+    const session = connect(t, server, { environment, token: 'a.b.c' });
+    await next(session, 'waiting');
+    session.close();
+    const [{ url, headers, body, keepalive }] = posts;
+    assert.deepEqual([url, keepalive, headers.prefer], ['https://fake.test/v1/rooms/demo', true, 'wait=0']);
+    const [join, leave] = body.trimEnd().split('\n').map((line) => JSON.parse(line));
+    assert.deepEqual(join, server.links[0].sent[0]);
+    assert.deepEqual([join.token, leave.type], ['a.b.c', 'leave']);
+  });
+
+  test('keeps the place of whom the network drops meanwhile', async (t) => {
+    const { server, alice, eve, knock } = await atTheDoor(t);
+    const again = next(eve, 'waiting');
+    server.links.at(-1).break();
+    await again;
+    await alice.admit(knock.peer);
+    await eve.joined;
+    assert.equal(eve.self.peer, knock.peer);
+    assert.equal(alice.knocks.size, 0);
+  });
+});
+
+describe('an invitation', options, () => {
+  test('is a token that the server makes', async (t) => {
+    const server = new FakeServer();
+    const session = connect(t, server);
+    await session.joined;
+    assert.deepEqual(await session.invite({ expiresInMs: 5_000, uses: 3 }), { token: 'invitation for 3', expireMs: 5_000 });
+  });
+
+  test('whose answer was lost with the link is to be asked for again', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    const session = connect(t, server);
+    await session.joined;
+    server.intercept = (link, { type, id }) => {
+      if (type !== 'invite') return false;
+      server.intercept = () => false;
+      link.seat.lastId = id;
+      link.seat.push({ type: 'ok', id, token: 'lost', expireMs: 1 });
+      link.seat.loseBuffer();
+      link.isDead = true;
+      link.break();
+      return true;
+    };
+    await assert.rejects(session.invite(), { code: 'unreachable', message: /another/ });
+  });
+});
+
 describe('joining', options, () => {
   test('gives the whole picture and then presence', async (t) => {
     const server = new FakeServer();
@@ -547,6 +645,47 @@ describe('transports', options, () => {
     assert.deepEqual(server.seatOf(peer).received.map(({ data }) => data), [...Array(50).keys()]);
   });
 
+  test('a better one that opens and says nothing is soon left again, and not tried again soon', async (t) => {
+    const server = new FakeServer({ transports: ['event-stream', 'long-poll'] });
+    server.onOpen = async ({ type }) => {
+      if (type === 'event-stream') throw new Error('blocked');
+    };
+    const timing = { betterMs: 5, patienceMs: 20, answerMs: 60_000, demotedMs: 60_000 };
+    const session = connect(t, server, { environment: server.environment({ timing }) });
+    await session.joined;
+    assert.equal(session.transport, 'long-poll');
+    server.onOpen = async (link) => {
+      link.isDead = link.type === 'event-stream';
+    };
+    const resumed = next(session, 'resumed');
+    await resumed;
+    assert.equal(session.transport, 'long-poll');
+    const { length } = server.links;
+    await session.send('x');
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    assert.equal(server.links.length, length, 'it is not tried again');
+  });
+
+  for (const { way, discoveryMs, expected } of [
+    { way: 'quick', discoveryMs: 0, expected: 'long-poll' }, { way: 'slow', discoveryMs: 300, expected: 'event-stream' },
+  ]) {
+    test(`an event stream that answers after 400 ms is given up where the way is quick, and not where it is slow: ${way}`, async (t) => {
+      const server = new FakeServer({ transports: ['event-stream', 'long-poll'] });
+      const environment = server.environment({ timing: { streamPatienceMs: 100 } });
+      const { fetch } = environment;
+      environment.fetch = async (...request) => {
+        await new Promise((resolve) => setTimeout(resolve, discoveryMs));
+        return fetch(...request);
+      };
+      server.onOpen = async (link) => {
+        if (link.type === 'event-stream') link.delayMs = 400;
+      };
+      const session = connect(t, server, { environment });
+      await session.joined;
+      assert.equal(session.transport, expected);
+    });
+  }
+
   test('the winner of before goes first on the same network, and on no other', async (t) => {
     const server = new FakeServer();
     const memory = new TransportMemory(null, 60_000);
@@ -700,6 +839,44 @@ describe('leaving', options, () => {
     assert.equal(alice.state, 'closed');
     assert.equal((await left).reason, 'left');
     assert.equal(bob.peers.size, 0);
+  });
+
+  test('whose answer goes down with the link takes no new seat, and holds nothing against the transport', async (t) => {
+    const server = new FakeServer({ transports: ['websocket', 'long-poll'] });
+    const environment = server.environment({ timing: { youngMs: 60_000, leaveMs: 60_000 } });
+    const alice = connect(t, server, { environment });
+    await alice.joined;
+    server.intercept = (link, { type }) => {
+      if (type !== 'leave') return false;
+      server.seats.delete(link.seat.peer);
+      link.break();
+      return true;
+    };
+    const closed = next(alice, 'closed');
+    await alice.leave();
+    assert.equal((await closed).code, 'left');
+    const said = (messages) => messages.map(({ type }) => type).filter((type) => type !== 'ping');
+    assert.deepEqual(server.links.map(({ type, sent }) => [type, ...said(sent)]), [
+      ['websocket', 'join', 'leave'], ['websocket', 'resume'],
+    ]);
+    assert.equal(server.seats.size, 0);
+  });
+
+  test('that the link did not carry any more goes by the next', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    const [alice, bob] = [connect(t, server), connect(t, server)];
+    await Promise.all([alice.joined, bob.joined]);
+    if (bob.peers.size === 0) await next(bob, 'peerjoined');
+    const left = next(bob, 'peerleft');
+    const link = linkOf(server, alice);
+    server.intercept = (from, { type }) => {
+      if (from !== link || type !== 'leave') return false;
+      link.break();
+      return true;
+    };
+    await alice.leave();
+    assert.equal((await left).reason, 'left');
+    assert.equal(server.links.filter(({ sent }) => sent[0].type === 'join').length, 2);
   });
 
   test('without waiting sends the leave on its way', async (t) => {

@@ -2,7 +2,7 @@
 
 import { WigwagError } from './errors.js';
 
-/** @typedef {{resolve: () => void, reject: (error: WigwagError) => void}} Caller */
+/** @typedef {{resolve: (answer: any) => void, reject: (error: WigwagError) => void}} Caller */
 /** @typedef {{sentAt: number, resolve: (ms: number) => void, reject: (error: WigwagError) => void}} Ping */
 
 export class Calls {
@@ -18,14 +18,14 @@ export class Calls {
 
   /**
    * @param {number} id
-   * @param {WigwagError|null} error null: `ok`
+   * @param {{answer?: any, error?: WigwagError|null}} outcome  `answer`: the `ok`, which some requests are told more by
    * @returns {boolean} whether a call waited for it
    */
-  settle(id, error) {
+  settle(id, { answer, error }) {
     const caller = this.#requests.get(id);
     this.#requests.delete(id);
     if (error) caller?.reject(error);
-    else caller?.resolve();
+    else caller?.resolve(answer);
     return caller !== undefined;
   }
 

@@ -25,6 +25,8 @@ export class Connector {
   #memory;
   /** What the server offered last. @type {Offer[]} */
   #offers = [];
+  /** What the discovery took when it last came, in milliseconds. */
+  #discoveryMs = Infinity;
   /** Ends the wait in progress. @type {(force: boolean) => void} */
   #endWait = () => {};
   /** The next wait is left out: somebody has asked to connect now. */
@@ -91,7 +93,13 @@ export class Connector {
       winner,
       demoted: this.#memory.demoted(this.#place()),
       headStartMs: this.#timing.headStartMs,
+      streamPatienceMs: this.#streamPatienceMs(),
     });
+  }
+
+  #streamPatienceMs() {
+    const { patienceMs, streamPatienceMs } = this.#timing;
+    return Math.min(patienceMs, Math.max(streamPatienceMs, 4 * this.#discoveryMs));
   }
 
   /**
@@ -103,8 +111,11 @@ export class Connector {
     const known = this.#offers;
     const { discoveryMs, rediscoveryMs } = this.#timing;
     const patienceMs = known.length > 0 ? rediscoveryMs : discoveryMs;
+    const startedAt = performance.now();
     try {
-      return await discover(this.#environment.fetch, this.#origin, this.#room, patienceMs);
+      const offers = await discover(this.#environment.fetch, this.#origin, this.#room, patienceMs);
+      this.#discoveryMs = performance.now() - startedAt;
+      return offers;
     } catch (error) {
       const isLate = /** @type {any} */ (error)?.cause?.name === 'TimeoutError';
       if (isLate && known.length > 0) return known;
@@ -179,17 +190,21 @@ export class Connector {
   /**
    * Says `leave` by a request that outlives its page: what a page writes on a link as it goes may go with it. Said twice
    * under one id, it is done once.
-   * @param {string} ticket
    * @param {string} line
+   * @param {{ticket: string|null, knock: string|null}} seat  `knock`: the `join` of one who waits to be let in, and has no
+   *   ticket yet; with neither there is nothing to leave
    */
-  postLeave(ticket, line) {
+  postLeave(line, { ticket, knock }) {
     const offer = this.#plainOffer();
     if (offer === undefined) return;
-    this.#environment.fetch(`${offer.url}/messages`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/x-ndjson', 'wigwag-ticket': ticket },
-      body: `${line}\n`,
-      keepalive: true,
+    const type = 'application/x-ndjson';
+    /** @type {[string, Record<string, string>, string]|null} */
+    const request = ticket !== null ? ['/messages', { 'wigwag-ticket': ticket }, line]
+      : knock !== null ? ['', { accept: type, prefer: 'wait=0' }, `${knock}\n${line}`] : null;
+    if (request === null) return;
+    const [path, headers, body] = request;
+    this.#environment.fetch(`${offer.url}${path}`, {
+      method: 'POST', headers: { 'content-type': type, ...headers }, body: `${body}\n`, keepalive: true,
     }).catch(() => {}); // Then the seat is freed when its resume window ends.
   }
 }

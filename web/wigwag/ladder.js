@@ -4,8 +4,9 @@
 
 /**
  * An offer with its place in the race.
- * @typedef {Offer & {headStartMs: number, anonymous?: boolean}} Rung   `headStartMs`: how long the one before has before
- *   this one starts; `anonymous`: without the page's credentials
+ * @typedef {Offer & {headStartMs: number, patienceMs?: number, anonymous?: boolean}} Rung   `headStartMs`: how long the one
+ *   before has before this one starts; `patienceMs`: for its answer to the greeting, where not the usual; `anonymous`:
+ *   without the page's credentials
  */
 
 /**
@@ -17,9 +18,10 @@
  * @param {TransportType|null} [settings.winner] what won here before: goes first
  * @param {ReadonlySet<TransportType>} [settings.demoted]  what died young here: goes last
  * @param {Readonly<Record<TransportType, number>>} settings.headStartMs  by the type that has it
+ * @param {number} [settings.streamPatienceMs]   for an event stream that a long poll follows: then it is held back
  * @returns {Rung[]}
  */
-export function ladder(offers, { order, supported, secure, winner = null, demoted = new Set(), headStartMs }) {
+export function ladder(offers, { order, supported, secure, winner = null, demoted = new Set(), headStartMs, streamPatienceMs }) {
   const usable = offers.filter(({ type, url }) => (
     supported(type) && (!order || order.includes(type)) && !(secure && /^(ws|http):/.test(url))
   ));
@@ -30,9 +32,26 @@ export function ladder(offers, { order, supported, secure, winner = null, demote
     return type === winner ? -1 : place;
   };
   const sorted = [...usable].sort((a, b) => placeOf(a) - placeOf(b));
-  return sorted.map((offer, index) => ({
+  const rungs = sorted.map((offer, index) => ({
     ...offer,
     headStartMs: index === 0 ? 0 : waitBefore(offer.type, sorted[index - 1].type, headStartMs),
+  }));
+  return streamPatienceMs === undefined ? rungs : shortenStreams(rungs, streamPatienceMs);
+}
+
+/**
+ * A long poll is there to follow an event stream that is held back, as soon as that is likely.
+ * @param {Rung[]} rungs
+ * @param {number} patienceMs
+ */
+function shortenStreams(rungs, patienceMs) {
+  const follows = (/** @type {number} */ index) => (
+    rungs[index]?.type === 'long-poll' && rungs[index - 1]?.type === 'event-stream'
+  );
+  return rungs.map((rung, index) => ({
+    ...rung,
+    ...(follows(index) && { headStartMs: Math.min(rung.headStartMs, patienceMs) }),
+    ...(follows(index + 1) && { patienceMs }),
   }));
 }
 

@@ -9,7 +9,6 @@ import { closingOf, isDecision } from './errors.js';
  * @import { Closing } from './errors.js'
  * @import { Rung } from './ladder.js'
  * @import { Link } from './links/link.js'
- * @import { Timing } from './timing.js'
  * @import { TransportType } from './discovery.js'
  *
  * How one transport fared. `unused`: it opened or was about to, and another was quicker.
@@ -41,12 +40,12 @@ export class Race {
    * @param {Rung[]} rungs  at least one
    * @param {object} calls
    * @param {(rung: Rung) => Link} calls.createLink
-   * @param {() => string} calls.greet        the greeting's line; called when it is about to be sent
+   * @param {(type: TransportType) => string} calls.greet   the greeting's line; called when it is about to be sent
    * @param {(link: Link, text: string) => void} calls.won  with the answer; set the link's handlers at once
    * @param {(closing: Closing) => void} calls.lost         all failed, or the server has decided
    * @param {() => void} [calls.abandoned]    a greeted link was given up; the greeting may yet be handled
    * @param {(attempt: Attempt) => void} [calls.report]
-   * @param {Pick<Timing, 'openMs'|'patienceMs'|'answerMs'>} timing
+   * @param {Record<'openMs'|'patienceMs'|'answerMs', number>} timing
    */
   constructor(rungs, calls, timing) {
     this.#rungs = [...rungs];
@@ -95,19 +94,25 @@ export class Race {
     runner.phase = 'open';
     const greeted = this.#inPhase('greeted');
     if (greeted === undefined) this.#greet(runner);
-    else if (greeted.impatient) this.#fail(greeted, late('did not answer', this.#timing.patienceMs));
+    else if (greeted.impatient) this.#fail(greeted, late('did not answer', this.#patienceWith(greeted)));
   }
 
   /** @param {Runner} runner */
   #greet(runner) {
     runner.phase = 'greeted';
-    runner.timer = setTimeout(() => this.#losePatience(runner), this.#timing.patienceMs);
-    runner.link.send(this.#calls.greet());
+    runner.timer = setTimeout(() => this.#losePatience(runner), this.#patienceWith(runner));
+    runner.link.send(this.#calls.greet(runner.rung.type));
+  }
+
+  /** @param {Runner} runner */
+  #patienceWith({ rung }) {
+    return rung.patienceMs ?? this.#timing.patienceMs;
   }
 
   /** @param {Runner} runner */
   #losePatience(runner) {
-    const { patienceMs, answerMs } = this.#timing;
+    const { answerMs } = this.#timing;
+    const patienceMs = this.#patienceWith(runner);
     if (this.#inPhase('open')) return this.#fail(runner, late('did not answer', patienceMs));
     runner.impatient = true;
     runner.timer = setTimeout(() => this.#fail(runner, late('did not answer', answerMs)), answerMs - patienceMs);

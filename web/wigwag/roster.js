@@ -11,6 +11,7 @@
  * @property {'here'|'away'} state
  *
  * @typedef {{peer: string, user?: string, metadata: Metadata}} Self
+ * @typedef {Self} Visitor   one who waits to be admitted
  * @typedef {{name: string, locked: boolean, revision: number}} Room
  * @typedef {{name: string, detail: any}} Happening   an event to emit
  */
@@ -22,6 +23,8 @@ export class Roster {
   room = null;
   /** @type {Map<string, Peer>} */
   peers = new Map();
+  /** Who waits to be admitted, as moderators are told. @type {Map<string, Visitor>} */
+  knocks = new Map();
 
   /**
    * Takes a whole picture.
@@ -33,6 +36,8 @@ export class Roster {
     this.self = joined.self;
     this.room = { ...joined.room };
     this.peers = new Map(joined.peers.map((/** @type {any} */ peer) => [peer.peer, peerOf(peer)]));
+    // A picture has no knocks: a moderator is told of them anew.
+    this.knocks = new Map();
     if (before === null) return [];
     // Under another id of one's own every pair is a new pair, with new roles: the old ones are over.
     const kept = before.peer === joined.self.peer ? before.peers : new Map();
@@ -77,13 +82,35 @@ export class Roster {
   /**
    * Takes one change of the room.
    * @param {any} message
-   * @returns {boolean} false where the picture has it already
+   * @returns {Happening[]} nothing where the picture has it already; else the message itself, named after its type, and
+   *   before it what follows for one who has knocked
    */
   apply(message) {
-    if (this.room === null || message.revision <= this.room.revision) return false;
+    if (this.room === null || message.revision < this.room.revision) return [];
+    // Those who wait are told with the revision of the picture they belong to; any other change has one of its own.
+    if (message.revision === this.room.revision && message.type !== 'knock') return [];
     if (message.revision !== undefined) this.room.revision = message.revision;
+    const happening = { name: message.type.toLowerCase(), detail: message };
+    return [...this.#knockGone(message), ...(this.#change(message) ? [happening] : [])];
+  }
+
+  /** Who has knocked and is let in, or has gone. @param {any} message @returns {Happening[]} */
+  #knockGone({ type, peer, reason }) {
+    const isEnd = type === 'peerJoined' || type === 'peerLeft';
+    if (!isEnd || !this.knocks.delete(peer)) return [];
+    return [{ name: 'knockgone', detail: { peer, reason: type === 'peerJoined' ? 'admitted' : reason } }];
+  }
+
+  /** @param {any} message @returns {boolean} whether it changes the picture */
+  #change(message) {
     const known = this.peers.get(message.peer);
     switch (message.type) {
+      case 'knock': {
+        const { peer, user, metadata = {} } = message;
+        const isNew = !this.knocks.has(peer);
+        this.knocks.set(peer, { peer, user, metadata });
+        return isNew;
+      }
       case 'peerJoined':
         this.peers.set(message.peer, peerOf(message));
         return true;
@@ -97,7 +124,7 @@ export class Roster {
       case 'peerLeft':
         return this.peers.delete(message.peer);
       case 'roomUpdated':
-        this.room.locked = message.locked;
+        if (this.room) this.room.locked = message.locked;
         return true;
       default:
         return false;

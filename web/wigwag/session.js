@@ -23,7 +23,7 @@ import { Watchdog } from './watchdog.js';
  * @import { Link } from './links/link.js'
  * @import { TransportMemory } from './memory.js'
  * @import { Attempt } from './race.js'
- * @import { Metadata } from './roster.js'
+ * @import { Metadata, Visitor } from './roster.js'
  * @import { Timing } from './timing.js'
  *
  * @typedef {object} SessionOptions
@@ -36,9 +36,13 @@ import { Watchdog } from './watchdog.js';
  * @typedef {'connecting'|'open'|'reconnecting'|'closed'} SessionState
  *
  * The events by name, with what stands in their `detail`. Those named after a message carry it as it came;
- * `synthetic: true` marks presence events drawn from a whole new picture; `wake`: the network or the page has come back.
+ * `synthetic: true` marks presence events drawn from a whole new picture; `knockgone`: somebody no longer waits to be let
+ * in, having been `admitted` or gone for one of the reasons of `peerleft`; `wake`: the network or the page has come back.
  * @typedef {{
- *   joined: any, resumed: any, waiting: any, knock: any,
+ *   joined: any, resumed: any,
+ *   waiting: {heartbeatMs: number, expireMs: number},
+ *   knock: Visitor,
+ *   knockgone: {peer: string, reason: string},
  *   peerjoined: any, peerupdated: any, peeraway: any, peerback: any, peerleft: any, roomupdated: any,
  *   description: {from: string, description: RTCSessionDescriptionInit},
  *   candidate: {from: string, candidate: RTCIceCandidateInit|null},
@@ -57,10 +61,10 @@ import { Watchdog } from './watchdog.js';
  */
 
 /** Presence messages, told only when they change the picture. */
-const presence = new Set(['peerJoined', 'peerUpdated', 'peerAway', 'peerBack', 'peerLeft', 'roomUpdated']);
+const presence = new Set(['peerJoined', 'peerUpdated', 'peerAway', 'peerBack', 'peerLeft', 'roomUpdated', 'knock']);
 
 /** Messages that the application is told as they are. */
-const forwarded = new Set(['description', 'candidate', 'message', 'waiting', 'knock']);
+const forwarded = new Set(['description', 'candidate', 'message']);
 
 /** The least that a link is trusted to carry, in bytes a millisecond: a large request is not answered before it has arrived. */
 const slowestRate = 16;
@@ -77,6 +81,10 @@ export class Session extends Emitter {
   /** @type {Metadata} */
   #metadata;
   #token;
+  /** `leave` is on its way: a seat that is gone is what was wished for, and no new one is asked for. */
+  #isLeaving = false;
+  /** The line that asked to be let in, while a moderator has not answered. @type {string|null} */
+  #knock = null;
   /** The next `resume` must carry a token, as the session's has run out. */
   #renewOnResume = false;
 
@@ -118,6 +126,8 @@ export class Session extends Emitter {
   #down = () => {};
   /** @type {Race|null} */
   #race = null;
+  /** The line that opens a session now. */
+  #greeting = () => '';
   /** The race is for all transports, as the link is in doubt: its next sign of life ends it. */
   #isInDoubt = false;
   /** When a greeting of one's own was last left unanswered: it may yet take the seat from its successor. */
@@ -180,6 +190,11 @@ export class Session extends Emitter {
   /** The others in the room, by their ids. */
   get peers() {
     return this.#roster.peers;
+  }
+
+  /** Those who wait to be admitted, by their ids: for moderators, as nobody else is told. */
+  get knocks() {
+    return this.#roster.knocks;
   }
 
   /** The transport in use as the server names it, or null while there is none. */
@@ -253,6 +268,19 @@ export class Session extends Emitter {
     return this.#request({ type: 'refuse', peer });
   }
 
+  /**
+   * Has the server make a token for somebody else, with at most one's own grants; a moderator's right.
+   * @param {{expiresInMs?: number, uses?: number, grants?: string[]}} [invitation]  `uses`: how many seats may be taken with
+   *   it, 1 where nothing is said; `grants`: without `join` its bearer waits to be admitted
+   * @returns {Promise<{token: string, expireMs: number}>}
+   */
+  async invite({ expiresInMs, uses, grants } = {}) {
+    const { token, expireMs } = await this.#ask({ type: 'invite', expiresInMs, uses, grants });
+    // What is asked again after a loss is answered without it, as it is not done again.
+    if (token === undefined) throw new WigwagError('unreachable', 'the answer with the invitation was lost; ask for another');
+    return { token, expireMs };
+  }
+
   /** Asks for fresh TURN credentials; they come with the event `iceservers`. */
   requestIceServers() {
     return this.#request({ type: 'iceServers' });
@@ -294,6 +322,7 @@ export class Session extends Emitter {
    */
   async leave(reason) {
     if (this.#state === 'closed' || this.#state === 'connecting') return this.close(reason);
+    this.#isLeaving = true;
     const left = this.#request({ type: 'leave', reason }).catch(() => {});
     /** @type {ReturnType<typeof setTimeout>|undefined} */
     let timer;
@@ -302,7 +331,7 @@ export class Session extends Emitter {
     });
     await Promise.race([left, patience]);
     clearTimeout(timer);
-    this.#finish(new WigwagError('left', 'left the room', { closeCode: 1000 }));
+    this.#finish(leftError());
   }
 
   /**
@@ -319,18 +348,25 @@ export class Session extends Emitter {
   /** Leaves without waiting: for `pagehide`. @param {string} [reason] */
   close(reason) {
     const line = JSON.stringify({ type: 'leave', id: this.#seat.takeId(), reason });
-    const { ticket } = this.#seat;
     // Before all else: a closed tab of Firefox's comes no further than the beginning.
-    if (ticket !== null && !this.#isClosed()) this.#connector.postLeave(ticket, line);
+    if (!this.#isClosed()) this.#connector.postLeave(line, { ticket: this.#seat.ticket, knock: this.#knock });
     this.#link?.send(line);
-    this.#finish(new WigwagError('left', 'left the room', { closeCode: 1000 }));
+    this.#finish(leftError());
   }
 
   /**
    * @param {object} message
    * @returns {Promise<void>}
    */
-  #request(message) {
+  async #request(message) {
+    await this.#ask(message);
+  }
+
+  /**
+   * @param {object} message
+   * @returns {Promise<any>} the server's `ok`
+   */
+  #ask(message) {
     return new Promise((resolve, reject) => {
       if (this.#state === 'closed') throw new WigwagError('left', 'the session is closed');
       // Before the first `joined` and between two links it waits; the next link sends it.
@@ -353,6 +389,7 @@ export class Session extends Emitter {
       if (this.#isClosed()) return;
       if (this.#wasProven()) attempt = 0;
       const decision = this.#afterwards(closing);
+      if (this.#isLeaving && decision !== 'resume') return this.#finish(leftError());
       if (decision === 'never') return this.#finish(errorOf(closing));
       if (decision === 'join') this.#seat.forget();
       // A link that this side gave up, as the network has changed: the new network gets its try at once.
@@ -397,14 +434,16 @@ export class Session extends Emitter {
 
   /**
    * @param {Rung[]} rungs
-   * @param {{token?: string, lost: (closing: Closing) => void, beforeGreeting?: () => void}} options
+   * @param {{token?: string, lost: (closing: Closing) => void, beforeGreeting?: (type: TransportType) => void, answerMs?: number}} options
+   *   `answerMs`: the longest wait for an answer to the greeting, where not the usual one
    */
-  #startRace(rungs, { token, lost, beforeGreeting }) {
+  #startRace(rungs, { token, lost, beforeGreeting, answerMs = this.#timing.answerMs }) {
     const greeting = () => this.#seat.greeting({ metadata: this.#metadata, token });
+    this.#greeting = greeting;
     this.#race = new Race(rungs, {
       createLink: (rung) => this.#environment.createLink(rung, { greeting, ticket: () => this.#seat.ticket }),
-      greet: () => {
-        beforeGreeting?.();
+      greet: (type) => {
+        beforeGreeting?.(type);
         return greeting();
       },
       won: (link, text) => {
@@ -420,7 +459,7 @@ export class Session extends Emitter {
         this.#abandonedAt = Date.now();
       },
       report: (attempt) => this.emit('attempt', attempt),
-    }, this.#timing);
+    }, { ...this.#timing, answerMs });
     this.#race.start();
   }
 
@@ -446,7 +485,7 @@ export class Session extends Emitter {
       heard: () => this.#hear(),
       closed: (closing) => this.#lose(link, closing),
     };
-    this.#connector.remember(link.type);
+    if (!this.#isLeaving) this.#connector.remember(link.type);
     this.#watch();
   }
 
@@ -464,7 +503,9 @@ export class Session extends Emitter {
   /** @param {Link} link @param {Closing} closing */
   #lose(link, closing) {
     if (link !== this.#link) return;
-    if (!closing.local && this.#diedYoung(closing)) this.#connector.demote(link.type);
+    // A link may end before the answer to `leave` has been heard: the next one tells whether the seat is gone.
+    if (this.#isLeaving) this.#connector.hurry();
+    else if (!closing.local && this.#diedYoung(closing)) this.#connector.demote(link.type);
     this.#unlink();
     link.close('gave up');
     // Others are being tried already: one of them, or the end of the race, leads on.
@@ -571,11 +612,13 @@ export class Session extends Emitter {
   /** @param {Link} link @param {any} message */
   #handle(link, message) {
     if (presence.has(message.type)) {
-      if (this.#roster.apply(message)) this.#emitMessage(message);
+      for (const { name, detail } of this.#roster.apply(message)) this.emit(/** @type {any} */ (name), detail);
       return;
     }
     if (forwarded.has(message.type)) return this.#emitMessage(message);
     switch (message.type) {
+      case 'waiting':
+        return this.#onWaiting(message);
       case 'joined':
         return this.#onJoined(link, message);
       case 'resumed':
@@ -603,18 +646,27 @@ export class Session extends Emitter {
     this.emit(message.type.toLowerCase(), message);
   }
 
+  /** At the door, which a moderator opens or does not. @param {any} message */
+  #onWaiting(message) {
+    this.#knock = this.#greeting();
+    this.#heartbeatMs = message.heartbeatMs ?? this.#heartbeatMs;
+    this.#watch();
+    this.#emitMessage(message);
+  }
+
   /** @param {Link} link @param {any} message */
   #onJoined(link, message) {
     const before = this.self?.peer;
     const seat = before === undefined ? 'first' : before === message.self.peer ? 'same' : 'new';
     const { resend, abandoned } = this.#seat.joined(message, seat);
+    this.#knock = null;
     const differences = this.#roster.replace(message);
     this.#iceServers = message.iceServers ?? [];
     this.#limits = message.limits ?? null;
     this.#heartbeatMs = message.heartbeatMs ?? this.#heartbeatMs;
     this.#watch();
     for (const id of abandoned) {
-      this.#settle(id, new WigwagError('resumeExpired', 'the seat was lost before this request was answered'));
+      this.#settle(id, { error: new WigwagError('resumeExpired', 'the seat was lost before this request was answered') });
     }
     for (const line of resend) link.send(line);
     this.#opened(link, message);
@@ -665,17 +717,17 @@ export class Session extends Emitter {
   /** @param {any} message `ok` or `error` */
   #onAnswer(message) {
     const error = message.type === 'ok' ? null : new WigwagError(message.code, message.message ?? message.code, message);
-    if (!this.#settle(message.id, error) && error) this.emit('protocolerror', error);
+    if (!this.#settle(message.id, { answer: message, error }) && error) this.emit('protocolerror', error);
   }
 
   /**
    * @param {number} id
-   * @param {WigwagError|null} error
+   * @param {{answer?: any, error?: WigwagError|null}} outcome
    * @returns {boolean} whether a call waited for it
    */
-  #settle(id, error) {
+  #settle(id, outcome) {
     this.#seat.settle(id);
-    return this.#calls.settle(id, error);
+    return this.#calls.settle(id, outcome);
   }
 
   /** @param {any} message */
@@ -771,17 +823,25 @@ export class Session extends Emitter {
 
   /**
    * Opens one of the chosen transports beside the link in use and takes the seat over to it. Until the `resume` is on its
-   * way, failing costs nothing.
+   * way, failing costs nothing; from then on it keeps the session from a transport that worked, so it must answer soon.
    * @param {Rung[]} rungs
    * @param {Link} link
    */
   #moveTo(rungs, link) {
+    const worked = !this.#isInDoubt;
+    /** @type {TransportType|undefined} */
+    let greeted;
     this.#startRace(rungs, {
-      beforeGreeting: () => this.#setAside(link),
+      ...(worked && { answerMs: this.#timing.patienceMs }),
+      beforeGreeting: (type) => {
+        greeted = type;
+        this.#setAside(link);
+      },
       lost: (closing) => {
         if (this.#link === link) return this.#planMove(link);
         this.#former?.close('gave up');
         this.#former = null;
+        if (worked && greeted && closing.closeCode === undefined) this.#connector.demote(greeted);
         this.#fallBack(closing);
       },
     });
@@ -829,4 +889,8 @@ export class Session extends Emitter {
     this.#rejectJoined(error);
     this.emit('closed', error);
   }
+}
+
+function leftError() {
+  return new WigwagError('left', 'left the room', { closeCode: 1000 });
 }

@@ -13,6 +13,9 @@ export const timing = Object.freeze({
   patienceMs: 3_000,
   /** … and when none does. */
   answerMs: 10_000,
+  /** For the same on an event stream with a long poll to follow it, as proxies that buffer keep it back for ever. How slow the
+   *  way is otherwise, the discovery has shown: it is four times what that took, where that is more, up to `patienceMs`. */
+  streamPatienceMs: 1_000,
   /** A race younger than this is on the present network, whatever has just changed. */
   staleRaceMs: 1_000,
   /** Of full-jitter backoff: first span and longest. The longest is half the default resume window. */

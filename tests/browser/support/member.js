@@ -45,6 +45,12 @@ export class Member {
     await this.until(`media of ${other.name}`, hearsAndSees, other.id);
   }
 
+  /** More packets of both kinds arrive than have arrived by now. @param {Member} other */
+  async goesOnHearing(other) {
+    const before = await this.page.evaluate(packetsOf, other.id);
+    await this.until(`more media of ${other.name}`, hearsMore, other.id, before);
+  }
+
   /** @param {string} text */
   chat(text) {
     return this.page.evaluate((words) => globalThis.member.call.sendChat(words), text);
@@ -128,4 +134,17 @@ async function hearsAndSees(id) {
   const inbound = [...(await peer.pc.getStats()).values()].filter(({ type }) => type === 'inbound-rtp');
   const of = (kind) => inbound.find((stats) => stats.kind === kind);
   return of('audio')?.packetsReceived >= 10 && of('video')?.packetsReceived >= 3 && of('video')?.framesDecoded >= 3;
+}
+
+/** Runs in the page: how many have come by now. @param {string} id @returns {Promise<{audio: number, video: number}>} */
+async function packetsOf(id) {
+  const inbound = [...(await globalThis.member.call.peers.get(id).pc.getStats()).values()].filter(({ type }) => type === 'inbound-rtp');
+  const [audio, video] = ['audio', 'video'].map((kind) => inbound.find((stats) => stats.kind === kind)?.packetsReceived ?? 0);
+  return { audio, video };
+}
+
+/** Runs in the page. @param {string} id @param {{audio: number, video: number}} before @returns {Promise<boolean>} */
+async function hearsMore(id, before) {
+  const inbound = [...(await globalThis.member.call.peers.get(id).pc.getStats()).values()].filter(({ type }) => type === 'inbound-rtp');
+  return ['audio', 'video'].every((kind) => inbound.find((stats) => stats.kind === kind)?.packetsReceived >= before[kind] + 10);
 }

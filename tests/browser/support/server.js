@@ -10,7 +10,8 @@ import { fileURLToPath } from 'node:url';
 import { within } from './deadline.js';
 import { freePort } from './ports.js';
 
-const binary = process.env.WIGWAG_BIN ?? fileURLToPath(new URL('../../../target/release/wigwag', import.meta.url));
+/** What is under test. */
+export const binary = process.env.WIGWAG_BIN ?? fileURLToPath(new URL('../../../target/release/wigwag', import.meta.url));
 
 /** Loopback as browsers know it: Chromium takes `localhost` for ::1, Firefox for 127.0.0.1. */
 export const loopback = ['127.0.0.1', '::1'];

@@ -12,8 +12,14 @@ export class Visitor {
     this.name = name;
   }
 
+  /** The page is ready to be used. */
+  arrives() {
+    return this.until('the form', () => document.documentElement.dataset.state === 'prejoin');
+  }
+
   /** Types name and room, where the address does not name the room, and joins. @param {string} [room] */
   async join(room) {
+    await this.arrives();
     await this.type('name', this.name);
     if (room !== undefined) await this.type('room', room);
     await this.click('join');
@@ -51,6 +57,31 @@ export class Visitor {
       };
       return tiles.map(moves).filter(Boolean).length === expected && tiles.length === expected;
     }, count);
+  }
+
+  /** Presses the button of this label. @param {string} label */
+  async press(label) {
+    await this.page.bringToFront();
+    await this.page.locator(`button[aria-label="${label}"]`).setTimeout(patienceMs).click();
+  }
+
+  /** Has a link made in the open dialog. @returns {Promise<string>} it */
+  async makesInvitation() {
+    await this.click('invite-make');
+    await this.until('the link', () => document.querySelector('[data-testid=invite-link]').value.includes('#token='));
+    return this.read('invite-link');
+  }
+
+  /**
+   * Removes somebody by their tile, and locks the room.
+   * @param {string} name
+   * @param {() => Promise<void>} meanwhile  while the page asks whether to do it
+   */
+  async removes(name, meanwhile) {
+    await this.press(`Remove ${name} from the room`);
+    await this.click('remove-lock');
+    await meanwhile();
+    await this.click('remove-confirm');
   }
 
   /** The one other is shown so. @param {'audio'|'video'} what @param {boolean} on */
