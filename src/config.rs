@@ -14,7 +14,7 @@ pub use units::{Address, CandidateKind, Listen, Size, Span};
 
 use crate::auth;
 use crate::ice;
-use crate::protocol::Limits;
+use crate::protocol::{Limits, WaitingRoom};
 
 /// Everything the server needs to know, checked. `Config::default()` is what a start without any setting means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub struct Config {
     pub heartbeat: Duration,
     /// How long a seat is kept for a client that lost its transport.
     pub resume_window: Duration,
+    /// Who has to wait to be admitted.
+    pub waiting: WaitingRoom,
     /// How long shutting down may take.
     pub drain: Duration,
 }
@@ -70,6 +72,7 @@ impl Default for Config {
             connections: ConnectionLimits::default(),
             heartbeat: Duration::from_secs(10),
             resume_window: Duration::from_secs(30),
+            waiting: WaitingRoom::default(),
             drain: Duration::from_secs(10),
         }
     }

@@ -14,7 +14,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
 use wigwag::auth::{Algorithm, Claims, KeySource, Names, Policy, Reach, RoomPattern, Signer, SigningKey, Verifier};
 use wigwag::client::{Connection, Error, Event, Via};
-use wigwag::protocol::{Limits, RoomName, Token};
+use wigwag::config::Config;
+use wigwag::protocol::{Limits, Newcomers, RoomName, Token, WaitingRoom};
 
 use crate::schema::Messages;
 use crate::support::{TestServer, config, within};
@@ -22,9 +23,10 @@ use crate::support::{TestServer, config, within};
 const RSA: &str = include_str!("tokens/rsa.pem");
 
 /// A server's keys in a file, and who signs with them.
-struct Issuer {
+pub(crate) struct Issuer {
     signer: Signer,
     file: tempfile::NamedTempFile,
+    private: tempfile::NamedTempFile,
 }
 
 impl Issuer {
@@ -32,23 +34,26 @@ impl Issuer {
         let signer = Signer::parse(private).expect("a key that signs");
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), &signer.public).expect("written");
-        Issuer { signer, file }
+        let private_file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(private_file.path(), private).expect("written");
+        Issuer { signer, file, private: private_file }
     }
 
-    fn generate(algorithm: Algorithm) -> Self {
+    pub(crate) fn generate(algorithm: Algorithm) -> Self {
         Issuer::new(&SigningKey::generate(algorithm).expect("a key").private)
     }
 
-    fn policy(&self) -> Policy {
-        Policy { keys: KeySource::File(self.file.path().to_owned()), issuer: None, audience: None }
+    pub(crate) fn policy(&self) -> Policy {
+        let (keys, private) = (self.file.path().to_owned(), self.private.path().to_owned());
+        Policy { keys: KeySource::File(keys), issuer: None, audience: None, invite_key: Some(private) }
     }
 
-    async fn server(&self) -> TestServer {
-        TestServer::start_with(wigwag::config::Config { tokens: Some(self.policy()), ..config() }).await
+    pub(crate) async fn server(&self) -> TestServer {
+        TestServer::start_with(Config { tokens: Some(self.policy()), ..config() }).await
     }
 
     /// A token for any room, good for an hour, with these claims on top.
-    fn token(&self, claims: &Value) -> String {
+    pub(crate) fn token(&self, claims: &Value) -> String {
         let mut all = json!({"exp": seconds() + 3600, "room": "*"});
         all.as_object_mut().expect("an object").extend(claims.as_object().expect("an object").clone());
         self.signer.sign(&serde_json::from_value::<Claims>(all).expect("claims")).expect("signed")
@@ -224,6 +229,8 @@ async fn each_algorithm_lets_in_and_the_room_hears_who_it_is() {
 async fn a_token_grants_what_it_names_and_no_more() {
     let issuer = Issuer::generate(Algorithm::EdDsa);
     let server = issuer.server().await;
+    let waiting = WaitingRoom { holds: Newcomers::Off, ..WaitingRoom::default() };
+    let strict = TestServer::start_with(Config { tokens: Some(issuer.policy()), waiting, ..config() }).await;
     for via in Via::ALL {
         let room = format!("grants.{}", via.transport().name());
         let (mut other, joined) = enter(&server, Via::WebSocketH1, &room, &issuer.token(&json!({}))).await;
@@ -248,13 +255,14 @@ async fn a_token_grants_what_it_names_and_no_more() {
             assert_eq!(answer(&mut peer, &json!({"type": "leave", "id": 4})).await.0, Value::Null);
             hear(&mut other, "peerLeft").await;
         }
-        let mut uninvited = server.connect(via, &room).await;
+        let mut uninvited = strict.connect(via, &room).await;
         match uninvited.send(&join(&issuer.token(&json!({"grants": ["publish"]}))).to_string()).await {
             Ok(()) => assert_eq!(next(&mut uninvited).await["code"], "forbidden"),
             Err(Error::Refused(response)) => assert_eq!(response.status(), 403),
             Err(error) => panic!("{error}"),
         }
     }
+    strict.stop().await;
     server.stop().await;
 }
 
@@ -436,7 +444,7 @@ impl WebServer {
     fn policy(&self, private: bool) -> Policy {
         let reach = Reach { ca: Some(self.ca.clone()), private };
         let keys = KeySource::Url { url: self.url.parse().expect("a URL"), reach };
-        Policy { keys, issuer: None, audience: None }
+        Policy { keys, issuer: None, audience: None, invite_key: None }
     }
 }
 
@@ -490,7 +498,7 @@ async fn keys_are_fetched_from_where_the_operator_said_and_nowhere_else() {
     let error = refused(web.policy(true)).await;
     assert!(error.contains("a secret"), "{error}");
     let untrusted = KeySource::Url { url: web.url.parse().expect("a URL"), reach: Reach { ca: None, private: true } };
-    let error = refused(Policy { keys: untrusted, issuer: None, audience: None }).await;
+    let error = refused(Policy { keys: untrusted, issuer: None, audience: None, invite_key: None }).await;
     assert!(error.contains("TLS failed"), "{error}");
 }
 

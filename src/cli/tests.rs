@@ -45,7 +45,7 @@ fn the_defaults_that_help_tells_are_the_defaults() {
         assert_eq!(served(&line), Config::default(), "{line}");
         told += 1;
     }
-    assert_eq!(told, 31, "every setting with a default tells it");
+    assert_eq!(told, 34, "every setting with a default tells it");
 }
 
 /// `wigwag.example.toml` as it should be: every setting with its help, defaults told but not set.
@@ -112,6 +112,7 @@ fn the_example_file_tells_every_setting_and_is_valid() {
         token_issuer: None,
         token_audience: None,
         token_keys_ca: None,
+        invite_key: None,
         ice_server: None,
         turn_secret: None,
         drop_candidates: None,

@@ -49,6 +49,12 @@ pub(super) struct Polling {
     kept_up: Option<Http1>,
     heard: Option<Instant>,
     ticket: Option<String>,
+    /// Until there is one: the `join`, with which each request of one who waits to be admitted begins.
+    join: Option<String>,
+    /// Lines beside it that are under way.
+    brought: Vec<String>,
+    /// `waiting` was told.
+    waits: bool,
     /// The last number that the caller has taken.
     seq: u64,
     /// `leave` was sent: the end that follows is no fault.
@@ -186,6 +192,9 @@ impl Polling {
             kept_up: None,
             heard: None,
             ticket: None,
+            join: None,
+            brought: Vec::new(),
+            waits: false,
             seq: 0,
             left: false,
         }
@@ -201,6 +210,7 @@ impl Polling {
         if matches!(self.down, Down::Unopened) {
             // A `resume` on a poller's seat is answered when something waits; the first must show at once that it works.
             let resumes = message.contains(r#""type":"resume""#);
+            self.join = (!resumes).then(|| message.to_owned());
             self.ask(None, if resumes { 0 } else { WAIT }, message.to_owned(), true);
         } else if message.contains(r#""type":"leave""#) && matches!(self.down, Down::Between(_)) {
             // With the next poll: a seat that was left between two polls has nobody to tell `ok`.
@@ -235,6 +245,9 @@ impl Polling {
                         return Poll::Ready(Err(error));
                     }
                 }
+            }
+            if self.waits && self.ticket.is_none() && !self.up.is_empty() {
+                self.bring_along();
             }
             // Lines without a ticket have nowhere to go: the session is refused, which is told by what comes down.
             let Some(ticket) = self.ticket.clone().filter(|_| !self.up.is_empty()) else { return Poll::Ready(Ok(())) };
@@ -285,12 +298,24 @@ impl Polling {
         self.down = Down::Asking { request: Box::pin(request), opens };
     }
 
+    /// Who waits to be admitted has no ticket to send lines by: the `join` is said again and brings them along, and overtakes
+    /// what is under way.
+    fn bring_along(&mut self) {
+        self.brought.extend(self.up.drain(..));
+        let join = self.join.clone().unwrap_or_default();
+        self.ask(None, WAIT, format!("{join}\n{}", self.brought.join("\n")), false);
+    }
+
     /// One more poll, which may bring a line of its own.
     fn poll(&mut self, line: &str) {
         let Down::Between(kept) = std::mem::replace(&mut self.down, Down::Ended) else { return };
-        let ticket = self.ticket.as_deref().unwrap_or_default();
-        let resume = json!({"type": "resume", "ticket": ticket, "seq": self.seq});
-        self.ask(kept, WAIT, format!("{resume}\n{line}"), false);
+        let greeting = match (&self.ticket, &self.join) {
+            (None, Some(join)) => join.clone(),
+            (ticket, _) => {
+                json!({"type": "resume", "ticket": ticket.as_deref().unwrap_or_default(), "seq": self.seq}).to_string()
+            }
+        };
+        self.ask(kept, WAIT, format!("{greeting}\n{line}"), false);
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -299,6 +324,7 @@ impl Polling {
         let answer = ready!(request.as_mut().poll(cx));
         self.down = Down::Ended;
         self.heard = Some(Instant::now());
+        self.brought.clear();
         match answer? {
             Answer::Stream(body, connection) => self.down = Down::Stream(body, connection),
             Answer::Lines(whole, connection) => {
@@ -345,7 +371,9 @@ impl Polling {
             self.ticket = Some(ticket.to_owned());
             seq = message["replayFrom"].as_u64().map(|next| next.saturating_sub(1));
         }
-        let continues = !opened && message["type"] == "resumed";
+        let waits = message["type"] == "waiting";
+        let continues = !opened && message["type"] == "resumed" || waits && self.waits;
+        self.waits |= waits;
         self.events.push_back(Received { event: Event::Message(text), seq, continues });
         if message["type"] == "closed" {
             let code = message["closeCode"].as_u64().and_then(|code| code.try_into().ok());

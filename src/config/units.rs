@@ -9,6 +9,8 @@ use std::time::Duration;
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use serde::{Serialize, Serializer};
 
+use crate::protocol::Newcomers;
+
 /// An IP address and a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Address(pub SocketAddr);
@@ -158,7 +160,7 @@ macro_rules! as_text {
     )*};
 }
 
-as_text!(Address, CandidateKind, Listen, Span, Size);
+as_text!(Address, CandidateKind, Listen, Newcomers, Span, Size);
 
 /// Reads a value from text, or from a number that stands for its text.
 struct OneVisitor<T>(PhantomData<T>);

@@ -94,21 +94,24 @@ pub(super) async fn authorize(
 
 /// Carries out one line of a session. A bad one costs one `error`. False if the seat is no longer the speaker's.
 pub(super) async fn carry_out(speaker: &Speaker, line: &[u8], transport: Transport, context: &Context) -> bool {
-    let (id, token) = match Request::parse(line, speaker.limits()) {
-        Ok(request) => {
-            context.metrics.message(transport, request.command.name());
-            match request.command {
-                Command::Token(token) if context.auth.is_some() => (request.id, token),
-                _ => return speaker.handle(request),
-            }
-        }
+    let request = match Request::parse(line, speaker.limits()) {
+        Ok(request) => request,
         Err(invalid) => {
             context.metrics.message(transport, "invalid");
             return speaker.refuse(invalid.id, &invalid.refusal);
         }
     };
-    // Rare, and large: it may have to fetch keys.
-    Box::pin(renew(speaker, id, &token, context)).await
+    context.metrics.message(transport, request.command.name());
+    match (&request.command, &context.inviter) {
+        // Rare, and large: it may have to fetch keys.
+        (Command::Token(token), _) if context.auth.is_some() => {
+            Box::pin(renew(speaker, request.id, token, context)).await
+        }
+        (Command::Invite(invite), Some(inviter)) => {
+            speaker.invite(request.id, invite, || inviter.invite(speaker.room(), invite))
+        }
+        _ => speaker.handle(request),
+    }
 }
 
 async fn renew(speaker: &Speaker, id: Option<u64>, token: &Token<'_>, context: &Context) -> bool {
