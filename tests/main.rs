@@ -21,3 +21,4 @@ mod tcp;
 mod tickets;
 mod tokens;
 mod transcripts;
+mod waiting;

@@ -52,6 +52,11 @@ impl Issuer {
         TestServer::start_with(Config { tokens: Some(self.policy()), ..config() }).await
     }
 
+    /// A token with these claims and no others.
+    pub(crate) fn sign(&self, claims: &Value) -> String {
+        self.signer.sign(claims).expect("signed")
+    }
+
     /// A token for any room, good for an hour, with these claims on top.
     pub(crate) fn token(&self, claims: &Value) -> String {
         let mut all = json!({"exp": seconds() + 3600, "room": "*"});
@@ -60,19 +65,19 @@ impl Issuer {
     }
 }
 
-fn seconds() -> u64 {
+pub(crate) fn seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
 }
 
-fn join(token: &str) -> Value {
+pub(crate) fn join(token: &str) -> Value {
     json!({"type": "join", "token": token})
 }
 
-async fn say(connection: &mut Connection, message: &Value) {
+pub(crate) async fn say(connection: &mut Connection, message: &Value) {
     connection.send(&message.to_string()).await.expect("open");
 }
 
-async fn next(connection: &mut Connection) -> Value {
+pub(crate) async fn next(connection: &mut Connection) -> Value {
     match within(connection.recv()).await {
         Ok(Event::Message(text) | Event::Datagram(text)) => Messages::read(&text),
         other => panic!("no message but {other:?}"),
@@ -80,7 +85,7 @@ async fn next(connection: &mut Connection) -> Value {
 }
 
 /// The next message of that type.
-async fn hear(connection: &mut Connection, kind: &str) -> Value {
+pub(crate) async fn hear(connection: &mut Connection, kind: &str) -> Value {
     loop {
         let message = next(connection).await;
         if message["type"] == kind {
@@ -89,7 +94,7 @@ async fn hear(connection: &mut Connection, kind: &str) -> Value {
     }
 }
 
-async fn enter(server: &TestServer, via: Via, room: &str, token: &str) -> (Connection, Value) {
+pub(crate) async fn enter(server: &TestServer, via: Via, room: &str, token: &str) -> (Connection, Value) {
     let mut connection = server.connect(via, room).await;
     say(&mut connection, &join(token)).await;
     let joined = next(&mut connection).await;
@@ -98,7 +103,7 @@ async fn enter(server: &TestServer, via: Via, room: &str, token: &str) -> (Conne
 }
 
 /// How the server answers a request: code and text.
-async fn answer(connection: &mut Connection, request: &Value) -> (Value, Value) {
+pub(crate) async fn answer(connection: &mut Connection, request: &Value) -> (Value, Value) {
     say(connection, request).await;
     loop {
         let message = next(connection).await;

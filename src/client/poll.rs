@@ -51,8 +51,6 @@ pub(super) struct Polling {
     ticket: Option<String>,
     /// Until there is one: the `join`, with which each request of one who waits to be admitted begins.
     join: Option<String>,
-    /// Lines beside it that are under way.
-    brought: Vec<String>,
     /// `waiting` was told.
     waits: bool,
     /// The last number that the caller has taken.
@@ -193,7 +191,6 @@ impl Polling {
             heard: None,
             ticket: None,
             join: None,
-            brought: Vec::new(),
             waits: false,
             seq: 0,
             left: false,
@@ -208,10 +205,9 @@ impl Polling {
     /// Queues one message: for the request that opens the session, or for one beside it.
     pub(super) fn feed(&mut self, message: &str) {
         if matches!(self.down, Down::Unopened) {
-            // A `resume` on a poller's seat is answered when something waits; the first must show at once that it works.
-            let resumes = message.contains(r#""type":"resume""#);
-            self.join = (!resumes).then(|| message.to_owned());
-            self.ask(None, if resumes { 0 } else { WAIT }, message.to_owned(), true);
+            // On a poller's seat it is answered when something waits; the first must show at once that it works.
+            self.join = message.contains(r#""type":"join""#).then(|| message.to_owned());
+            self.ask(None, 0, message.to_owned(), true);
         } else if message.contains(r#""type":"leave""#) && matches!(self.down, Down::Between(_)) {
             // With the next poll: a seat that was left between two polls has nobody to tell `ok`.
             self.left = true;
@@ -248,6 +244,8 @@ impl Polling {
             }
             if self.waits && self.ticket.is_none() && !self.up.is_empty() {
                 self.bring_along();
+                ready!(self.poll_answer(cx))?;
+                continue;
             }
             // Lines without a ticket have nowhere to go: the session is refused, which is told by what comes down.
             let Some(ticket) = self.ticket.clone().filter(|_| !self.up.is_empty()) else { return Poll::Ready(Ok(())) };
@@ -301,9 +299,9 @@ impl Polling {
     /// Who waits to be admitted has no ticket to send lines by: the `join` is said again and brings them along, and overtakes
     /// what is under way.
     fn bring_along(&mut self) {
-        self.brought.extend(self.up.drain(..));
-        let join = self.join.clone().unwrap_or_default();
-        self.ask(None, WAIT, format!("{join}\n{}", self.brought.join("\n")), false);
+        let lines = self.take_batch().join("\n");
+        let join = self.join.as_deref().unwrap_or_default();
+        self.ask(None, 0, format!("{join}\n{lines}"), true);
     }
 
     /// One more poll, which may bring a line of its own.
@@ -324,7 +322,6 @@ impl Polling {
         let answer = ready!(request.as_mut().poll(cx));
         self.down = Down::Ended;
         self.heard = Some(Instant::now());
-        self.brought.clear();
         match answer? {
             Answer::Stream(body, connection) => self.down = Down::Stream(body, connection),
             Answer::Lines(whole, connection) => {
@@ -333,7 +330,7 @@ impl Polling {
                     self.message(line, opens);
                 }
             }
-            Answer::Refused(refusal) if opens && refusal.status() == StatusCode::FORBIDDEN => {
+            Answer::Refused(refusal) if opens && !self.waits && refusal.status() == StatusCode::FORBIDDEN => {
                 return Poll::Ready(Err(Error::Refused(Box::new(refusal))));
             }
             Answer::Refused(refusal) => self.message(closed(&refusal).to_string().as_bytes(), true),
