@@ -12,6 +12,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
 
 mod banner;
+#[cfg(target_os = "linux")]
+mod bench;
 mod certs;
 mod join;
 mod keys;
@@ -33,6 +35,9 @@ pub enum Command {
     Certs(Settings, Sources, certs::Form),
     /// Be a peer in a room.
     Join(join::JoinArgs),
+    /// Put load on a server and measure what it costs.
+    #[cfg(target_os = "linux")]
+    Bench(Box<bench::BenchArgs>),
     /// Make keys for tokens.
     Keys(keys::KeysArgs),
     /// Make or show a token.
@@ -97,6 +102,10 @@ enum CliCommand {
     /// Join a room from the terminal: prints what happens, says what is typed
     #[command(after_help = JOIN_EXAMPLES)]
     Join(join::JoinArgs),
+    /// Measure what a server costs under load: processor time, latency, memory
+    #[cfg(target_os = "linux")]
+    #[command(after_help = BENCH_EXAMPLES)]
+    Bench(Box<bench::BenchArgs>),
     /// Make a token that lets somebody in, or show what stands in one
     #[command(after_help = TOKEN_EXAMPLES)]
     Token(Box<token::TokenArgs>),
@@ -165,6 +174,19 @@ Examples:
   wigwag token --key keys/token-signing.pem --room 'team-*' --grant join,publish,message,moderate --for 8h
   wigwag token --inspect --keys keys/token-keys.json < token.txt";
 
+#[cfg(target_os = "linux")]
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  wigwag bench
+  wigwag bench relay fan-out --via websocket-h2,webtransport
+  wigwag bench --json before.json; …; wigwag bench --vs before.json
+  wigwag bench idle --clients 15000 --time 10m --rounds 1
+
+Each workload has a server of its own, this program, on the first processor; the load has the others.
+Shown are medians of the server's processor time for one message, delivery, call or session, read
+from the system, so that what else the machine does disturbs it little; and how long each took in
+all rounds. What paced sends counts from when it was due. Measure with a release build.";
+
 const JOIN_EXAMPLES: &str = "\
 Examples:
   wigwag join demo
@@ -205,6 +227,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, End> {
             Command::Certs(settings, sources, if json { certs::Form::Json } else { certs::Form::Text })
         }
         CliCommand::Join(join) => Command::Join(join),
+        #[cfg(target_os = "linux")]
+        CliCommand::Bench(bench) => Command::Bench(bench),
         CliCommand::Keys(keys) => Command::Keys(keys),
         CliCommand::Token(token) => Command::Token(token),
     })
@@ -231,6 +255,8 @@ pub fn run(command: Command) -> Result<(), End> {
         Command::Serve(settings, sources) => serve::run(&settings, &sources),
         Command::Certs(settings, sources, form) => certs::run(&settings, &sources, form),
         Command::Join(args) => join::run(&args),
+        #[cfg(target_os = "linux")]
+        Command::Bench(args) => bench::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Token(args) => token::run(&args),
     }

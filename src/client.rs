@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use ::http::HeaderMap;
 use tokio::time::Instant;
 
+use self::requests::{Requests, Version};
 use crate::protocol::{ROOMS_PATH, RoomName};
 use crate::transport::Transport;
 
@@ -24,6 +25,7 @@ pub mod message;
 mod poll;
 mod race;
 mod request;
+mod requests;
 mod roster;
 mod search;
 pub mod seat;
@@ -51,16 +53,34 @@ pub enum Via {
     WebSocketH2,
     /// WebSocket over HTTP/1.1.
     WebSocketH1,
+    /// Event stream over HTTP/3.
+    EventStreamH3,
+    /// Event stream over HTTP/2.
+    EventStreamH2,
     /// Event stream over HTTP/1.1.
-    EventStream,
+    EventStreamH1,
+    /// Long poll over HTTP/3.
+    LongPollH3,
+    /// Long poll over HTTP/2.
+    LongPollH2,
     /// Long poll over HTTP/1.1.
-    LongPoll,
+    LongPollH1,
 }
 
 impl Via {
     /// All of them, best first.
-    pub const ALL: [Via; 6] =
-        [Via::WebTransport, Via::WebSocketH3, Via::WebSocketH2, Via::WebSocketH1, Via::EventStream, Via::LongPoll];
+    pub const ALL: [Via; 10] = [
+        Via::WebTransport,
+        Via::WebSocketH3,
+        Via::WebSocketH2,
+        Via::WebSocketH1,
+        Via::EventStreamH3,
+        Via::EventStreamH2,
+        Via::EventStreamH1,
+        Via::LongPollH3,
+        Via::LongPollH2,
+        Via::LongPollH1,
+    ];
 
     /// The transport as the server names it.
     pub fn transport(self) -> Transport {
@@ -69,9 +89,32 @@ impl Via {
             Via::WebSocketH3 => Transport::WebSocketH3,
             Via::WebSocketH2 => Transport::WebSocketH2,
             Via::WebSocketH1 => Transport::WebSocketH1,
-            Via::EventStream => Transport::EventStream,
-            Via::LongPoll => Transport::LongPoll,
+            Via::EventStreamH3 | Via::EventStreamH2 | Via::EventStreamH1 => Transport::EventStream,
+            Via::LongPollH3 | Via::LongPollH2 | Via::LongPollH1 => Transport::LongPoll,
         }
+    }
+
+    /// Its name, with the version of HTTP where there are several: `long-poll-h2`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Via::WebTransport | Via::WebSocketH3 | Via::WebSocketH2 | Via::WebSocketH1 => self.transport().name(),
+            Via::EventStreamH3 => "event-stream-h3",
+            Via::EventStreamH2 => "event-stream-h2",
+            Via::EventStreamH1 => "event-stream-h1",
+            Via::LongPollH3 => "long-poll-h3",
+            Via::LongPollH2 => "long-poll-h2",
+            Via::LongPollH1 => "long-poll-h1",
+        }
+    }
+
+    /// Whether messages come down as the events of one long answer.
+    pub fn is_event_stream(self) -> bool {
+        self.transport() == Transport::EventStream
+    }
+
+    /// Whether messages come down in answers to one poll after the other.
+    pub fn is_long_poll(self) -> bool {
+        self.transport() == Transport::LongPoll
     }
 }
 
@@ -139,21 +182,31 @@ impl ClientWire {
         trust: &Trust,
         headers: &HeaderMap,
     ) -> Result<Self, Error> {
-        let socket = match via {
+        let version = match via {
             Via::WebTransport => {
                 let session = Http3::connect(endpoint, trust).await?.webtransport(path, headers).await?;
                 return Ok(ClientWire::WebTransport(Box::new(session)));
             }
-            Via::WebSocketH3 => websocket_h3::open(endpoint, path, trust, headers).await?,
-            Via::WebSocketH2 => Http2::connect(endpoint, &trust.tls).await?.websocket(path, headers).await?,
-            Via::WebSocketH1 => Http1::connect(endpoint, &trust.tls).await?.websocket(path, headers).await?,
-            Via::EventStream | Via::LongPoll => {
-                let is_stream = via == Via::EventStream;
-                let polling = poll::Polling::new(endpoint, path.to_owned(), is_stream, trust, headers);
-                return Ok(ClientWire::Polling(Box::new(polling)));
+            Via::WebSocketH3 => return Ok(websocket_h3::open(endpoint, path, trust, headers).await?.into()),
+            Via::WebSocketH2 => {
+                return Ok(Http2::connect(endpoint, &trust.tls).await?.websocket(path, headers).await?.into());
             }
+            Via::WebSocketH1 => {
+                return Ok(Http1::connect(endpoint, &trust.tls).await?.websocket(path, headers).await?.into());
+            }
+            Via::EventStreamH3 | Via::LongPollH3 => Version::Http3,
+            Via::EventStreamH2 | Via::LongPollH2 => Version::Http2,
+            Via::EventStreamH1 | Via::LongPollH1 => Version::Http1,
         };
-        Ok(ClientWire::WebSocket(Box::new(socket)))
+        let requests = Requests::new(endpoint, trust, version);
+        let polling = poll::Polling::new(requests, path.to_owned(), via.is_event_stream(), headers);
+        Ok(ClientWire::Polling(Box::new(polling)))
+    }
+}
+
+impl From<websocket::WebSocket> for ClientWire {
+    fn from(socket: websocket::WebSocket) -> Self {
+        ClientWire::WebSocket(Box::new(socket))
     }
 }
 
@@ -181,6 +234,14 @@ impl Connection {
     /// If the transport is closed.
     pub async fn send(&mut self, message: &str) -> Result<(), Error> {
         self.feed(message)?;
+        self.flush().await
+    }
+
+    /// Sends what was queued. Cancel safe.
+    ///
+    /// # Errors
+    /// If the transport is closed.
+    pub async fn flush(&mut self) -> Result<(), Error> {
         poll_fn(|cx| self.poll_flush(cx)).await
     }
 
@@ -214,7 +275,10 @@ impl Connection {
     }
 
     /// Queues one message.
-    fn feed(&mut self, message: &str) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// If the transport is closed.
+    pub fn feed(&mut self, message: &str) -> Result<(), Error> {
         self.queued += message.len();
         match &mut self.wire {
             ClientWire::WebTransport(session) => session.feed(message),

@@ -16,6 +16,8 @@
 #![warn(missing_docs)]
 
 pub mod auth;
+#[cfg(target_os = "linux")]
+pub mod bench;
 pub mod cli;
 pub mod client;
 pub mod config;

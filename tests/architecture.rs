@@ -25,12 +25,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("transport", &["protocol", "outbox", "hub", "seat", "config", "context", "metrics", "pace", "problem"]),
     ("http", &["protocol", "origin", "problem", "transport", "context", "metrics", "hub", "seat"]),
     ("client", &["protocol", "transport"]),
+    ("bench", &["client", "protocol"]),
     (
         "server",
         &["auth", "config", "context", "error", "http", "hub", "ice", "metrics", "origin", "pace", "tls", "transport"],
     ),
     ("running", &["config", "server", "tls"]),
-    ("cli", &["auth", "client", "config", "error", "files", "origin", "protocol", "running", "server", "tls"]),
+    ("cli", &["auth", "bench", "client", "config", "error", "files", "origin", "protocol", "running", "server", "tls"]),
     ("main", &["cli"]),
 ];
 

@@ -573,3 +573,25 @@ async fn keys_and_secrets_that_cannot_be_used_are_refused_at_the_start() {
     contains(&shell.refused(&["--token-keys", &secret, "--open"]).await, &["give one of them"]);
     contains(&shell.refused(&["--token-keys", &secret, "--token-keys-private"]).await, &["keys at a URL"]);
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn load_is_put_on_a_server_of_its_own_and_compared() {
+    let shell = Shell::new();
+    let line = ["bench", "relay", "setup", "resume", "--via", "webtransport,websocket-h1", "--rounds", "1"];
+    let small = ["--time", "50ms", "--clients", "8", "--json", "run.json"];
+    let output = shell.run(&[&line[..], &small].concat()).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value =
+        serde_json::from_slice(&fs::read(shell.dir.path().join("run.json")).expect("written")).expect("JSON");
+    let results = report["results"].as_array().expect("an array");
+    assert_eq!(results.len(), 6, "{report}");
+    for line in results {
+        assert!(line["cpuMicros"].as_f64() > Some(0.0) && line["latency"]["max"].as_f64() > Some(0.0), "{line}");
+    }
+    let again = ["--time", "50ms", "--clients", "8", "--vs", "run.json"];
+    let output = shell.run(&[&line[..], &again].concat()).await;
+    let table = String::from_utf8(output.stdout).expect("UTF-8");
+    assert_eq!(table.lines().filter(|line| line.ends_with(" %")).count(), 6, "{table}");
+    contains(&shell.refused(&["bench", "--vs", "missing.json"]).await, &["--vs missing.json"]);
+}

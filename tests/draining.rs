@@ -70,7 +70,7 @@ async fn refuses_new_sessions(server: &TestServer, ticket: &str) {
         waits.push(problem["retryAfterMs"].as_u64().expect("when to come back"));
     };
     for via in Via::ALL {
-        if matches!(via, Via::EventStream | Via::LongPoll) {
+        if via.is_event_stream() || via.is_long_poll() {
             // A seat that another transport serves cannot move here any more.
             for first in [json!({"type": "join"}), json!({"type": "resume", "ticket": ticket, "seq": 0})] {
                 let mut late = server.connect(via, "drain").await;
@@ -101,7 +101,7 @@ async fn who_is_still_there_when_the_time_is_over_is_closed_and_told_when_to_com
     let server = TestServer::start_with(config).await;
     let mut peers = Vec::new();
     for via in Via::ALL {
-        peers.push((Peer::join(&server, via, &format!("late.{}", via.transport().name())).await, via));
+        peers.push((Peer::join(&server, via, &format!("late.{}", via.name())).await, via));
     }
     let stopping = tokio::spawn(server.stop());
     let closing = peers.into_iter().map(|(mut peer, via)| {

@@ -44,7 +44,7 @@ async fn turn_credentials_are_told_on_joining_on_request_and_before_they_end() {
     let renewed = Via::ALL.map(|via| {
         let server = &server;
         async move {
-            let mut peer = server.connect(via, &format!("ice.{}", via.transport().name())).await;
+            let mut peer = server.connect(via, &format!("ice.{}", via.name())).await;
             peer.send(r#"{"type":"join"}"#).await.expect("open");
             let joined = next(&mut peer).await;
             assert_eq!(joined["iceServers"][0], json!({"urls": ["stun:127.0.0.1"]}), "{joined}");

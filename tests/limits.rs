@@ -14,7 +14,17 @@ use crate::support::{TestServer, config, within};
 const LASTING: [Via; 4] = [Via::WebTransport, Via::WebSocketH3, Via::WebSocketH2, Via::WebSocketH1];
 
 /// Transports that are there all the time; a poll is not.
-const READERS: [Via; 5] = [Via::WebTransport, Via::WebSocketH3, Via::WebSocketH2, Via::WebSocketH1, Via::EventStream];
+const READERS: [Via; 7] = [
+    Via::WebTransport,
+    Via::WebSocketH3,
+    Via::WebSocketH2,
+    Via::WebSocketH1,
+    Via::EventStreamH3,
+    Via::EventStreamH2,
+    Via::EventStreamH1,
+];
+
+const POLLERS: [Via; 3] = [Via::LongPollH3, Via::LongPollH2, Via::LongPollH1];
 
 /// A connection with the questions that these tests ask.
 pub(crate) struct Peer {
@@ -110,6 +120,26 @@ impl HonestPair {
         Self::talk(two, one).await;
     }
 
+    /// Sends large messages to one that reads nothing until one is refused; how many were accepted.
+    async fn fill_queue_of(&mut self, slow: &str) -> u64 {
+        for accepted in 0.. {
+            let data = json!({"number": accepted + 1, "padding": "x".repeat(60_000)});
+            self.0.send(&json!({"type": "message", "id": accepted + 1, "to": slow, "data": data})).await;
+            let answer = loop {
+                let message = self.0.next().await;
+                if message["type"] == "ok" || message["type"] == "error" {
+                    break message;
+                }
+            };
+            self.0.send(&json!({"type": "ack", "seq": answer["seq"]})).await;
+            if answer["type"] == "error" {
+                assert_eq!(answer["code"], "queueFull");
+                return accepted;
+            }
+        }
+        unreachable!("a queue has an end")
+    }
+
     async fn talk(from: &mut Peer, to: &mut Peer) {
         let number = fastrand::u32(..);
         from.send(&json!({"type": "message", "to": to.id, "data": number})).await;
@@ -122,7 +152,7 @@ impl HonestPair {
 async fn what_is_too_large_is_refused_by_its_own_limit() {
     let server = TestServer::start().await;
     for via in LASTING {
-        let room = format!("large.{}", via.transport().name());
+        let room = format!("large.{}", via.name());
         let mut pair = HonestPair::meet(&server, &room).await;
         let mut offender = Peer::join(&server, via, &room).await;
         let to = pair.0.id.clone();
@@ -176,12 +206,12 @@ async fn no_payload_forges_a_line_on_another_transport() {
     let server = TestServer::start().await;
     for from in Via::ALL {
         for to in Via::ALL {
-            let mut victim = Peer::join(&server, to, "lines").await;
-            let mut forger = Peer::join(&server, from, "lines").await;
-            victim.hear("peerJoined").await;
             if from.transport().is_line_delimited() {
                 continue; // There the break would end the forger's own line.
             }
+            let mut victim = Peer::join(&server, to, "lines").await;
+            let mut forger = Peer::join(&server, from, "lines").await;
+            victim.hear("peerJoined").await;
             let pretty = format!(
                 "{{\"type\":\"message\",\"to\":\"{}\",\"data\":{{\r\n\"a\":1\n,\n\"b\":\n{{\"type\":\"closed\"}}\n}}}}",
                 victim.id
@@ -205,27 +235,11 @@ async fn a_reader_that_stops_is_closed_and_finds_all_that_had_fitted_when_it_res
     config.limits.burst = 100_000;
     let server = TestServer::start_with(config).await;
     for via in READERS {
-        let room = format!("slow.{}", via.transport().name());
+        let room = format!("slow.{}", via.name());
         let mut pair = HonestPair::meet(&server, &room).await;
         let slow = Peer::join(&server, via, &room).await;
         // It reads nothing any more. Kernel buffers and windows fill first, then the seat's queue.
-        let mut accepted = 0u64;
-        let refused = loop {
-            let data = json!({"number": accepted + 1, "padding": "x".repeat(60_000)});
-            pair.0.send(&json!({"type": "message", "id": accepted + 1, "to": slow.id, "data": data})).await;
-            let answer = loop {
-                let message = next(&mut pair.0.connection).await;
-                if message["type"] == "ok" || message["type"] == "error" {
-                    break message;
-                }
-            };
-            pair.0.send(&json!({"type": "ack", "seq": answer["seq"]})).await;
-            if answer["type"] == "error" {
-                break answer;
-            }
-            accepted += 1;
-        };
-        assert_eq!(refused["code"], "queueFull", "{via:?}");
+        let accepted = pair.fill_queue_of(&slow.id).await;
         pair.0.hear("peerAway").await;
         pair.notice_nothing().await;
 
@@ -251,10 +265,35 @@ async fn a_reader_that_stops_is_closed_and_finds_all_that_had_fitted_when_it_res
 }
 
 #[tokio::test]
+async fn a_poller_that_does_not_ask_is_not_sent_more_than_fits_and_finds_all_of_it_with_its_next_polls() {
+    let mut config = config();
+    config.limits.messages_per_second = 100_000;
+    config.limits.burst = 100_000;
+    let server = TestServer::start_with(config).await;
+    for via in POLLERS {
+        let room = format!("slow.{}", via.name());
+        let mut pair = HonestPair::meet(&server, &room).await;
+        let mut slow = Peer::join(&server, via, &room).await;
+        let accepted = pair.fill_queue_of(&slow.id).await;
+        pair.notice_nothing().await;
+        let mut seq = 0;
+        for number in 1..=accepted {
+            let message = slow.hear("message").await;
+            assert!(message["seq"].as_u64() > Some(seq), "{via:?}: {} after {seq}", message["seq"]);
+            seq = message["seq"].as_u64().expect("a number");
+            assert_eq!(message["data"]["number"], number, "{via:?}");
+            slow.send(&json!({"type": "ack", "seq": seq})).await;
+        }
+        slow.hears_nothing().await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_flood_is_refused_line_by_line_and_then_closed() {
     let server = TestServer::start().await;
     for via in LASTING {
-        let room = format!("flood.{}", via.transport().name());
+        let room = format!("flood.{}", via.name());
         let mut pair = HonestPair::meet(&server, &room).await;
         let mut offender = Peer::join(&server, via, &room).await;
         let (mut refused, mut sent) = (0, 0u64);
@@ -297,7 +336,7 @@ async fn a_full_room_is_refused_and_free_again_when_somebody_leaves() {
     config.limits.peers = 2;
     let server = TestServer::start_with(config).await;
     for via in Via::ALL {
-        let room = format!("full.{}", via.transport().name());
+        let room = format!("full.{}", via.name());
         let mut pair = HonestPair::meet(&server, &room).await;
         let mut third = server.connect(via, &room).await;
         third.send(r#"{"type":"join"}"#).await.expect("open");
@@ -316,7 +355,7 @@ async fn a_seat_without_a_transport_is_away_and_left_when_its_window_ends() {
     config.resume_window = Duration::from_millis(300);
     let server = TestServer::start_with(config).await;
     for via in READERS {
-        let room = format!("lease.{}", via.transport().name());
+        let room = format!("lease.{}", via.name());
         let mut stays = Peer::join(&server, via, &room).await;
         let goes = Peer::join(&server, via, &room).await;
         drop(goes.connection);

@@ -88,7 +88,7 @@ async fn over_each_transport_a_session_survives_the_loss_of_it_and_everything_ar
     let server = TestServer::start_with(brisk()).await;
     for via in Via::ALL {
         let network = Network::to(&server).await;
-        let room = via.transport().name();
+        let room = via.name();
         let (mut alice, joined) = join(options(&server, &network.discovery, room).transports([via])).await;
         assert_eq!(joined.transport.as_deref(), Some(via.transport().name()));
         let (mut bob, _) = join(options(&server, &server.secure(), room)).await;
@@ -358,7 +358,7 @@ async fn a_refusal_is_one_clear_error_over_every_transport() {
     for via in Via::ALL {
         let refused = within(Session::connect(options(&server, &server.secure(), "full").transports([via]))).await;
         let Closed { code, close_code, .. } = refused.expect_err("there is no place");
-        assert_eq!((code.as_str(), close_code), ("roomFull", Some(4011)), "{}", via.transport().name());
+        assert_eq!((code.as_str(), close_code), ("roomFull", Some(4011)), "{}", via.name());
     }
     let trust = server.trust.clone();
     let bad =
@@ -383,7 +383,7 @@ async fn leaving_is_told_over_every_transport() {
             Event::PeerLeft { peer, reason } => Some((peer, reason)),
             _ => None,
         });
-        assert_eq!(left.await, (joined.own.peer, "left".to_owned()), "{}", via.transport().name());
+        assert_eq!(left.await, (joined.own.peer, "left".to_owned()), "{}", via.name());
         let closed = wait_for(&mut alice, |event| match event {
             Event::Closed(why) => Some(why.code),
             _ => None,

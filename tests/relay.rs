@@ -94,7 +94,7 @@ impl Network {
 
     /// Takes away what that transport stands on, the way it fails in the wild: TCP by an end, UDP by silence.
     pub(crate) fn kill(&self, via: Via) {
-        if matches!(via, Via::WebTransport | Via::WebSocketH3) {
+        if matches!(via, Via::WebTransport | Via::WebSocketH3 | Via::EventStreamH3 | Via::LongPollH3) {
             self.udp(Mode::Swallow);
         } else {
             self.tcp(Mode::Refuse);

@@ -124,7 +124,8 @@ fn codes_limits_and_transports_are_those_of_the_code() {
     let required: BTreeSet<String> = serde_json::from_value(definition("limits")["required"].clone()).expect("a list");
     assert_eq!(required, declared(&limits));
 
-    let transports = Via::ALL.map(|via| via.transport().name());
+    let mut transports = Via::ALL.map(|via| via.transport().name()).to_vec();
+    transports.dedup();
     assert_eq!(definition("transport")["enum"], json!(transports));
 }
 

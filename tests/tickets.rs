@@ -34,7 +34,7 @@ async fn is_refused(server: &TestServer, via: Via, room: &str, ticket: &Value) {
 }
 
 fn room(name: &str, via: Via) -> String {
-    format!("{name}.{}", via.transport().name())
+    format!("{name}.{}", via.name())
 }
 
 #[tokio::test]

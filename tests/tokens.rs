@@ -193,7 +193,7 @@ async fn bad_tokens_in_the_request_are_refused_by_status() {
             match server.try_connect(via, "demo", &headers).await {
                 Err(Error::Refused(response)) => assert_eq!(response.status(), 401, "{authorization}"),
                 Err(error) => panic!("{error}"),
-                Ok(_) => panic!("{authorization} opened a session over {}", via.transport().name()),
+                Ok(_) => panic!("{authorization} opened a session over {}", via.name()),
             }
         }
         let bearer = format!("Bearer {}", issuer.token(&json!({"sub": "alice"})));
@@ -237,7 +237,7 @@ async fn a_token_grants_what_it_names_and_no_more() {
     let waiting = WaitingRoom { holds: Newcomers::Off, ..WaitingRoom::default() };
     let strict = TestServer::start_with(Config { tokens: Some(issuer.policy()), waiting, ..config() }).await;
     for via in Via::ALL {
-        let room = format!("grants.{}", via.transport().name());
+        let room = format!("grants.{}", via.name());
         let (mut other, joined) = enter(&server, Via::WebSocketH1, &room, &issuer.token(&json!({}))).await;
         let to = joined["self"]["peer"].clone();
         let requests = [
@@ -301,7 +301,7 @@ async fn a_token_ends_with_a_warning_and_its_seat_is_resumed_with_a_new_one() {
     let tests = Via::ALL.map(|via| {
         let (issuer, server) = (&issuer, &server);
         async move {
-            let room = format!("ends.{}", via.transport().name());
+            let room = format!("ends.{}", via.name());
             let (mut witness, _) = enter(server, Via::WebSocketH1, &room, &issuer.token(&json!({}))).await;
             let token = issuer.token(&json!({"sub": "bob", "exp": seconds() + 3}));
             let (mut bob, joined) = enter(server, via, &room, &token).await;
@@ -320,7 +320,7 @@ async fn a_token_ends_with_a_warning_and_its_seat_is_resumed_with_a_new_one() {
             assert_eq!((&closed["code"], &closed["closeCode"]), (&json!("tokenExpired"), &json!(4502)));
             let resume = |token: Option<String>| json!({"type": "resume", "ticket": ticket, "seq": 1, "token": token});
             // Via a lasting transport: a poll's own client hides the ticket that it holds.
-            let lasting = if via == Via::LongPoll { return } else { via };
+            let lasting = if via.is_long_poll() { return } else { via };
             for (token, code) in [
                 (None, "tokenExpired"),
                 (Some(issuer.token(&json!({"sub": "mallory"}))), "unauthorized"),
@@ -374,7 +374,7 @@ async fn a_moderator_locks_and_kicks() {
     let issuer = Issuer::generate(Algorithm::EdDsa);
     let server = issuer.server().await;
     for via in Via::ALL {
-        let room = format!("moderated.{}", via.transport().name());
+        let room = format!("moderated.{}", via.name());
         let moderator = issuer.token(&json!({"grants": ["join", "moderate"]}));
         let (mut alice, _) = enter(&server, Via::WebSocketH2, &room, &moderator).await;
         let (mut bob, joined) = enter(&server, via, &room, &issuer.token(&json!({}))).await;
@@ -393,7 +393,7 @@ async fn a_moderator_locks_and_kicks() {
         let kick = json!({"type": "kick", "id": 3, "peer": bob_id, "reason": "too loud"});
         assert_eq!(answer(&mut alice, &kick).await.0, Value::Null);
         let closed = hear(&mut bob, "closed").await;
-        if via == Via::LongPoll {
+        if via.is_long_poll() {
             // Between two polls there is nobody to tell; the next one finds no seat.
             assert!(closed["code"] == "kicked" || closed["code"] == "resumeExpired", "{closed}");
         } else {

@@ -65,7 +65,7 @@ impl House {
 async fn a_join_said_again_makes_no_second_knock_over_any_transport() {
     let house = House::open().await;
     for via in Via::ALL {
-        let room = format!("again.{}", via.transport().name());
+        let room = format!("again.{}", via.name());
         let mut moderator = house.moderator(&room).await;
         let (first, waiting) = house.knock(via, &room, KEY).await;
         assert_eq!(waiting["type"], "waiting");
@@ -85,7 +85,7 @@ async fn a_join_said_again_makes_no_second_knock_over_any_transport() {
 async fn whom_a_moderator_refused_hears_the_same_again_until_its_window_ends() {
     let house = House::with(|config| Config { resume_window: Duration::from_millis(300), ..config }).await;
     for via in Via::ALL {
-        let room = format!("refused.{}", via.transport().name());
+        let room = format!("refused.{}", via.name());
         let mut moderator = house.moderator(&room).await;
         let (mut guest, _) = house.knock(via, &room, KEY).await;
         let peer = hear(&mut moderator, "knock").await["peer"].clone();
@@ -124,7 +124,7 @@ async fn a_knocker_that_goes_without_a_word_is_gone_when_its_window_ends_or_at_o
     let peer = hear(&mut moderator, "knock").await["peer"].clone();
     drop(keyless);
     assert_eq!(hear(&mut moderator, "peerLeft").await["peer"], peer);
-    let code = house.refusal(Via::LongPoll, "gone", &join(&house.guest())).await;
+    let code = house.refusal(Via::LongPollH2, "gone", &join(&house.guest())).await;
     assert_eq!(code, "badRequest", "a poll cannot wait without a key");
     house.server.stop().await;
 }
@@ -134,7 +134,7 @@ async fn whom_nobody_admits_in_time_is_turned_away() {
     let waiting = WaitingRoom { time: Duration::from_millis(200), ..WaitingRoom::default() };
     let house = House::with(|config| Config { waiting, ..config }).await;
     for via in Via::ALL {
-        let room = format!("late.{}", via.transport().name());
+        let room = format!("late.{}", via.name());
         let mut moderator = house.moderator(&room).await;
         let (mut guest, waiting) = house.knock(via, &room, KEY).await;
         assert!(waiting["expireMs"].as_u64().is_some_and(|ms| ms <= 200), "{waiting}");
@@ -174,7 +174,7 @@ async fn a_moderator_that_gets_a_new_picture_is_told_again_who_waits() {
     let mut moderator = house.server.connect(Via::WebSocketH1, "picture").await;
     say(&mut moderator, &greeting).await;
     let joined = next(&mut moderator).await;
-    let (_guest, _) = house.knock(Via::EventStream, "picture", KEY).await;
+    let (_guest, _) = house.knock(Via::EventStreamH1, "picture", KEY).await;
     let first = hear(&mut moderator, "knock").await;
     let mut again = house.server.connect(Via::WebTransport, "picture").await;
     say(&mut again, &greeting).await;
@@ -215,11 +215,11 @@ async fn one_admitted_while_it_is_away_is_told_so_and_finds_its_seat() {
     let house = House::open().await;
     let mut moderator = house.moderator("away").await;
     // A poll that is over leaves its seat between two polls, where it counts as here.
-    let (guest, _) = house.knock(Via::LongPoll, "away", KEY).await;
+    let (guest, _) = house.knock(Via::LongPollH2, "away", KEY).await;
     let peer = hear(&mut moderator, "knock").await["peer"].clone();
     drop(guest);
     assert_eq!(answer(&mut moderator, &json!({"type": "admit", "id": 1, "peer": peer})).await.0, Value::Null);
-    let (_guest, joined) = house.knock(Via::LongPoll, "away", KEY).await;
+    let (_guest, joined) = house.knock(Via::LongPollH2, "away", KEY).await;
     assert_eq!((&joined["type"], &joined["self"]["peer"]), (&json!("joined"), &peer));
     assert_eq!((&joined["lastId"], &joined["lost"]), (&json!(0), &json!(0)));
     house.server.stop().await;
@@ -252,7 +252,7 @@ async fn everyone_but_moderators_waits_where_the_operator_wants_that() {
     let waiting = WaitingRoom { holds: Newcomers::Everyone, ..WaitingRoom::default() };
     let house = House::with(|config| Config { waiting, ..config }).await;
     let mut moderator = house.moderator("everyone").await;
-    let mut member = house.server.connect(Via::EventStream, "everyone").await;
+    let mut member = house.server.connect(Via::EventStreamH1, "everyone").await;
     say(&mut member, &json!({"type": "join", "token": house.issuer.token(&json!({})), "key": KEY})).await;
     assert_eq!(next(&mut member).await["type"], "waiting");
     // What an event stream has to say goes with the join, as there is no ticket yet.
@@ -277,7 +277,7 @@ async fn an_invitation_counts_seats_and_neither_retries_nor_resumes() {
     assert_eq!(next(&mut resumed).await["type"], "resumed");
     let too_much = json!({"type": "join", "token": token, "metadata": {"name": "x".repeat(5000)}});
     assert_eq!(house.refusal(Via::WebSocketH1, "party", &too_much).await, "tooLarge");
-    let (mut second, _) = enter(&house.server, Via::EventStream, "other-room", &token).await;
+    let (mut second, _) = enter(&house.server, Via::EventStreamH1, "other-room", &token).await;
     say(&mut second, &json!({"type": "leave"})).await;
     hear(&mut second, "ok").await;
     for via in Via::ALL {
@@ -337,7 +337,7 @@ async fn an_invitation_is_for_its_room_and_names_what_the_server_asks_for() {
     let invited = next(&mut moderator).await;
     assert_eq!((&invited["id"], &invited["expireMs"]), (&json!(1), &json!(3_600_000)));
     let invitation = invited["token"].as_str().expect("a token");
-    enter(&server, Via::LongPoll, "here", invitation).await;
+    enter(&server, Via::LongPollH2, "here", invitation).await;
     let mut elsewhere = server.try_connect(Via::WebSocketH1, "there", &HeaderMap::new()).await.expect("open");
     say(&mut elsewhere, &join(invitation)).await;
     assert_eq!(next(&mut elsewhere).await["code"], "unauthorized");

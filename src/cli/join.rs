@@ -68,24 +68,34 @@ impl fmt::Debug for JoinArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ViaName {
+pub(super) enum ViaName {
     Webtransport,
     WebsocketH3,
     WebsocketH2,
     WebsocketH1,
-    EventStream,
-    LongPoll,
+    EventStreamH3,
+    EventStreamH2,
+    #[value(alias = "event-stream")]
+    EventStreamH1,
+    LongPollH3,
+    LongPollH2,
+    #[value(alias = "long-poll")]
+    LongPollH1,
 }
 
 impl ViaName {
-    fn via(self) -> Via {
+    pub(super) fn via(self) -> Via {
         match self {
             ViaName::Webtransport => Via::WebTransport,
             ViaName::WebsocketH3 => Via::WebSocketH3,
             ViaName::WebsocketH2 => Via::WebSocketH2,
             ViaName::WebsocketH1 => Via::WebSocketH1,
-            ViaName::EventStream => Via::EventStream,
-            ViaName::LongPoll => Via::LongPoll,
+            ViaName::EventStreamH3 => Via::EventStreamH3,
+            ViaName::EventStreamH2 => Via::EventStreamH2,
+            ViaName::EventStreamH1 => Via::EventStreamH1,
+            ViaName::LongPollH3 => Via::LongPollH3,
+            ViaName::LongPollH2 => Via::LongPollH2,
+            ViaName::LongPollH1 => Via::LongPollH1,
         }
     }
 }
@@ -111,7 +121,7 @@ fn options(args: &JoinArgs) -> Result<Options, End> {
 }
 
 /// The authorities of the file; none if the default one is not there, since a plaintext server's hashes are enough.
-fn roots(ca: &Path) -> Result<RootCertStore, StartError> {
+pub(super) fn roots(ca: &Path) -> Result<RootCertStore, StartError> {
     let mut roots = RootCertStore::empty();
     if ca.exists() || ca != Path::new("certs/ca.pem") {
         let unusable = |error: &dyn std::fmt::Display| StartError::new(format_args!("--ca {}: {error}", ca.display()));

@@ -70,12 +70,14 @@ fn offers(entry: Entry) -> Vec<Offer> {
         .filter_map(|hash| base64::engine::general_purpose::STANDARD.decode(hash.value).ok()?.try_into().ok())
         .collect();
     let vias: &[Via] = match entry.r#type.as_str() {
-        // WebSocket over HTTP/3 is where WebTransport is.
-        "webtransport" => &[Via::WebTransport, Via::WebSocketH3],
+        // Whatever else goes over HTTP/3 is where WebTransport is.
+        "webtransport" => &[Via::WebTransport, Via::WebSocketH3, Via::EventStreamH3, Via::LongPollH3],
         "websocket" if endpoint.encrypted => &[Via::WebSocketH2, Via::WebSocketH1],
         "websocket" => &[Via::WebSocketH1],
-        "event-stream" => &[Via::EventStream],
-        "long-poll" => &[Via::LongPoll],
+        "event-stream" if endpoint.encrypted => &[Via::EventStreamH2, Via::EventStreamH1],
+        "event-stream" => &[Via::EventStreamH1],
+        "long-poll" if endpoint.encrypted => &[Via::LongPollH2, Via::LongPollH1],
+        "long-poll" => &[Via::LongPollH1],
         _ => &[],
     };
     vias.iter().map(|&via| Offer { via, endpoint: endpoint.clone(), hashes: hashes.clone() }).collect()
@@ -99,8 +101,8 @@ const REPEATS: usize = 2;
 /// Which transports to try, in which order.
 #[derive(Debug, Default)]
 pub(super) struct Preference<'a> {
-    /// The application's own order; what is not in it is not tried. Empty: the server's order, without WebSocket over HTTP/3: where
-    /// WebTransport does not get through, another way over QUIC would not either.
+    /// The application's own order; what is not in it is not tried. Empty: the server's order, with WebTransport as the only way over
+    /// HTTP/3, since another would get through where it does, and with polling over HTTP/1.1, the last resort where nothing else does.
     pub order: &'a [Via],
     /// What won here before: goes first.
     pub winner: Option<Via>,
@@ -108,10 +110,12 @@ pub(super) struct Preference<'a> {
     pub demoted: HashSet<Via>,
 }
 
+const USUAL: [Via; 5] = [Via::WebTransport, Via::WebSocketH2, Via::WebSocketH1, Via::EventStreamH1, Via::LongPollH1];
+
 /// Puts offers in the order in which they are tried; a transport's head start is as long as it may need to show that it works.
 pub(super) fn ladder(offers: &[Offer], preference: &Preference<'_>, head_start: Duration) -> Vec<Rung> {
     let Preference { order, winner, demoted } = preference;
-    let is_wanted = |via: Via| if order.is_empty() { via != Via::WebSocketH3 } else { order.contains(&via) };
+    let is_wanted = |via: Via| if order.is_empty() { USUAL.contains(&via) } else { order.contains(&via) };
     let mut usable: Vec<&Offer> = offers.iter().filter(|offer| is_wanted(offer.via)).collect();
     // The server's order stands among equals: sorting is stable.
     usable.sort_by_key(|offer| {
@@ -121,13 +125,13 @@ pub(super) fn ladder(offers: &[Offer], preference: &Preference<'_>, head_start: 
     // The last resorts open at once, so their own long head start also holds before them: or they would win wherever a round
     // trip is long.
     let own = |via: Via| match via {
-        Via::WebTransport | Via::WebSocketH3 | Via::WebSocketH2 | Via::WebSocketH1 => head_start,
-        Via::EventStream => head_start * 6,
-        Via::LongPoll => head_start * 12,
+        via if via.is_event_stream() => head_start * 6,
+        via if via.is_long_poll() => head_start * 12,
+        _ => head_start,
     };
     let before = |place: usize, via: Via| match place.checked_sub(1).map(|previous| own(usable[previous].via)) {
         None => Duration::ZERO,
-        Some(previous) if matches!(via, Via::EventStream | Via::LongPoll) => previous.max(own(via)),
+        Some(previous) if via.is_event_stream() || via.is_long_poll() => previous.max(own(via)),
         Some(previous) => previous,
     };
     let rung =
@@ -178,8 +182,11 @@ mod tests {
     fn offers_are_read_in_the_servers_order_and_unknown_ones_left_out() {
         let offers = all();
         let places: Vec<_> = offers.iter().map(|offer| (offer.via, offer.endpoint.port)).collect();
-        let expected = [4433, 4433, 4433, 4433, 8080, 8080];
-        assert_eq!(places, Via::ALL.into_iter().zip(expected).collect::<Vec<_>>());
+        let over_quic =
+            [Via::WebTransport, Via::WebSocketH3, Via::EventStreamH3, Via::LongPollH3].map(|via| (via, 4433));
+        assert_eq!(places[..4], over_quic);
+        assert_eq!(places[4..6], [(Via::WebSocketH2, 4433), (Via::WebSocketH1, 4433)]);
+        assert_eq!(places[6..], [(Via::EventStreamH1, 8080), (Via::LongPollH1, 8080)]);
         assert_eq!(offers[0].hashes, [[0; 32]]);
         assert!(read(br#"{"protocol":"wigwag.v9","transports":[]}"#).unwrap_err().contains("wigwag.v9"));
         assert!(read(b"<html>").is_err());
@@ -188,8 +195,7 @@ mod tests {
     #[test]
     fn what_won_goes_first_what_died_young_last_and_last_resorts_wait() {
         let rungs = ladder(&all(), &Preference::default(), HEAD_START);
-        let usual = [Via::WebTransport, Via::WebSocketH2, Via::WebSocketH1, Via::EventStream, Via::LongPoll];
-        assert_eq!(vias(&rungs), usual);
+        assert_eq!(vias(&rungs), USUAL);
         let waits: Vec<_> = rungs.iter().map(|rung| rung.wait.as_millis()).collect();
         assert_eq!(waits, [0, 250, 250, 1500, 3000]);
         let preference = Preference {
@@ -197,14 +203,14 @@ mod tests {
             demoted: HashSet::from([Via::WebTransport]),
             ..Preference::default()
         };
-        let first = [Via::WebSocketH1, Via::WebSocketH2, Via::EventStream, Via::LongPoll, Via::WebTransport];
+        let first = [Via::WebSocketH1, Via::WebSocketH2, Via::EventStreamH1, Via::LongPollH1, Via::WebTransport];
         assert_eq!(vias(&ladder(&all(), &preference, HEAD_START)), first);
-        let order = [Via::LongPoll, Via::WebTransport];
+        let order = [Via::LongPollH1, Via::WebTransport];
         let preference = Preference { order: &order, ..Preference::default() };
         assert_eq!(vias(&ladder(&all(), &preference, HEAD_START)), order);
         let alone = Preference { order: &order[..1], ..Preference::default() };
         let rungs = ladder(&all(), &alone, HEAD_START);
-        assert_eq!(vias(&rungs), [Via::LongPoll; 3]);
+        assert_eq!(vias(&rungs), [Via::LongPollH1; 3]);
         assert_eq!(rungs.iter().map(|rung| rung.repeats).collect::<Vec<_>>(), [false, true, true]);
     }
 

@@ -217,7 +217,7 @@ impl Driver {
     /// Whether the link in use is read from: not while too much is unread; nor between a greeting and its answer if it is a poll,
     /// as the next poll would make the greeting's ticket invalid.
     fn reads(&self) -> bool {
-        let polls = self.link.as_ref().is_some_and(|link| link.via == Via::LongPoll);
+        let polls = self.link.as_ref().is_some_and(|link| link.via.is_long_poll());
         self.unread.len() < UNREAD && !(polls && self.search.is_greeting())
     }
 
@@ -328,7 +328,7 @@ impl Driver {
 
     fn acknowledge(&mut self) {
         // A poll says in its `resume` how far it has got; in a `join` it cannot.
-        let is_silent = |link: &Link| link.via == Via::LongPoll && !self.seat.is_waiting(link.id);
+        let is_silent = |link: &Link| link.via.is_long_poll() && !self.seat.is_waiting(link.id);
         if self.link.as_ref().is_none_or(is_silent) {
             return;
         }
@@ -637,7 +637,7 @@ impl Driver {
 
     /// When a silent link counts as dead.
     fn silent_at(&self, link: &Link) -> Instant {
-        let quiet = if link.via == Via::LongPoll { POLL_WAIT } else { Duration::ZERO };
+        let quiet = if link.via.is_long_poll() { POLL_WAIT } else { Duration::ZERO };
         link.heard.max(link.connection.heard().unwrap_or(link.heard)) + 2 * self.heartbeat + quiet
     }
 

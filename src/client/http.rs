@@ -3,13 +3,12 @@
 //! One [`Http2`] carries any number of requests and WebSockets; an [`Http1`] carries requests one after the other, or becomes
 //! one WebSocket.
 
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::{BoxFuture, FutureExt as _, TryFutureExt as _};
 use futures_util::stream::FuturesUnordered;
@@ -25,6 +24,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::Download;
+use super::download::whole;
 use super::websocket::WebSocket;
 use crate::protocol::PROTOCOL;
 use crate::transport::Http2Stream;
@@ -210,6 +210,19 @@ impl Http2 {
         Ok(response.await?.map(Download::http2))
     }
 
+    /// Posts `body`; the answer's body is read as it comes.
+    ///
+    /// # Errors
+    /// [`Error::Http2`].
+    pub(super) async fn post(&self, path: &str, headers: &HeaderMap, body: Bytes) -> Result<Response<Download>, Error> {
+        let mut request = self.head("https", path)?;
+        *request.method_mut() = Method::POST;
+        request.headers_mut().extend(headers.clone());
+        let (response, mut send) = self.requests.clone().ready().await?.send_request(request, false)?;
+        send.send_data(body, true)?;
+        Ok(response.await?.map(Download::http2))
+    }
+
     /// Opens a WebSocket by extended CONNECT (RFC 8441).
     ///
     /// # Errors
@@ -238,17 +251,7 @@ impl Http2 {
 }
 
 async fn read(response: Response<h2::RecvStream>) -> Result<Response<Bytes>, Error> {
-    let (head, mut recv) = response.into_parts();
-    let mut body = BytesMut::new();
-    while let Some(data) = poll_fn(|cx| recv.poll_data(cx)).await {
-        let data = data?;
-        if body.len() + data.len() > BODY_BYTES {
-            return Err(Error::Body("more than 1 MiB".into()));
-        }
-        recv.flow_control().release_capacity(data.len())?;
-        body.extend_from_slice(&data);
-    }
-    Ok(Response::from_parts(head, body.freeze()))
+    Ok(whole(response.map(Download::http2), BODY_BYTES).await?.0)
 }
 
 /// An HTTP/1.1 connection (RFC 9112), with or without TLS.

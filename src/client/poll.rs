@@ -1,10 +1,10 @@
-//! Event stream and long poll, seen from the client: sessions over plain requests, here over HTTP/1.1.
+//! Event stream and long poll, seen from the client: sessions over plain requests, whatever the version of HTTP.
 //!
-//! Two connections are kept: one for what comes down, one for what goes up. What is under way lives in here and not in the
-//! futures of the caller, so that no wait that is given up loses anything.
+//! One request brings what comes down, another what goes up. What is under way lives in here and not in the futures of the caller, so
+//! that no wait that is given up loses anything.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
+use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -12,14 +12,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
-use http_body::Body as _;
-use http_body_util::{BodyExt as _, Limited};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::http::{BODY_BYTES, collect};
-use super::{Endpoint, Error, Event, Http1, Trust};
+use super::http::BODY_BYTES;
+use super::requests::Requests;
+use super::{Download, Error, Event};
 
 const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
@@ -46,7 +45,6 @@ pub(super) struct Polling {
     events: VecDeque<Received>,
     up: VecDeque<String>,
     posting: Option<Posting>,
-    kept_up: Option<Http1>,
     heard: Option<Instant>,
     ticket: Option<String>,
     /// Until there is one: the `join`, with which each request of one who waits to be admitted begins.
@@ -61,7 +59,7 @@ pub(super) struct Polling {
 
 /// Lines on their way up.
 struct Posting {
-    request: BoxFuture<'static, Result<Http1, Error>>,
+    request: BoxFuture<'static, Result<(), Error>>,
     ticket: String,
     lines: Vec<String>,
 }
@@ -77,8 +75,7 @@ struct Received {
 
 /// Where the requests go.
 struct Target {
-    endpoint: Endpoint,
-    trust: Trust,
+    requests: Requests,
     path: String,
     headers: HeaderMap,
 }
@@ -89,52 +86,23 @@ enum Down {
     Unopened,
     /// A request is under way.
     Asking { request: BoxFuture<'static, Result<Answer, Error>>, opens: bool },
-    /// The open event stream, and the connection that must live as long.
-    Stream(hyper::body::Incoming, #[expect(dead_code, reason = "held for the stream")] Http1),
-    /// Between two polls; the connection waits for the next one.
-    Between(Option<Http1>),
+    /// The open event stream.
+    Stream(Download),
+    /// Between two polls.
+    Between,
     /// The session is over.
     Ended,
 }
 
 enum Answer {
-    Stream(hyper::body::Incoming, Http1),
-    Lines(Bytes, Http1),
+    Stream(Download),
+    Lines(Bytes),
     Refused(Response<Bytes>),
 }
 
 impl Target {
-    /// Posts on the connection kept from before, or on a new one where the server has closed that. It may do so while the
-    /// request is on its way (RFC 9112, 9.3.1); sending it again changes nothing, as ids are handled once and tickets
-    /// have one successor.
-    async fn post(
-        &self,
-        kept: Option<Http1>,
-        path: &str,
-        headers: HeaderMap,
-        body: String,
-    ) -> Result<(Response<hyper::body::Incoming>, Http1), Error> {
-        let body = Bytes::from(body);
-        if let Some(mut connection) = kept.filter(Http1::is_open) {
-            match connection.send(Method::POST, path, headers.clone(), body.clone()).await {
-                Err(Error::Http1(error))
-                    if error.is_incomplete_message() || error.is_canceled() || error.is_closed() => {}
-                sent => return Ok((sent?, connection)),
-            }
-        }
-        let mut connection = Http1::connect(&self.endpoint, &self.trust.tls).await?;
-        let response = connection.send(Method::POST, path, headers, body).await?;
-        Ok((response, connection))
-    }
-
     /// Opens a session, or takes it up for one more poll.
-    async fn ask(
-        self: Arc<Self>,
-        kept: Option<Http1>,
-        is_stream: bool,
-        wait: u64,
-        body: String,
-    ) -> Result<Answer, Error> {
+    async fn ask(self: Arc<Self>, is_stream: bool, wait: u64, body: String) -> Result<Answer, Error> {
         let begun = Instant::now();
         let mut headers = self.headers.clone();
         headers.insert(CONTENT_TYPE, NDJSON);
@@ -145,40 +113,36 @@ impl Target {
             headers.insert(HeaderName::from_static("prefer"), prefer);
         }
         let patience = PATIENCE + Duration::from_secs(wait);
-        let answer = timeout(patience, self.post(kept, &self.path, headers, body)).await;
-        let (response, connection) = answer.map_err(|_| late())??;
+        let response = in_time(patience, self.requests.post(&self.path, &headers, body.into())).await?;
         if response.status() != StatusCode::OK {
-            return Ok(Answer::Refused(timeout(PATIENCE, collect(response)).await.map_err(|_| late())??));
+            return Ok(Answer::Refused(in_time(PATIENCE, self.requests.read(response, BODY_BYTES)).await?));
         }
         if is_stream {
-            return Ok(Answer::Stream(response.into_body(), connection));
+            return Ok(Answer::Stream(response.into_body()));
         }
-        let body = Limited::new(response.into_body(), BODY_BYTES * 4).collect();
-        let whole = timeout(patience, body).await.map_err(|_| late())?.map_err(Error::Body)?.to_bytes();
+        let whole = in_time(patience, self.requests.read(response, BODY_BYTES * 4)).await?.into_body();
         if whole.is_empty() && wait > 0 {
             sleep_until(begun + SHORTEST_POLL).await;
         }
-        Ok(Answer::Lines(whole, connection))
+        Ok(Answer::Lines(whole))
     }
 
     /// Sends lines beside what comes down.
-    async fn tell(self: Arc<Self>, kept: Option<Http1>, ticket: String, body: String) -> Result<Http1, Error> {
+    async fn tell(self: Arc<Self>, ticket: String, body: String) -> Result<(), Error> {
         let mut headers = self.headers.clone();
         headers.insert(CONTENT_TYPE, NDJSON);
         headers.insert(TICKET, HeaderValue::try_from(ticket).map_err(|error| Error::Url(error.to_string()))?);
         let path = format!("{}/messages", self.path);
-        let answer = timeout(PATIENCE, self.post(kept, &path, headers, body)).await;
-        let (response, connection) = answer.map_err(|_| late())??;
-        let accepted = response.status() == StatusCode::ACCEPTED;
+        let response = in_time(PATIENCE, self.requests.post(&path, &headers, body.into())).await?;
         // An unread body would hold its connection.
-        let whole = timeout(PATIENCE, collect(response)).await.map_err(|_| late())??;
-        if accepted { Ok(connection) } else { Err(Error::Refused(Box::new(whole))) }
+        let answer = in_time(PATIENCE, self.requests.read(response, BODY_BYTES)).await?;
+        if answer.status() == StatusCode::ACCEPTED { Ok(()) } else { Err(Error::Refused(Box::new(answer))) }
     }
 }
 
 impl Polling {
-    pub(super) fn new(endpoint: &Endpoint, path: String, is_stream: bool, trust: &Trust, headers: &HeaderMap) -> Self {
-        let target = Target { endpoint: endpoint.clone(), trust: trust.clone(), path, headers: headers.clone() };
+    pub(super) fn new(requests: Requests, path: String, is_stream: bool, headers: &HeaderMap) -> Self {
+        let target = Target { requests, path, headers: headers.clone() };
         Polling {
             target: Arc::new(target),
             is_stream,
@@ -187,7 +151,6 @@ impl Polling {
             events: VecDeque::new(),
             up: VecDeque::new(),
             posting: None,
-            kept_up: None,
             heard: None,
             ticket: None,
             join: None,
@@ -207,8 +170,8 @@ impl Polling {
         if matches!(self.down, Down::Unopened) {
             // On a poller's seat it is answered when something waits; the first must show at once that it works.
             self.join = message.contains(r#""type":"join""#).then(|| message.to_owned());
-            self.ask(None, 0, message.to_owned(), true);
-        } else if message.contains(r#""type":"leave""#) && matches!(self.down, Down::Between(_)) {
+            self.ask(0, message.to_owned(), true);
+        } else if message.contains(r#""type":"leave""#) && matches!(self.down, Down::Between) {
             // With the next poll: a seat that was left between two polls has nobody to tell `ok`.
             self.left = true;
             self.poll(message);
@@ -228,7 +191,7 @@ impl Polling {
                 let posted = ready!(posting.request.as_mut().poll(cx));
                 let Posting { ticket, lines, .. } = self.posting.take().expect("it was there a moment ago");
                 match posted {
-                    Ok(connection) => self.kept_up = Some(connection),
+                    Ok(()) => {}
                     // Polls have used up two tickets while the lines were on their way: nothing of them was taken.
                     Err(Error::Refused(refusal))
                         if refusal.status() == StatusCode::UNAUTHORIZED && self.ticket != Some(ticket) =>
@@ -249,8 +212,8 @@ impl Polling {
             }
             // Lines without a ticket have nowhere to go: the session is refused, which is told by what comes down.
             let Some(ticket) = self.ticket.clone().filter(|_| !self.up.is_empty()) else { return Poll::Ready(Ok(())) };
-            let (target, kept, lines) = (Arc::clone(&self.target), self.kept_up.take(), self.take_batch());
-            let request = Box::pin(target.tell(kept, ticket.clone(), lines.join("\n")));
+            let (target, lines) = (Arc::clone(&self.target), self.take_batch());
+            let request = Box::pin(target.tell(ticket.clone(), lines.join("\n")));
             self.posting = Some(Posting { request, ticket, lines });
         }
     }
@@ -280,9 +243,9 @@ impl Polling {
             match &mut self.down {
                 Down::Unopened => return Poll::Pending,
                 Down::Asking { .. } => ready!(self.poll_answer(cx))?,
-                Down::Stream(..) => ready!(self.poll_stream(cx))?,
-                Down::Between(_) if self.left => self.down = Down::Ended,
-                Down::Between(_) => self.poll(""),
+                Down::Stream(_) => ready!(self.poll_stream(cx))?,
+                Down::Between if self.left => self.down = Down::Ended,
+                Down::Between => self.poll(""),
                 Down::Ended => {
                     let reason = if self.left { "left" } else { "" }.to_owned();
                     return Poll::Ready(Ok(Event::Closed { code: None, reason }));
@@ -291,8 +254,8 @@ impl Polling {
         }
     }
 
-    fn ask(&mut self, kept: Option<Http1>, wait: u64, body: String, opens: bool) {
-        let request = Arc::clone(&self.target).ask(kept, self.is_stream, wait, body);
+    fn ask(&mut self, wait: u64, body: String, opens: bool) {
+        let request = Arc::clone(&self.target).ask(self.is_stream, wait, body);
         self.down = Down::Asking { request: Box::pin(request), opens };
     }
 
@@ -301,19 +264,18 @@ impl Polling {
     fn bring_along(&mut self) {
         let lines = self.take_batch().join("\n");
         let join = self.join.as_deref().unwrap_or_default();
-        self.ask(None, 0, format!("{join}\n{lines}"), true);
+        self.ask(0, format!("{join}\n{lines}"), true);
     }
 
     /// One more poll, which may bring a line of its own.
     fn poll(&mut self, line: &str) {
-        let Down::Between(kept) = std::mem::replace(&mut self.down, Down::Ended) else { return };
         let greeting = match (&self.ticket, &self.join) {
             (None, Some(join)) => join.clone(),
             (ticket, _) => {
                 json!({"type": "resume", "ticket": ticket.as_deref().unwrap_or_default(), "seq": self.seq}).to_string()
             }
         };
-        self.ask(kept, WAIT, format!("{greeting}\n{line}"), false);
+        self.ask(WAIT, format!("{greeting}\n{line}"), false);
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -323,9 +285,9 @@ impl Polling {
         self.down = Down::Ended;
         self.heard = Some(Instant::now());
         match answer? {
-            Answer::Stream(body, connection) => self.down = Down::Stream(body, connection),
-            Answer::Lines(whole, connection) => {
-                self.down = Down::Between(Some(connection));
+            Answer::Stream(body) => self.down = Down::Stream(body),
+            Answer::Lines(whole) => {
+                self.down = Down::Between;
                 for line in whole.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
                     self.message(line, opens);
                 }
@@ -339,13 +301,13 @@ impl Polling {
     }
 
     fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let Down::Stream(body, _) = &mut self.down else { return Poll::Ready(Ok(())) };
-        let Some(frame) = ready!(Pin::new(body).poll_frame(cx)) else {
+        let Down::Stream(body) = &mut self.down else { return Poll::Ready(Ok(())) };
+        let Some(part) = ready!(body.poll_chunk(cx))? else {
             self.down = Down::Ended;
             return Poll::Ready(Ok(()));
         };
         self.heard = Some(Instant::now());
-        self.received.extend_from_slice(&frame?.into_data().unwrap_or_default());
+        self.received.extend_from_slice(&part);
         while let Some(end) = self.received.windows(2).position(|pair| pair == b"\n\n") {
             let event = self.received.split_to(end + 2);
             let data = event.as_ref().split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(b"data: "));
@@ -393,6 +355,8 @@ pub(super) fn closed(refusal: &Response<Bytes>) -> Value {
     closed
 }
 
-fn late() -> Error {
-    Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the server did not answer in time"))
+/// Waits for `answer`, but no longer than `patience`.
+async fn in_time<T>(patience: Duration, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let late = |_| std::io::Error::new(std::io::ErrorKind::TimedOut, "the server did not answer in time");
+    timeout(patience, answer).await.map_err(late)?
 }

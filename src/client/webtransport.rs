@@ -124,12 +124,30 @@ impl Http3 {
         let mut request = self.head(Method::GET, path)?;
         request.headers_mut().extend(headers.clone());
         let (response, stream) = self.answer_to(request).await?;
-        Ok(response.map(|()| Download::http3(stream)))
+        Ok(response.map(|()| Download::http3(stream, self.clone())))
+    }
+
+    /// Posts `body`; the answer's body is read as it comes.
+    ///
+    /// # Errors
+    /// [`Error::Http3`].
+    pub(super) async fn post(&self, path: &str, headers: &HeaderMap, body: Bytes) -> Result<Response<Download>, Error> {
+        let mut request = self.head(Method::POST, path)?;
+        request.headers_mut().extend(headers.clone());
+        let (response, stream) = self.answer(request, body).await?;
+        Ok(response.map(|()| Download::http3(stream, self.clone())))
     }
 
     /// Sends a request without a body and waits for the head of the answer.
     async fn answer_to(&self, request: Request<()>) -> Result<(Response<()>, Http3Response), Error> {
+        self.answer(request, Bytes::new()).await
+    }
+
+    async fn answer(&self, request: Request<()>, body: Bytes) -> Result<(Response<()>, Http3Response), Error> {
         let mut stream = self.requests.clone().send_request(request).await.map_err(http3)?;
+        if !body.is_empty() {
+            stream.send_data(body).await.map_err(http3)?;
+        }
         stream.finish().await.map_err(http3)?;
         let mut response = stream.recv_response().await.map_err(http3)?;
         // Early hints and their like (RFC 9114, 4.1).

@@ -110,7 +110,7 @@ async fn no_session_is_lost_and_no_message_lost_doubled_or_reordered() {
     let mut pairs = Vec::new();
     for (via, count) in Via::ALL.into_iter().zip(&counts) {
         for number in 0..PAIRS {
-            let room = format!("{}-{number}", via.transport().name());
+            let room = format!("{}-{number}", via.name());
             let join = async || Side {
                 client: Client::join(&server, Link::Hostile, via, &room).await,
                 count: Arc::clone(count),
@@ -154,14 +154,14 @@ async fn no_session_is_lost_and_no_message_lost_doubled_or_reordered() {
         let (resumed, gap) = (count.resumed.load(Ordering::Relaxed), count.longest.load(Ordering::Relaxed));
         report::line(format_args!(
             "{:<14} {:>8} {:>8} {p50:>9} {p99:>9} {max:>9} {resumed:>9} {gap:>16}",
-            via.transport().name(),
+            via.name(),
             2 * PAIRS,
             sorted.len(),
         ));
     }
     for (via, count) in Via::ALL.into_iter().zip(&counts) {
         for (why, times) in &*count.reasons.lock() {
-            report::line(format_args!("{:<14} {times} times: {why}", via.transport().name()));
+            report::line(format_args!("{:<14} {times} times: {why}", via.name()));
         }
     }
     report::passed();
@@ -180,7 +180,7 @@ fn tell_progress_once(begun: Instant, counts: &[Arc<Count>]) {
     let parts = Via::ALL.iter().zip(counts).map(|(via, count)| {
         let [sent, heard, resumed] =
             [&count.sent, &count.heard, &count.resumed].map(|count| count.load(Ordering::Relaxed));
-        format!("{} {heard}/{sent} heard, {resumed} resumed", via.transport().name())
+        format!("{} {heard}/{sent} heard, {resumed} resumed", via.name())
     });
     report::progress(format_args!("{:>4} s  {}", begun.elapsed().as_secs(), parts.collect::<Vec<_>>().join("; ")));
 }

@@ -97,7 +97,7 @@ impl Account {
                         Ok(_) => {}
                         Err(_) if away => account.told += 1,
                         // Its transport is its polls: the last one's answer closes it.
-                        Err(_) if is_last && via == Via::LongPoll => account.unpolled += 1,
+                        Err(_) if is_last && via.is_long_poll() => account.unpolled += 1,
                         Err(_) => account.lost += 1,
                     }
                 }
@@ -214,7 +214,7 @@ async fn accepted_messages_are_delivered_until_the_end_and_sessions_come_back_in
     let most = (sessions as f64 * STORM) as usize;
     report::line(format_args!("at most {busiest} of {sessions} came back within {STEP:?}; {most} would be a storm"));
     let of = |via: Via| early.iter().filter(|lost| **lost == via).count();
-    let early: Vec<_> = Via::ALL.iter().map(|via| format!("{} {}", via.transport().name(), of(*via))).collect();
+    let early: Vec<_> = Via::ALL.iter().map(|via| format!("{} {}", via.name(), of(*via))).collect();
     report::line(format_args!("transports lost before the drain time was over: {}", early.join(", ")));
     tell_accounts(witnesses).await;
     assert!(busiest <= most, "a storm: {busiest} sessions within {STEP:?}");
@@ -228,7 +228,7 @@ async fn everybody_talks(server: &ServerProcess, stages: &mpsc::Sender<(Via, Sta
     let places = Via::ALL.into_iter().flat_map(|via| (0..2 * PAIRS).map(move |number| (via, number / 2)));
     let joining = places.map(async |(via, pair)| {
         let _turn = turns.acquire().await.expect("open");
-        (via, Client::join(server, Link::Calm, via, &format!("{}-{pair}", via.transport().name())).await)
+        (via, Client::join(server, Link::Calm, via, &format!("{}-{pair}", via.name())).await)
     });
     join_all(joining).await.into_iter().map(|(via, client)| live(via, client, stages.clone())).collect()
 }
@@ -238,7 +238,7 @@ async fn witnesses(server: &ServerProcess) -> Vec<(Via, JoinHandle<(Record, Reco
     let mut witnesses = Vec::new();
     for via in Via::ALL {
         for number in 0..WITNESSES {
-            let room = format!("witnesses-{}-{number}", via.transport().name());
+            let room = format!("witnesses-{}-{number}", via.name());
             let join = async || Watcher::join(server.connect(Link::Calm, via, &room).await, via).await;
             let (one, other) = (join().await, join().await);
             let (id, other_id) = (one.id().to_owned(), other.id().to_owned());
@@ -261,14 +261,14 @@ async fn tell_accounts(witnesses: Vec<(Via, JoinHandle<(Record, Record)>)>) {
             let last = record.heard.last().expect("something was heard");
             let is_goodbye = last["type"] == "closed" && last["code"] == "goingAway";
             // Between two polls nobody can be told.
-            assert!(is_goodbye || via == Via::LongPoll, "the last word over {via:?} is {last}");
+            assert!(is_goodbye || via.is_long_poll(), "the last word over {via:?} is {last}");
         }
         accounts.extend([Account::of(&one, &other, via), Account::of(&other, &one, via)].map(|account| (via, account)));
     }
     for via in Via::ALL {
         let Account { accepted, delivered, told, unpolled, lost } =
             accounts.iter().filter(|(of, _)| *of == via).map(|(_, account)| *account).sum();
-        let name = via.transport().name();
+        let name = via.name();
         report::line(format_args!("{name:<14} {accepted:>9} {delivered:>10} {told:>14} {unpolled:>17} {lost:>5}"));
     }
     let lost: Vec<_> = accounts.iter().filter(|(_, account)| account.lost > 0).collect();

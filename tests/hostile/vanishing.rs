@@ -45,7 +45,7 @@ async fn a_client_whose_network_vanishes_is_away_within_two_heartbeats_and_left_
             away.push((fate.away - died).as_secs_f64());
             left.push((fate.left - died).as_secs_f64());
         }
-        report::line(format_args!("{:<14} {:>22} {:>22}", via.transport().name(), range(away), range(left)));
+        report::line(format_args!("{:<14} {:>22} {:>22}", via.name(), range(away), range(left)));
     }
     // Connections that no session was using close when they have been idle for long enough.
     within(async { while gauges(&Box::pin(server.metrics()).await) != before {} }).await;

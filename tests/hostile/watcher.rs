@@ -39,7 +39,7 @@ pub(crate) type Heard = (Instant, Value);
 impl Watcher {
     /// Joins, telling the others over which transport.
     pub(crate) async fn join(mut connection: Connection, via: Via) -> Self {
-        let join = json!({"type": "join", "metadata": {"via": via.transport().name()}});
+        let join = json!({"type": "join", "metadata": {"via": via.name()}});
         within(connection.send(&join.to_string())).await.expect("sent");
         let (heard_by_task, heard) = mpsc::channel(HEARD);
         let (to_say, said) = mpsc::channel(1);
@@ -81,7 +81,7 @@ impl Watcher {
         while met.len() < count {
             let (_, message) = self.next().await;
             assert_eq!(message["type"], "peerJoined", "{message}");
-            let via = Via::ALL.into_iter().find(|via| message["metadata"]["via"] == via.transport().name());
+            let via = Via::ALL.into_iter().find(|via| message["metadata"]["via"] == via.name());
             met.insert(text(&message["peer"]), via.expect("it told"));
         }
         met
@@ -152,7 +152,7 @@ impl Fate {
     /// its wait), left when the window ends.
     pub(crate) fn check(self, died: Instant, heartbeat: Duration, window: Duration) {
         let Fate { via, away, left } = self;
-        let promised = 2 * heartbeat + if via == Via::LongPoll { POLL } else { Duration::ZERO };
+        let promised = 2 * heartbeat + if via.is_long_poll() { POLL } else { Duration::ZERO };
         let (away_after, kept) = (away - died, left - away);
         assert!(away_after <= promised + LATE, "{via:?} was away after {away_after:?} instead of {promised:?}");
         // Both were seen by the same watcher, and either perhaps late.

@@ -1,0 +1,134 @@
+//! The server's process, seen from outside: how much processor time it took, and how much memory it has.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use std::{fs, io};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// A process under measurement.
+#[derive(Debug)]
+pub struct Process {
+    id: u32,
+    /// Where it was started by us; ends with this.
+    child: Option<Child>,
+}
+
+impl Process {
+    /// One that runs already.
+    ///
+    /// # Errors
+    /// If there is none, or the system does not tell how it fares (Linux does).
+    pub fn running(id: u32) -> Result<Self> {
+        let process = Process { id, child: None };
+        process.cpu().with_context(|| format!("cannot look at the process {id}"))?;
+        Ok(process)
+    }
+
+    /// Starts one on the first processor alone and moves this process to the others, so that load and server do not take each other's
+    /// time. With a single processor they share it. Its standard output is not shown.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start(command: &mut Command) -> Result<Self> {
+        let (first, others) = split(&sched_getaffinity(None)?);
+        // A child inherits the processors of its parent: set before, no thread of its is ever elsewhere.
+        sched_setaffinity(None, &first)?;
+        let started = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        sched_setaffinity(None, &others)?;
+        let child = started.with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        Ok(Process { id: child.id(), child: Some(child) })
+    }
+
+    /// Its id.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Looks whether a process that was started has ended.
+    ///
+    /// # Errors
+    /// If it has.
+    pub fn check(&mut self) -> Result<()> {
+        let ended = self.child.as_mut().map(Child::try_wait).transpose()?.flatten();
+        ended.map_or(Ok(()), |status| bail!("the server has ended: {status}"))
+    }
+
+    /// The processor time of its threads so far, as exact as the scheduler has it. Threads that have ended do not count.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn cpu(&self) -> Result<Duration> {
+        let mut nanos = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.id)).context("the server has ended")? {
+            let text = match fs::read_to_string(task?.path().join("schedstat")) {
+                Ok(text) => text,
+                // The thread has ended since the directory was read.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error.into()),
+            };
+            nanos += text.split(' ').next().unwrap_or_default().parse::<u64>().context("schedstat")?;
+        }
+        Ok(Duration::from_nanos(nanos))
+    }
+
+    /// Its resident memory in bytes.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn memory(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id)).context("the server has ended")?;
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+        Ok(kib.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// The first processor, and the others, or the same one if there are none.
+fn split(all: &CpuSet) -> (CpuSet, CpuSet) {
+    let mut numbers = (0..CpuSet::MAX_CPU).filter(|number| all.is_set(*number));
+    let (mut first, mut others) = (CpuSet::new(), *all);
+    if let Some(number) = numbers.next() {
+        first.set(number);
+        others.unset(number);
+    }
+    if others.count() == 0 { (first, first) } else { (first, others) }
+}
+
+/// A directory of the measured server's own, gone with this.
+#[derive(Debug)]
+pub struct TemporaryDir(PathBuf);
+
+impl TemporaryDir {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn new() -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("wigwag-bench-{}", std::process::id()));
+        ensure!(!path.exists(), "{} exists already", path.display());
+        fs::create_dir_all(&path)?;
+        Ok(TemporaryDir(path))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &std::path::Path {
+        &self.0
+    }
+}
+
+impl Drop for TemporaryDir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,372 @@
+//! The workloads: what peers do, and what is counted.
+//!
+//! Each function is one round. It sets its peers up first, then measures: processor time of the server, time that went by, and how long
+//! each message or opening took. Load and measuring run on one thread, so that no wake-up between threads is part of a latency.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use hdrhistogram::Histogram;
+use tokio::task::JoinSet;
+
+use super::{Peer, Process, Service, Wigwag, answer, candidate, offer};
+
+/// Messages in flight, where there are many.
+const WINDOW: usize = 128;
+/// Messages before the measured ones.
+const WARM_UP: usize = 200;
+/// Candidates that each side of a call sends.
+const CANDIDATES: usize = 10;
+/// Openings under way at once.
+const AT_ONCE: usize = 100;
+/// What goes by until a server that is left alone has done what is to be done.
+const SETTLING: Duration = Duration::from_millis(500);
+
+/// What was measured in one round.
+#[derive(Debug, Clone)]
+pub struct Round {
+    /// Messages, deliveries, calls, joins, sessions: whatever the workload counts.
+    pub units: u64,
+    /// Processor time that the server took for all of them.
+    pub cpu: Duration,
+    /// Time that went by.
+    pub elapsed: Duration,
+    /// How long each took, in nanoseconds. Empty where nothing was waited for.
+    pub latency: Histogram<u64>,
+    /// Resident memory that the server has more at the end, in bytes, where the workload is about memory.
+    pub memory: Option<u64>,
+}
+
+/// Measures from now on.
+struct Meter<'a> {
+    server: &'a Process,
+    cpu: Duration,
+    begun: Instant,
+    units: u64,
+    latency: Histogram<u64>,
+}
+
+impl<'a> Meter<'a> {
+    fn start(server: &'a Process) -> Result<Self> {
+        let latency = Histogram::new(3)?;
+        Ok(Meter { server, cpu: server.cpu()?, begun: Instant::now(), units: 0, latency })
+    }
+
+    fn goes_on(&self, time: Duration) -> bool {
+        self.begun.elapsed() < time
+    }
+
+    fn record(&mut self, took: Duration) {
+        // The histogram grows as it needs to; what is beyond centuries is not measured.
+        let _ = self.latency.record(took.as_nanos().try_into().unwrap_or(u64::MAX));
+    }
+
+    fn stop(self) -> Result<Round> {
+        let elapsed = self.begun.elapsed();
+        let cpu = self.server.cpu()?.saturating_sub(self.cpu);
+        Ok(Round { units: self.units, cpu, elapsed, latency: self.latency, memory: None })
+    }
+}
+
+/// Data as long as a candidate, with a number in front.
+fn numbered(number: u64) -> String {
+    format!(r#"{{"n":{number},"text":"{:192}"}}"#, "")
+}
+
+fn number(data: &str) -> Result<u64> {
+    let digits = data.strip_prefix(r#"{"n":"#).and_then(|rest| rest.split(',').next());
+    digits.context("a message that nobody has sent")?.parse().context("a message without its number")
+}
+
+async fn pair<S: Service>(service: &S, room: &str) -> Result<(S::Peer, S::Peer)> {
+    Ok((service.join(room).await?, service.join(room).await?))
+}
+
+/// Two peers, one message in flight: what a message costs when the server sleeps between any two.
+///
+/// # Errors
+/// If a connection is lost, or a message is another than the one that was sent.
+pub async fn relay<S: Service>(service: &S, server: &Process, time: Duration) -> Result<Round> {
+    let (mut from, mut to) = pair(service, "bench-relay").await?;
+    let recipient = to.id().to_owned();
+    let mut once = async |at: u64| -> Result<()> {
+        from.feed(Some(&recipient), &numbered(at))?;
+        from.flush().await?;
+        let came = number(&to.recv().await?)?;
+        if came == at { Ok(()) } else { bail!("message {came} came instead of {at}") }
+    };
+    for at in 0..WARM_UP as u64 {
+        once(at).await?;
+    }
+    let mut meter = Meter::start(server)?;
+    while meter.goes_on(time) {
+        let sent = Instant::now();
+        once(meter.units).await?;
+        meter.record(sent.elapsed());
+        meter.units += 1;
+    }
+    let round = meter.stop()?;
+    leave([from, to]).await?;
+    Ok(round)
+}
+
+/// Pairs that send at fixed times, whatever the server does: `rate` messages a second in all. A message's latency counts from when it
+/// was due, so that a server that stalls cannot hide what waited meanwhile.
+///
+/// # Errors
+/// If a connection is lost.
+pub async fn paced<S: Service>(service: &S, server: &Process, time: Duration, pairs: u32, rate: u32) -> Result<Round> {
+    let mut joined = Vec::new();
+    for number in 0..pairs {
+        joined.push(pair(service, &format!("bench-paced-{number}")).await?);
+    }
+    let mut meter = Meter::start(server)?;
+    let step = Duration::from_secs(1) / rate;
+    let each = (time.as_secs_f64() * f64::from(rate) / f64::from(pairs)) as u32;
+    let begun = Instant::now();
+    let mut running = JoinSet::new();
+    for (number, (from, to)) in (0..).zip(joined) {
+        running.spawn(send_on_time(from, to, begun, move |at| step * (at * pairs + number), each));
+    }
+    let mut peers = Vec::new();
+    while let Some(done) = running.join_next().await {
+        let (latency, pair) = done??;
+        meter.units += latency.len();
+        meter.latency.add(latency)?;
+        peers.extend(pair);
+    }
+    let round = meter.stop()?;
+    leave(peers).await?;
+    Ok(round)
+}
+
+/// Sends `count` messages at their times and receives them.
+async fn send_on_time<P: Peer>(
+    mut from: P,
+    mut to: P,
+    begun: Instant,
+    due: impl Fn(u32) -> Duration,
+    count: u32,
+) -> Result<(Histogram<u64>, [P; 2])> {
+    let recipient = to.id().to_owned();
+    let mut latency = Histogram::new(3)?;
+    let sending = async {
+        for at in 0..count {
+            tokio::time::sleep_until((begun + due(at)).into()).await;
+            from.feed(Some(&recipient), &numbered(due(at).as_nanos() as u64))?;
+            from.flush().await?;
+        }
+        anyhow::Ok(())
+    };
+    let receiving = async {
+        for _ in 0..count {
+            let due = Duration::from_nanos(number(&to.recv().await?)?);
+            latency.record(begun.elapsed().saturating_sub(due).as_nanos() as u64)?;
+        }
+        anyhow::Ok(())
+    };
+    tokio::try_join!(sending, receiving)?;
+    Ok((latency, [from, to]))
+}
+
+/// Two peers, many messages in flight: what a message costs when there is always a next one.
+///
+/// # Errors
+/// If a connection is lost.
+pub async fn pipelined<S: Service>(service: &S, server: &Process, time: Duration) -> Result<Round> {
+    let (mut from, mut to) = pair(service, "bench-pipelined").await?;
+    let recipient = to.id().to_owned();
+    let data = numbered(0);
+    let mut send = async |count| -> Result<()> {
+        for _ in 0..count {
+            from.feed(Some(&recipient), &data)?;
+        }
+        from.flush().await
+    };
+    send(WINDOW).await?;
+    let mut meter = Meter::start(server)?;
+    while meter.goes_on(time) {
+        for _ in 0..WINDOW / 2 {
+            to.recv().await?;
+        }
+        meter.units += WINDOW as u64 / 2;
+        send(WINDOW / 2).await?;
+    }
+    let round = meter.stop()?;
+    for _ in 0..WINDOW {
+        to.recv().await?;
+    }
+    leave([from, to]).await?;
+    Ok(round)
+}
+
+/// One message to a room of `members`, again and again: what a delivery costs.
+///
+/// # Errors
+/// If a connection is lost.
+pub async fn fan_out<S: Service>(service: &S, server: &Process, time: Duration, members: usize) -> Result<Round> {
+    let mut peers = Vec::with_capacity(members);
+    for _ in 0..members {
+        peers.push(service.join("bench-fan-out").await?);
+    }
+    let (from, others) = peers.split_first_mut().context("a room without members")?;
+    let mut meter = Meter::start(server)?;
+    while meter.goes_on(time) {
+        let sent = Instant::now();
+        from.feed(None, &numbered(meter.units))?;
+        from.flush().await?;
+        for other in &mut *others {
+            other.recv().await?;
+        }
+        meter.record(sent.elapsed());
+        meter.units += others.len() as u64;
+    }
+    let round = meter.stop()?;
+    leave(peers).await?;
+    Ok(round)
+}
+
+/// Calls, one after the other: two peers connect and join, then offer, answer and ten candidates each way, then both leave.
+///
+/// # Errors
+/// If a connection is lost.
+pub async fn setup<S: Service>(service: &S, server: &Process, time: Duration) -> Result<Round> {
+    call(service, "bench-setup-0").await?;
+    let mut meter = Meter::start(server)?;
+    while meter.goes_on(time) {
+        let begun = Instant::now();
+        call(service, &format!("bench-setup-{}", meter.units + 1)).await?;
+        meter.record(begun.elapsed());
+        meter.units += 1;
+    }
+    meter.stop()
+}
+
+async fn call<S: Service>(service: &S, room: &str) -> Result<()> {
+    let (mut callee, mut caller) = pair(service, room).await?;
+    let (to_callee, to_caller) = (callee.id().to_owned(), caller.id().to_owned());
+    caller.feed_description(&to_callee, offer())?;
+    caller.flush().await?;
+    callee.recv().await?;
+    callee.feed_description(&to_caller, answer())?;
+    callee.flush().await?;
+    caller.recv().await?;
+    tokio::try_join!(trickle(&mut caller, &to_callee), trickle(&mut callee, &to_caller))?;
+    leave([callee, caller]).await
+}
+
+/// Candidates as a browser finds them: one by one, while the other's come.
+async fn trickle<P: Peer>(peer: &mut P, to: &str) -> Result<()> {
+    for _ in 0..CANDIDATES {
+        peer.feed_candidate(to, candidate())?;
+        peer.flush().await?;
+        peer.recv().await?;
+    }
+    Ok(())
+}
+
+/// `clients` that come at once, into rooms of four.
+///
+/// # Errors
+/// If one is not let in.
+pub async fn storm<S: Service>(service: &S, server: &Process, clients: usize) -> Result<Round> {
+    let mut meter = Meter::start(server)?;
+    let peers = crowd(service, "bench-storm", clients, |took| meter.record(took)).await?;
+    meter.units = peers.len() as u64;
+    let round = meter.stop()?;
+    leave(peers).await?;
+    Ok(round)
+}
+
+/// Many peers, in rooms of four, that come by a hundred at once.
+async fn crowd<S: Service>(
+    service: &S,
+    room: &str,
+    clients: usize,
+    mut took: impl FnMut(Duration),
+) -> Result<Vec<S::Peer>> {
+    let join = |number: usize| async move {
+        let begun = Instant::now();
+        let peer = service.join(&format!("{room}-{}", number / 4)).await?;
+        anyhow::Ok((peer, begun.elapsed()))
+    };
+    let mut joining = futures_util::stream::iter((0..clients).map(join)).buffer_unordered(AT_ONCE);
+    let mut peers = Vec::with_capacity(clients);
+    while let Some(joined) = joining.next().await {
+        let (peer, time) = joined?;
+        took(time);
+        peers.push(peer);
+    }
+    Ok(peers)
+}
+
+/// `clients` that have joined and say nothing: memory of each, and the processor time that it takes to keep them for `time`.
+///
+/// # Errors
+/// If one is not let in, or lost.
+pub async fn idle<S: Service>(service: &S, server: &Process, time: Duration, clients: usize) -> Result<Round> {
+    // What is allocated once must not count.
+    leave([service.join("bench-idle").await?]).await?;
+    let before = server.memory()?;
+    let peers = crowd(service, "bench-idle", clients, |_| ()).await?;
+    tokio::time::sleep(SETTLING).await;
+    let memory = server.memory()?.saturating_sub(before);
+    let mut meter = Meter::start(server)?;
+    meter.units = clients as u64;
+    let peers = keep(peers, time).await?;
+    let round = meter.stop()?;
+    leave(peers).await?;
+    Ok(Round { memory: Some(memory), ..round })
+}
+
+/// Lets peers answer the server's signs of life for `time`; any other word, or the loss of one, is an error.
+async fn keep<P: Peer>(peers: Vec<P>, time: Duration) -> Result<Vec<P>> {
+    let end = tokio::time::Instant::now() + time;
+    let keep = |mut peer: P| async move {
+        match tokio::time::timeout_at(end, peer.recv()).await {
+            Err(_) => Ok(peer),
+            Ok(Ok(_)) => bail!("somebody speaks in a room where nobody should"),
+            Ok(Err(lost)) => Err(lost.context("an idle session was lost")),
+        }
+    };
+    peers.into_iter().map(keep).collect::<FuturesUnordered<_>>().collect::<Vec<_>>().await.into_iter().collect()
+}
+
+/// `clients` whose connections are all lost at once, and that resume.
+///
+/// # Errors
+/// If one is not let in again.
+pub async fn resume(service: &Wigwag, server: &Process, clients: usize) -> Result<Round> {
+    let mut lost = Vec::with_capacity(clients);
+    for peer in crowd(service, "bench-resume", clients, |_| ()).await? {
+        lost.push(peer.lose());
+    }
+    tokio::time::sleep(SETTLING).await;
+    let mut meter = Meter::start(server)?;
+    let resume = |lost| async move {
+        let begun = Instant::now();
+        let peer = service.resume(lost).await?;
+        anyhow::Ok((peer, begun.elapsed()))
+    };
+    let mut resuming = futures_util::stream::iter(lost.into_iter().map(resume)).buffer_unordered(AT_ONCE);
+    let mut peers = Vec::with_capacity(clients);
+    while let Some(resumed) = resuming.next().await {
+        let (peer, took) = resumed?;
+        meter.record(took);
+        peers.push(peer);
+    }
+    meter.units = peers.len() as u64;
+    let round = meter.stop()?;
+    leave(peers).await?;
+    Ok(round)
+}
+
+/// All leave, side by side.
+async fn leave<P: Peer>(peers: impl IntoIterator<Item = P>) -> Result<()> {
+    let mut leaving: FuturesUnordered<_> = peers.into_iter().map(Peer::leave).collect();
+    while let Some(left) = leaving.next().await {
+        left?;
+    }
+    Ok(())
+}
