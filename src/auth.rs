@@ -3,6 +3,7 @@
 //! A token is a JSON Web Token (RFC 7519) signed with one of the operator's keys. The key, never the token, decides on the
 //! algorithm. Whatever is wrong with a token, its bearer hears the same: the log, at `debug`, tells the operator which it was.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,11 +20,13 @@ mod crypto;
 mod fetch;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod invite;
 mod keys;
 mod sign;
 
 pub use claims::{Claims, Names, RoomPattern};
 pub use fetch::Reach;
+pub use invite::Inviter;
 pub use keys::{Algorithm, KeySource};
 pub use sign::{Signer, SigningKey};
 
@@ -50,6 +53,8 @@ pub struct Policy {
     pub issuer: Option<String>,
     /// Tokens must be for this audience (`aud`).
     pub audience: Option<String>,
+    /// The private key that signs invitations for moderators, if there are to be any.
+    pub invite_key: Option<PathBuf>,
 }
 
 /// Verifies tokens by keys that may change while it is in use.
@@ -121,6 +126,14 @@ impl Verifier {
             Err(error) => warn!(%error, "the token keys could not be read again; the present ones stay"),
         }
         true
+    }
+
+    /// What makes invitations that it lets in; `None` where the operator wants none.
+    ///
+    /// # Errors
+    /// As [`Inviter::load`].
+    pub fn inviter(&self) -> Result<Option<Inviter>, StartError> {
+        self.policy.invite_key.as_deref().map(|path| Inviter::load(path, self)).transpose()
     }
 
     fn check(&self, token: Option<&Token<'_>>, room: &RoomName) -> Result<Grant, Fault> {
@@ -195,6 +208,8 @@ enum Fault {
     Foreign,
     #[error("it has no exp, or no iss or aud where one is asked for")]
     Incomplete,
+    #[error("it has uses, which must be at least 1, without a jti of 1 to 128 bytes to count them by")]
+    Uncountable,
     #[error("it is not for this room")]
     OtherRoom,
 }

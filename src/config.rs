@@ -15,7 +15,7 @@ pub use units::{Address, CandidateKind, HeaderName, Listen, Network, Rate, Size,
 use crate::auth;
 use crate::clients;
 use crate::ice;
-use crate::protocol::Limits;
+use crate::protocol::{Limits, WaitingRoom};
 
 /// Everything the server needs to know, checked. `Config::default()` is what a start without any setting means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub struct Config {
     pub heartbeat: Duration,
     /// How long a seat is kept for a client that lost its transport.
     pub resume_window: Duration,
+    /// Who has to wait to be admitted.
+    pub waiting: WaitingRoom,
     /// How long shutting down may take.
     pub drain: Duration,
 }
@@ -74,6 +76,7 @@ impl Default for Config {
             clients: clients::Policy::default(),
             heartbeat: Duration::from_secs(10),
             resume_window: Duration::from_secs(30),
+            waiting: WaitingRoom::default(),
             drain: Duration::from_secs(10),
         }
     }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use crate::auth::Verifier;
+use crate::auth::{Inviter, Verifier};
 use crate::clients::{Client, Clients, Excess};
 use crate::config::Config;
 use crate::hub::Hub;
@@ -30,6 +30,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// Who may come in; `None` where everybody may.
     pub auth: Option<Verifier>,
+    /// Makes invitations, where the operator has given it a key.
+    pub inviter: Option<Inviter>,
     /// Which `Origin` may open a session.
     pub origins: Origins,
     /// One permit for each connection that may be open, TCP and QUIC together.

@@ -21,14 +21,17 @@ use crate::ice::{IceServers, Issued};
 use crate::outbox::SharedSeat;
 use crate::protocol::{
     Body, Code, Frame, Grant, Join, JoinKey, Joined, LeftReason, Limits, Member, Metadata, PeerId, Refusal, Resume,
-    Resumed, RoomName, Ticket, Transport, notice,
+    Resumed, RoomName, Ticket, Transport, WaitingRoom, notice,
 };
 use crate::room::{Delivery, Room};
 use crate::seat::{Ending, Lease, Resumption, Seat};
 
+mod invitations;
 mod poll;
 mod session;
+mod waiting;
 
+use invitations::Invitations;
 pub use poll::Poll;
 pub use session::{History, Session, Speaker};
 
@@ -48,6 +51,8 @@ pub struct Policy {
     pub resume_window: Duration,
     /// STUN and TURN servers.
     pub ice_servers: IceServers,
+    /// Who has to wait to be admitted.
+    pub waiting: WaitingRoom,
 }
 
 /// All rooms of this server.
@@ -59,6 +64,7 @@ pub struct Hub {
     hasher: RandomState,
     shards: Box<[Mutex<HashMap<RoomName, Hall>>]>,
     rooms: AtomicUsize,
+    invitations: Invitations,
     /// When which seat has to be looked at. Entries are never taken back, but a seat knows its next one and adds no later ones.
     looks: Mutex<BinaryHeap<Reverse<(Instant, RoomName, PeerId)>>>,
     look_added: Notify,
@@ -66,7 +72,7 @@ pub struct Hub {
     served: TaskTracker,
 }
 
-/// A room and the seats of its members.
+/// A room and the seats of its members, and of those who wait to be.
 #[derive(Debug)]
 struct Hall {
     room: Room,
@@ -86,16 +92,18 @@ impl Hub {
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             rooms: AtomicUsize::new(0),
+            invitations: Invitations::default(),
             looks: Mutex::default(),
             look_added: Notify::new(),
         })
     }
 
-    /// Takes a seat in a room, which comes to be with its first member. Returns the session and the `joined` to begin with.
-    /// `grant` is what the client's token allows; `None` where no token is asked for.
+    /// Takes a seat in a room, which comes to be with its first one. Returns the session and the `joined` to begin with, or the
+    /// `waiting` for one who has to be admitted. `grant` is what the client's token allows; `None` where no token is asked for.
     ///
     /// # Errors
-    /// `forbidden` without the grant to join, `roomFull`, `roomLocked`, or why a join key is no longer good.
+    /// `forbidden` without the grant to join where nobody may wait, and for an invitation that is used up; `roomFull`,
+    /// `roomLocked`, or why a join key is no longer good.
     pub fn join(
         self: &Arc<Self>,
         name: &RoomName,
@@ -105,7 +113,11 @@ impl Hub {
     ) -> Result<(Session, Frame), Refusal> {
         let now = now();
         let grant = grant.unwrap_or_else(|| self.open.clone());
-        grant.admits(join)?;
+        let waits = self.policy.waiting.holds.include(grant.rights)?;
+        grant.check_size(join)?;
+        if waits && transport == Transport::LongPoll && join.key.is_none() {
+            return Err(Refusal::bad_request("to wait for admission by polls, join with a \"key\""));
+        }
         let mut shard = self.shard(name).lock();
         if let Some(again) = self.rejoin(&mut shard, name, join, &grant, transport, now) {
             return again;
@@ -122,19 +134,32 @@ impl Hub {
         let metadata = Metadata::vouched(&join.metadata, grant.metadata.as_deref());
         let member = Member { peer, user: grant.user.clone(), metadata };
         let mut out = Vec::new();
-        if let Err(refusal) = hall.room.join(member, &grant.limits, &mut out) {
+        let entered = self.invitations.redeem(&grant, now, || match waits {
+            true => hall.room.knock(member, self.policy.waiting.peers, &mut out),
+            false => hall.room.join(member, &grant.limits, &mut out),
+        });
+        if let Err(refusal) = entered {
             self.drop_if_empty(&mut shard, name);
             return Err(refusal);
         }
-        let seat = SharedSeat::new(Seat::new(fresh_ticket(peer), transport, grant, now));
+        let until = waits.then(|| now + self.policy.waiting.time);
+        let seat = Seat::new(fresh_ticket(peer), transport, grant, now);
+        let seat = SharedSeat::new(match until {
+            Some(until) => seat.waiting(until, join.key.is_some()),
+            None => seat,
+        });
         hall.seats.insert(peer, Arc::clone(&seat));
         if let Some(key) = &join.key {
             hall.keys.insert(key.clone(), peer);
         }
         hall.carry_out(out);
-        let joined = self.joined(hall, &seat, None, transport);
+        let greeting = match until {
+            Some(until) => self.waiting(until),
+            None => self.joined(hall, &seat, None, transport),
+        };
+        hall.update_role(peer, &seat);
         self.tend(hall, peer);
-        Ok((self.session(name, peer, seat), joined))
+        Ok((self.session(name, peer, seat), greeting))
     }
 
     /// Takes a seat up again. Returns the session and the `resumed`, or the `joined` if there is a gap. `renewal` takes the place
@@ -158,6 +183,10 @@ impl Hub {
             Resumption::Whole { lost } => self.joined(hall, &session.seat, Some(lost), transport),
             Resumption::Replay => session.seat.quietly(|seat| resumed(seat)),
         };
+        hall.update_role(session.peer(), &session.seat);
+        if let Resumption::Whole { .. } = resumption {
+            hall.tell_of_waiting(session.peer());
+        }
         Ok((session, greeting))
     }
 
@@ -203,9 +232,7 @@ impl Hub {
     pub fn is_next_poll(&self, name: &RoomName, resume: &Resume) -> bool {
         let shard = self.shard(name).lock();
         let seat = Self::seat_of(&shard, name, resume.ticket);
-        seat.is_ok_and(|(_, seat)| {
-            seat.quietly(|seat| seat.is_polled() && matches!(seat.lease(), Lease::Here | Lease::Between { .. }))
-        })
+        seat.is_ok_and(|(_, seat)| seat.quietly(|seat| seat.is_poll_expected()))
     }
 
     /// Rooms at the moment.
@@ -264,10 +291,20 @@ impl Hub {
             Ok(lost) => lost,
             Err(refusal) => return Some(Err(refusal)),
         };
-        hall.back(peer);
-        let joined = self.joined(hall, &seat, Some(lost), transport);
+        self.spare_waiting(hall, peer, &seat);
+        let greeting = match seat.quietly(|seat| seat.waits_until()) {
+            Some(until) => self.waiting(until),
+            None => {
+                hall.back(peer);
+                let joined = self.joined(hall, &seat, Some(lost), transport);
+                seat.quietly(|seat| seat.forget_greeting());
+                hall.update_role(peer, &seat);
+                hall.tell_of_waiting(peer);
+                joined
+            }
+        };
         self.tend(hall, peer);
-        Some(Ok((self.session(name, peer, seat), joined)))
+        Some(Ok((self.session(name, peer, seat), greeting)))
     }
 
     fn session(self: &Arc<Self>, name: &RoomName, peer: PeerId, seat: Arc<SharedSeat>) -> Session {
@@ -336,6 +373,10 @@ impl Hub {
     fn tend(&self, hall: &mut Hall, peer: PeerId) {
         let Some(seat) = hall.seats.get(&peer).map(Arc::clone) else { return };
         let now = now();
+        if seat.quietly(|seat| seat.waits_until()).is_some_and(|until| until <= now) {
+            let why = "nobody has admitted this peer in time; join with another key to knock again";
+            let _ = hall.turn_away(peer, LeftReason::Timeout, why);
+        }
         match seat.quietly(|seat| seat.lease()) {
             Lease::Away { until } if until <= now => return hall.remove(peer, LeftReason::Timeout, None),
             Lease::Away { .. } => {
@@ -381,7 +422,7 @@ impl Hub {
     }
 
     fn drop_if_empty(&self, shard: &mut HashMap<RoomName, Hall>, name: &RoomName) {
-        if shard.get(name).is_some_and(|hall| hall.room.is_empty()) {
+        if shard.get(name).is_some_and(|hall| hall.seats.is_empty()) {
             shard.remove(name);
             self.rooms.fetch_sub(1, Ordering::Relaxed);
         }
@@ -439,6 +480,7 @@ impl Hall {
     fn remove(&mut self, peer: PeerId, reason: LeftReason, ending: Option<Ending>) {
         let mut out = Vec::new();
         self.room.leave(peer, reason, &mut out);
+        self.room.withdraw(peer, reason, &mut out);
         if let Some(seat) = self.seats.remove(&peer) {
             seat.with(|seat| seat.vacate(ending.unwrap_or(Ending::Left)));
             seat.expect_poll(None);

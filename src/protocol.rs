@@ -15,19 +15,21 @@ mod media;
 mod request;
 mod server;
 mod transport;
+mod waiting;
 
 pub use code::{Code, Refusal};
-pub use grant::{Grant, Rights};
+pub use grant::{Grant, Invitation, Rights};
 pub use ids::{InvalidRoomName, JoinKey, PeerId, RoomName, Ticket, Token};
 pub(crate) use json::compact;
 pub use limits::Limits;
 pub use media::Checks;
-pub use request::{Command, Invalid, Join, Moderate, Outbound, PayloadKind, Recipient, Request, Resume};
+pub use request::{Command, Invalid, Invite, Join, Moderate, Outbound, PayloadKind, Recipient, Request, Resume};
 pub use server::{
     Body, Frame, Joined, Kind, LeftReason, Member, Metadata, PeerInfo, PeerState, Picture, Presence, Resumed, RoomInfo,
     notice,
 };
 pub use transport::Transport;
+pub use waiting::{Newcomers, WaitingRoom};
 
 /// The protocol's name and version: WebSocket subprotocol, WebTransport application protocol, discovery.
 pub const PROTOCOL: &str = "wigwag.v1";

@@ -11,6 +11,8 @@ use crate::protocol::{
     Recipient, Refusal, RoomInfo, RoomName,
 };
 
+mod waiting;
+
 /// One message for one member.
 #[derive(Debug, Clone)]
 pub struct Delivery {
@@ -53,6 +55,8 @@ impl Receipt {
 pub struct Room {
     name: RoomName,
     members: BTreeMap<PeerId, Seated>,
+    /// Who has knocked, and is to be admitted or refused.
+    waiting: BTreeMap<PeerId, Member>,
     locked: bool,
     revision: u64,
 }
@@ -61,12 +65,13 @@ pub struct Room {
 struct Seated {
     member: Member,
     state: PeerState,
+    moderates: bool,
 }
 
 impl Room {
     /// An empty room.
     pub fn new(name: RoomName) -> Self {
-        Room { name, members: BTreeMap::new(), locked: false, revision: 0 }
+        Room { name, members: BTreeMap::new(), waiting: BTreeMap::new(), locked: false, revision: 0 }
     }
 
     /// Its name.
@@ -79,15 +84,9 @@ impl Room {
     /// # Errors
     /// `roomFull` or `roomLocked`; nothing has changed then.
     pub fn join(&mut self, member: Member, limits: &Limits, out: &mut Vec<Delivery>) -> Result<(), Refusal> {
-        if self.locked {
-            return Err(Refusal::new(Code::RoomLocked, "the room is locked"));
-        }
-        if self.members.len() >= limits.peers {
-            return Err(Refusal::new(Code::RoomFull, format!("the room has {} peers already", self.members.len())));
-        }
-        let peer = member.peer;
-        self.members.insert(peer, Seated { member, state: PeerState::Here });
-        self.tell_of(Presence::Joined, peer, out);
+        self.refuse_if_locked()?;
+        self.refuse_if_full(limits)?;
+        self.seat(member, out);
         Ok(())
     }
 
@@ -167,7 +166,12 @@ impl Room {
         self.members.len()
     }
 
-    /// Whether nobody is left.
+    /// Whether `peer` is a member; who waits is none.
+    pub fn has(&self, peer: PeerId) -> bool {
+        self.members.contains_key(&peer)
+    }
+
+    /// Whether there is no member.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
@@ -175,6 +179,23 @@ impl Room {
     /// Counts the changes that members are told of.
     pub fn revision(&self) -> u64 {
         self.revision
+    }
+
+    fn refuse_if_locked(&self) -> Result<(), Refusal> {
+        if self.locked { Err(Refusal::new(Code::RoomLocked, "the room is locked")) } else { Ok(()) }
+    }
+
+    fn refuse_if_full(&self, limits: &Limits) -> Result<(), Refusal> {
+        if self.members.len() < limits.peers {
+            return Ok(());
+        }
+        Err(Refusal::new(Code::RoomFull, format!("the room has {} peers already", self.members.len())))
+    }
+
+    fn seat(&mut self, member: Member, out: &mut Vec<Delivery>) {
+        let peer = member.peer;
+        self.members.insert(peer, Seated { member, state: PeerState::Here, moderates: false });
+        self.tell_of(Presence::Joined, peer, out);
     }
 
     fn change_state(&mut self, peer: PeerId, state: PeerState, presence: Presence, out: &mut Vec<Delivery>) {
@@ -220,15 +241,15 @@ mod tests {
     use super::*;
     use crate::protocol::PayloadKind;
 
-    fn peer(number: u128) -> PeerId {
+    pub(super) fn peer(number: u128) -> PeerId {
         PeerId::new(Uuid::from_u128(number))
     }
 
-    fn member(number: u128) -> Member {
+    pub(super) fn member(number: u128) -> Member {
         Member { peer: peer(number), user: None, metadata: Metadata::new("{}") }
     }
 
-    fn room_of(numbers: &[u128]) -> Room {
+    pub(super) fn room_of(numbers: &[u128]) -> Room {
         let mut room = Room::new(RoomName::parse("r").expect("a name"));
         for &number in numbers {
             room.join(member(number), &Limits::default(), &mut vec![]).expect("there is room");
@@ -236,7 +257,7 @@ mod tests {
         room
     }
 
-    fn told(out: &[Delivery]) -> Vec<(PeerId, Value)> {
+    pub(super) fn told(out: &[Delivery]) -> Vec<(PeerId, Value)> {
         let read = |body: &Body| serde_json::from_slice(&body.frame(None).text).expect("JSON");
         out.iter().map(|delivery| (delivery.to, read(&delivery.body))).collect()
     }

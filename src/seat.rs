@@ -83,10 +83,24 @@ pub enum Lease {
     Left,
 }
 
-/// One peer's place in a room.
+/// What its peer is to the room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Standing {
+    /// A member.
+    Member,
+    /// It waits to be admitted, until then at the latest.
+    Waiting { until: Instant },
+    /// It waited, and was turned away. The seat is kept to tell who asks again.
+    TurnedAway(Refusal),
+}
+
+/// One peer's place in a room, or in the waiting room before it.
 #[derive(Debug)]
 pub struct Seat {
     peer: PeerId,
+    standing: Standing,
+    /// Whether its client has a join key, by which alone it can come back before it has been told a ticket.
+    keyed: bool,
     lease: Lease,
     /// What serves it, or did last.
     transport: Transport,
@@ -104,6 +118,8 @@ pub struct Seat {
     ice_due: Option<Instant>,
     /// When the hub looks at the seat next.
     look: Option<Instant>,
+    /// The `joined` of one who was admitted while its transport had the seat; goes before all else.
+    greeting: Option<Frame>,
     /// A poll has told that the server drains; a transport that lasts remembers it by itself.
     go_away_told: bool,
     log: Log,
@@ -122,13 +138,15 @@ struct Tickets {
 }
 
 impl Seat {
-    /// A new seat with its first transport, which has generation 1.
+    /// A new member's seat with its first transport, which has generation 1.
     pub fn new(ticket: Ticket, transport: Transport, grant: Grant, now: Instant) -> Self {
         let limits = &grant.limits;
         let mut log = Log::default();
         log.note(now, Event::Joined(transport));
         Seat {
             peer: ticket.peer,
+            standing: Standing::Member,
+            keyed: false,
             lease: Lease::Here,
             transport,
             generation: 1,
@@ -141,9 +159,44 @@ impl Seat {
             warn_at: warn_at(&grant, now),
             ice_due: None,
             look: None,
+            greeting: None,
             log,
             grant,
         }
+    }
+
+    /// The same for one who waits to be admitted `until` then. Without a join key it cannot come back before.
+    pub fn waiting(self, until: Instant, keyed: bool) -> Self {
+        Seat { standing: Standing::Waiting { until }, keyed, ..self }
+    }
+
+    /// Until when its peer waits to be admitted, if it does.
+    pub fn waits_until(&self) -> Option<Instant> {
+        match self.standing {
+            Standing::Waiting { until } => Some(until),
+            Standing::Member | Standing::TurnedAway(_) => None,
+        }
+    }
+
+    /// Its peer is a member from now on.
+    pub fn let_in(&mut self) {
+        self.standing = Standing::Member;
+    }
+
+    /// Tells the transport that has the seat, if there is one, what a new member is told first. Any other will ask by itself.
+    pub fn greet(&mut self, joined: Frame) {
+        self.greeting = (self.lease == Lease::Here).then_some(joined);
+    }
+
+    /// The transport that has the seat is told by itself.
+    pub fn forget_greeting(&mut self) {
+        self.greeting = None;
+    }
+
+    /// Its peer is not admitted: the transport is closed, and the join key answered the same for as long as the seat is kept.
+    pub fn turn_away(&mut self, refusal: Refusal) {
+        self.ending = Some(Ending::Closed(refusal.clone()));
+        self.standing = Standing::TurnedAway(refusal);
     }
 
     /// Whose seat it is.
@@ -186,6 +239,11 @@ impl Seat {
         self.transport == Transport::LongPoll
     }
 
+    /// Whether it is served by polls, and waits for one or has one.
+    pub fn is_poll_expected(&self) -> bool {
+        self.is_polled() && self.is_served()
+    }
+
     /// What has happened at it.
     pub fn log(&self) -> &Log {
         &self.log
@@ -201,7 +259,15 @@ impl Seat {
         matches!(self.ending, Some(Ending::Closed(_)))
     }
 
-    /// What its client may do.
+    /// What its client may do now: all of its token as a member, who is in whatever a newer token says of joining.
+    fn rights(&self) -> Rights {
+        match self.standing {
+            Standing::Member => Rights { join: true, ..self.grant.rights },
+            Standing::Waiting { .. } | Standing::TurnedAway(_) => Rights::WAITING,
+        }
+    }
+
+    /// What its client's token says.
     pub fn grant(&self) -> &Grant {
         &self.grant
     }
@@ -281,8 +347,11 @@ impl Seat {
     ///
     /// # Errors
     /// `replaced` once a ticket has been shown, which proves that the answer did arrive; `unauthorized` for a token of somebody
-    /// else's.
+    /// else's; why its peer was not admitted.
     pub fn rejoin(&mut self, grant: Grant, transport: Transport, now: Instant) -> Result<u64, Refusal> {
+        if let Standing::TurnedAway(refusal) = &self.standing {
+            return Err(refusal.clone());
+        }
         if self.lease == Lease::Left || self.is_expired(now) {
             return Err(Refusal::new(Code::ResumeExpired, "the seat of this join key is gone; join with a new one"));
         }
@@ -319,6 +388,10 @@ impl Seat {
         let Some(expires) = self.grant.expires else { return };
         if expires > now {
             self.warn_at = None;
+            if self.is_polled() && self.waits_until().is_some() {
+                // Each of its polls brings a token, and would be told again what only an `ack` makes the seat forget.
+                return;
+            }
             self.push(Body::token_expiring((expires - now).as_millis() as u64));
         } else if self.lease == Lease::Here && self.ending.is_none() {
             self.ending = Some(Ending::Closed(token_expired()));
@@ -343,7 +416,7 @@ impl Seat {
         };
         let token = self.warn_at.or(self.grant.expires).filter(|at| *at > now);
         let ice = self.ice_due.filter(|_| self.is_served());
-        let next = [lease, token, ice].into_iter().flatten().min()?;
+        let next = [lease, token, ice, self.waits_until()].into_iter().flatten().min()?;
         if self.look.is_some_and(|look| look <= next) {
             return None;
         }
@@ -367,6 +440,8 @@ impl Seat {
             Some(Ending::Closed(refusal)) => Some(refusal.code),
             Some(Ending::Left) | None => None,
         };
+        let comes_back = self.keyed || self.standing == Standing::Member;
+        let window = if comes_back { window } else { Duration::ZERO };
         let had = self.release(generation, Lease::Away { until: now + window });
         if had {
             let event = closed.map_or(Event::Away(self.transport), |code| Event::Closed(self.transport, code));
@@ -387,6 +462,7 @@ impl Seat {
         }
         self.lease = lease;
         self.ending = None;
+        self.greeting = None;
         true
     }
 
@@ -453,7 +529,7 @@ impl Seat {
             Some(Ending::Left) | None => {}
             Some(ending) => return Next::End(ending.clone()),
         }
-        if wants_frames && let Some(frame) = self.buffer.next() {
+        if wants_frames && let Some(frame) = self.greeting.take().or_else(|| self.buffer.next()) {
             return Next::Frame(frame);
         }
         match &self.ending {
@@ -472,7 +548,7 @@ impl Seat {
 
     /// Whether [`next`](Self::next) has something.
     pub fn has_next(&self, generation: u64) -> bool {
-        generation != self.generation || self.ending.is_some() || self.buffer.has_next()
+        generation != self.generation || self.ending.is_some() || self.greeting.is_some() || self.buffer.has_next()
     }
 
     /// The client has handled everything up to `seq`.
@@ -502,7 +578,7 @@ impl Seat {
         self.last_id = self.last_id.max(id.unwrap_or(0));
         match self.rate.take(now) {
             Verdict::Pass if repeated => Admission::Repeat,
-            Verdict::Pass => Admission::Execute(self.grant.rights),
+            Verdict::Pass => Admission::Execute(self.rights()),
             Verdict::Wait(wait) => Admission::Refused(too_many(wait)),
             Verdict::Abuse(wait) => {
                 self.ending = Some(Ending::Closed(too_many(wait)));
@@ -524,6 +600,7 @@ impl Seat {
         }
         self.lease = Lease::Here;
         self.ending = None;
+        self.greeting = None;
     }
 }
 

@@ -80,6 +80,7 @@ impl Server {
             Some(policy) => Some(Verifier::load(policy.clone(), &config.limits).await?),
             None => None,
         };
+        let inviter = auth.as_ref().map(Verifier::inviter).transpose()?.flatten();
         let (certificates, renewal) = Certificates::load(&config.certificate, config.protocols)?;
         let secure = bind_secure(&config, &certificates).await?;
         let mut plain = Vec::with_capacity(config.plain.len());
@@ -104,9 +105,11 @@ impl Server {
                 heartbeat: config.heartbeat,
                 resume_window: config.resume_window,
                 ice_servers: IceServers::load(&config.ice)?,
+                waiting: config.waiting,
             }),
             metrics: Metrics::default(),
             auth,
+            inviter,
             origins: origins(&config, &certificates, &advertised),
             connections: Arc::new(Semaphore::new(config.connections.connections)),
             clients: Clients::new(config.clients.clone()),

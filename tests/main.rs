@@ -25,3 +25,4 @@ mod tcp;
 mod tickets;
 mod tokens;
 mod transcripts;
+mod waiting;

@@ -161,6 +161,7 @@ fn examples() -> Vec<Value> {
         json!({"type": "lock", "id": 1, "locked": true}),
         json!({"type": "admit", "id": 1, "peer": peer}),
         json!({"type": "refuse", "id": 1, "peer": peer}),
+        json!({"type": "invite", "id": 1, "expiresInMs": 60000, "uses": 5, "grants": ["join", "message"]}),
         json!({"type": "token", "id": 1, "token": "t"}),
         json!({"type": "ack", "id": 1, "seq": 1}),
         json!({"type": "ping", "id": 1}),

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use wigwag::client::{Connection, Endpoint, Error, Trust, Via};
 use wigwag::config::{CertificateSource, Config, ConnectionLimits, Protocols};
 use wigwag::context::Context;
-use wigwag::protocol::{Limits, RoomName};
+use wigwag::protocol::{Limits, RoomName, WaitingRoom};
 use wigwag::server::{Addresses, EssentialTaskEnded, Server};
 
 /// A wait that ends with an event; reaching this deadline is a failure, whatever the machine's speed.
@@ -44,6 +44,7 @@ pub(crate) fn config() -> Config {
         clients: wigwag::clients::Policy::default(),
         heartbeat: Duration::from_secs(10),
         resume_window: Duration::from_secs(30),
+        waiting: WaitingRoom::default(),
         // Not long: it takes all its time where a poller is still expected.
         drain: Duration::from_secs(1),
     }

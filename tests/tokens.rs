@@ -14,7 +14,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
 use wigwag::auth::{Algorithm, Claims, KeySource, Names, Policy, Reach, RoomPattern, Signer, SigningKey, Verifier};
 use wigwag::client::{Connection, Error, Event, Via};
-use wigwag::protocol::{Limits, RoomName, Token};
+use wigwag::config::Config;
+use wigwag::protocol::{Limits, Newcomers, RoomName, Token, WaitingRoom};
 
 use crate::schema::Messages;
 use crate::support::{TestServer, config, within};
@@ -25,6 +26,7 @@ const RSA: &str = include_str!("tokens/rsa.pem");
 pub(crate) struct Issuer {
     signer: Signer,
     file: tempfile::NamedTempFile,
+    private: tempfile::NamedTempFile,
 }
 
 impl Issuer {
@@ -32,7 +34,9 @@ impl Issuer {
         let signer = Signer::parse(private).expect("a key that signs");
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), &signer.public).expect("written");
-        Issuer { signer, file }
+        let private_file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(private_file.path(), private).expect("written");
+        Issuer { signer, file, private: private_file }
     }
 
     pub(crate) fn generate(algorithm: Algorithm) -> Self {
@@ -40,11 +44,17 @@ impl Issuer {
     }
 
     pub(crate) fn policy(&self) -> Policy {
-        Policy { keys: KeySource::File(self.file.path().to_owned()), issuer: None, audience: None }
+        let (keys, private) = (self.file.path().to_owned(), self.private.path().to_owned());
+        Policy { keys: KeySource::File(keys), issuer: None, audience: None, invite_key: Some(private) }
     }
 
     pub(crate) async fn server(&self) -> TestServer {
-        TestServer::start_with(wigwag::config::Config { tokens: Some(self.policy()), ..config() }).await
+        TestServer::start_with(Config { tokens: Some(self.policy()), ..config() }).await
+    }
+
+    /// A token with these claims and no others.
+    pub(crate) fn sign(&self, claims: &Value) -> String {
+        self.signer.sign(claims).expect("signed")
     }
 
     /// A token for any room, good for an hour, with these claims on top.
@@ -55,19 +65,19 @@ impl Issuer {
     }
 }
 
-fn seconds() -> u64 {
+pub(crate) fn seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
 }
 
-fn join(token: &str) -> Value {
+pub(crate) fn join(token: &str) -> Value {
     json!({"type": "join", "token": token})
 }
 
-async fn say(connection: &mut Connection, message: &Value) {
+pub(crate) async fn say(connection: &mut Connection, message: &Value) {
     connection.send(&message.to_string()).await.expect("open");
 }
 
-async fn next(connection: &mut Connection) -> Value {
+pub(crate) async fn next(connection: &mut Connection) -> Value {
     match within(connection.recv()).await {
         Ok(Event::Message(text) | Event::Datagram(text)) => Messages::read(&text),
         other => panic!("no message but {other:?}"),
@@ -75,7 +85,7 @@ async fn next(connection: &mut Connection) -> Value {
 }
 
 /// The next message of that type.
-async fn hear(connection: &mut Connection, kind: &str) -> Value {
+pub(crate) async fn hear(connection: &mut Connection, kind: &str) -> Value {
     loop {
         let message = next(connection).await;
         if message["type"] == kind {
@@ -84,7 +94,7 @@ async fn hear(connection: &mut Connection, kind: &str) -> Value {
     }
 }
 
-async fn enter(server: &TestServer, via: Via, room: &str, token: &str) -> (Connection, Value) {
+pub(crate) async fn enter(server: &TestServer, via: Via, room: &str, token: &str) -> (Connection, Value) {
     let mut connection = server.connect(via, room).await;
     say(&mut connection, &join(token)).await;
     let joined = next(&mut connection).await;
@@ -93,7 +103,7 @@ async fn enter(server: &TestServer, via: Via, room: &str, token: &str) -> (Conne
 }
 
 /// How the server answers a request: code and text.
-async fn answer(connection: &mut Connection, request: &Value) -> (Value, Value) {
+pub(crate) async fn answer(connection: &mut Connection, request: &Value) -> (Value, Value) {
     say(connection, request).await;
     loop {
         let message = next(connection).await;
@@ -224,6 +234,8 @@ async fn each_algorithm_lets_in_and_the_room_hears_who_it_is() {
 async fn a_token_grants_what_it_names_and_no_more() {
     let issuer = Issuer::generate(Algorithm::EdDsa);
     let server = issuer.server().await;
+    let waiting = WaitingRoom { holds: Newcomers::Off, ..WaitingRoom::default() };
+    let strict = TestServer::start_with(Config { tokens: Some(issuer.policy()), waiting, ..config() }).await;
     for via in Via::ALL {
         let room = format!("grants.{}", via.name());
         let (mut other, joined) = enter(&server, Via::WebSocketH1, &room, &issuer.token(&json!({}))).await;
@@ -248,13 +260,14 @@ async fn a_token_grants_what_it_names_and_no_more() {
             assert_eq!(answer(&mut peer, &json!({"type": "leave", "id": 4})).await.0, Value::Null);
             hear(&mut other, "peerLeft").await;
         }
-        let mut uninvited = server.connect(via, &room).await;
+        let mut uninvited = strict.connect(via, &room).await;
         match uninvited.send(&join(&issuer.token(&json!({"grants": ["publish"]}))).to_string()).await {
             Ok(()) => assert_eq!(next(&mut uninvited).await["code"], "forbidden"),
             Err(Error::Refused(response)) => assert_eq!(response.status(), 403),
             Err(error) => panic!("{error}"),
         }
     }
+    strict.stop().await;
     server.stop().await;
 }
 
@@ -436,7 +449,7 @@ impl WebServer {
     fn policy(&self, private: bool) -> Policy {
         let reach = Reach { ca: Some(self.ca.clone()), private };
         let keys = KeySource::Url { url: self.url.parse().expect("a URL"), reach };
-        Policy { keys, issuer: None, audience: None }
+        Policy { keys, issuer: None, audience: None, invite_key: None }
     }
 }
 
@@ -490,7 +503,7 @@ async fn keys_are_fetched_from_where_the_operator_said_and_nowhere_else() {
     let error = refused(web.policy(true)).await;
     assert!(error.contains("a secret"), "{error}");
     let untrusted = KeySource::Url { url: web.url.parse().expect("a URL"), reach: Reach { ca: None, private: true } };
-    let error = refused(Policy { keys: untrusted, issuer: None, audience: None }).await;
+    let error = refused(Policy { keys: untrusted, issuer: None, audience: None, invite_key: None }).await;
     assert!(error.contains("TLS failed"), "{error}");
 }
 

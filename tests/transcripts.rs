@@ -9,6 +9,7 @@
 //!   members be there. `$name` in a sent text is replaced by the value. Whatever comes must be as the JSON Schema has it,
 //!   without anything more.
 //! - `alice hears nothing`: a ping is answered by the very next message.
+//! - `$token.guest` and `$token.moderator` in a sent text are tokens, in conversations with a server that asks for them.
 //! - `alice disconnects`: the connection is gone without a word.
 //! - `alice ends`, `alice ends with 4500`: the server closes, tidily or with that close code.
 
@@ -16,14 +17,15 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
+use wigwag::auth::Algorithm;
 use wigwag::client::{Connection, Event, Via};
 
 use crate::schema::Messages;
 use crate::support::{TestServer, within};
+use crate::tokens::Issuer;
 
 /// Messages that no conversation here can bring about: they need keys, time, or a server that drains.
-const ELSEWHERE: [&str; 9] =
-    ["admit", "refuse", "token", "roomUpdated", "waiting", "knock", "tokenExpiring", "goAway", "ping"];
+const ELSEWHERE: [&str; 4] = ["roomUpdated", "tokenExpiring", "goAway", "ping"];
 
 struct Stage<'a> {
     server: &'a TestServer,
@@ -170,10 +172,17 @@ fn matches_object(
     }
 }
 
-async fn hold(server: &TestServer, met: &mut BTreeSet<String>, (title, text): (&str, &str), cast: &[Via]) {
+async fn hold(
+    server: &TestServer,
+    tokens: &[(&str, String)],
+    met: &mut BTreeSet<String>,
+    (title, text): (&str, &str),
+    cast: &[Via],
+) {
     let casting = cast.iter().map(|via| via.name()).collect::<Vec<_>>().join("+");
     let room = format!("{title}.{}.{}", cast.len(), cast[0].name());
-    let bound = HashMap::from([("room".to_owned(), json!(room))]);
+    let mut bound = HashMap::from([("room".to_owned(), json!(room))]);
+    bound.extend(tokens.iter().map(|(name, token)| (format!("token.{name}"), json!(token))));
     let mut stage = Stage { server, room, cast, speakers: HashMap::new(), entered: 0, bound, met };
     let mut said = String::new();
     for (number, line) in text.lines().enumerate() {
@@ -198,7 +207,17 @@ async fn conversations_are_the_same_over_every_transport() {
         ("resume", include_str!("transcripts/resume.txt")),
         ("join-key", include_str!("transcripts/join-key.txt")),
     ];
+    let waiting: [(&str, &str); 2] = [
+        ("waiting-room", include_str!("transcripts/waiting-room.txt")),
+        ("waiting-again", include_str!("transcripts/waiting-again.txt")),
+    ];
     let server = TestServer::start().await;
+    let issuer = Issuer::generate(Algorithm::EdDsa);
+    let guarded = issuer.server().await;
+    let tokens = [
+        ("guest", issuer.token(&json!({"sub": "gina", "grants": ["message"]}))),
+        ("moderator", issuer.token(&json!({"sub": "mo", "grants": ["join", "message", "moderate"]}))),
+    ];
     let mut met = BTreeSet::new();
     let mut casts: Vec<Vec<Via>> = Via::ALL.iter().map(|&via| vec![via]).collect();
     let lasting: Vec<Via> = Via::ALL.into_iter().filter(|&via| !via.is_long_poll()).collect();
@@ -214,11 +233,20 @@ async fn conversations_are_the_same_over_every_transport() {
             if matches!(title, "resume" | "join-key") && cast.iter().any(|via| via.is_long_poll()) {
                 continue;
             }
-            hold(&server, &mut met, (title, text), cast).await;
+            hold(&server, &[], &mut met, (title, text), cast).await;
+        }
+    }
+    for (title, text) in waiting {
+        for cast in &casts {
+            if title == "waiting-again" && cast.iter().any(|via| via.is_long_poll()) {
+                continue;
+            }
+            hold(&guarded, &tokens, &mut met, (title, text), cast).await;
         }
     }
     let known = Messages::get().client_types().into_iter().chain(Messages::get().server_types());
     let missing: Vec<&str> = known.filter(|name| !met.contains(*name) && !ELSEWHERE.contains(name)).collect();
     assert!(missing.is_empty(), "no conversation has {missing:?}");
     server.stop().await;
+    guarded.stop().await;
 }

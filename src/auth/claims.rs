@@ -7,10 +7,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::Fault;
-use crate::protocol::{Grant, Limits, Rights, RoomName};
+use crate::protocol::{Grant, Invitation, Limits, Rights, RoomName};
 
 /// The most that a `sub` may have: it is told to every member of the room.
 const MAX_USER: usize = 256;
+
+/// The most that a `jti` may have: the server remembers those of invitations.
+const MAX_ID: usize = 128;
 
 /// The claims that are read; others are ignored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -23,6 +26,12 @@ pub struct Claims {
     pub nbf: Option<u64>,
     /// Not good from then on, in seconds since 1970.
     pub exp: u64,
+    /// The token's own id; needed where there is `uses`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jti: Option<String>,
+    /// How many seats may be taken with it, from 1; without it any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses: Option<u64>,
     /// The rooms it is for.
     pub room: Names<RoomPattern>,
     /// `join`, `publish`, `message`, `moderate`; without it, all but the last.
@@ -45,6 +54,7 @@ impl Claims {
         if self.sub.as_ref().is_some_and(|sub| sub.len() > MAX_USER || sub.chars().any(char::is_control)) {
             return Err(Fault::Malformed);
         }
+        let invitation = self.uses.map(|uses| invitation(self.jti, uses)).transpose()?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let left = Duration::from_secs(self.exp).checked_sub(now).filter(|left| !left.is_zero());
         let left = left.ok_or(Fault::Expired)?;
@@ -55,7 +65,15 @@ impl Claims {
             limits: self.limits.map_or_else(|| Arc::clone(limits), |narrower| Arc::new(narrower.of(limits))),
             // Too far away to be reckoned with is never.
             expires: Instant::now().checked_add(left),
+            invitation,
         })
+    }
+}
+
+fn invitation(id: Option<String>, uses: u64) -> Result<Invitation, Fault> {
+    match id {
+        Some(id) if uses > 0 && (1..=MAX_ID).contains(&id.len()) => Ok(Invitation { id: id.into(), uses }),
+        _ => Err(Fault::Uncountable),
     }
 }
 

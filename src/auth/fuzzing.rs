@@ -17,7 +17,7 @@ fn verifier() -> &'static Verifier {
         crypto::install();
         let jwk = format!(r#"{{"kty":"oct","alg":"HS256","k":"{}"}}"#, URL_SAFE_NO_PAD.encode(SECRET));
         Verifier {
-            policy: Policy { keys: KeySource::Variable(String::new()), issuer: None, audience: None },
+            policy: Policy { keys: KeySource::Variable(String::new()), issuer: None, audience: None, invite_key: None },
             limits: Arc::default(),
             keys: RwLock::new(Keys::parse(&jwk).expect("a key")),
             asked: Mutex::new(Instant::now()),

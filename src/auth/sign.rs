@@ -110,7 +110,7 @@ impl Claims {
     pub fn lasting(lifetime: Duration, room: super::Names<super::RoomPattern>) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let exp = now.saturating_add(lifetime).as_secs();
-        Claims { sub: None, nbf: None, exp, room, grants: None, metadata: None, limits: None }
+        Claims { sub: None, nbf: None, exp, jti: None, uses: None, room, grants: None, metadata: None, limits: None }
     }
 }
 

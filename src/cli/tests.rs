@@ -43,7 +43,7 @@ fn the_defaults_that_help_tells_are_the_defaults() {
         assert_eq!(served(&line), Config::default(), "{line}");
         told += 1;
     }
-    assert_eq!(told, 40, "every setting with a default tells it");
+    assert_eq!(told, 43, "every setting with a default tells it");
 }
 
 /// `wigwag.example.toml` as it should be: every setting with its help, defaults told but not set.
@@ -111,6 +111,7 @@ fn the_example_file_tells_every_setting_and_is_valid() {
         token_issuer: None,
         token_audience: None,
         token_keys_ca: None,
+        invite_key: None,
         ice_server: None,
         turn_secret: None,
         drop_candidates: None,

@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use http::Uri;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -33,11 +34,17 @@ pub struct TokenArgs {
     /// How long it is good
     #[arg(long = "for", value_name = "TIME", default_value = "1h")]
     lifetime: Span,
+    /// Make it an invitation: anybody can take a seat with it, so many times [default: no limit]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    uses: Option<u64>,
+    /// Print the link to the page of this server, with the token where browsers keep it to themselves
+    #[arg(long, value_name = "https://HOST")]
+    link: Option<Uri>,
     /// Metadata that it vouches for: a JSON object whose members win over the client's own
     #[arg(long, value_name = "JSON")]
     metadata: Option<String>,
     /// Make no token: read one from standard input, and show what stands in it
-    #[arg(long, conflicts_with_all = ["key", "room", "user", "grant", "lifetime", "metadata"])]
+    #[arg(long, conflicts_with_all = ["key", "room", "user", "grant", "lifetime", "uses", "link", "metadata"])]
     inspect: bool,
     /// With --inspect: say whether these keys verify it, as --token-keys of serve does
     #[arg(long, value_name = "FILE|env:VARIABLE|https://URL", requires = "inspect")]
@@ -66,7 +73,30 @@ pub(super) fn run(args: &TokenArgs) -> Result<(), End> {
         metadata: args.metadata.as_deref().map(object).transpose()?,
         ..Claims::lasting(args.lifetime.0, Names::Many(rooms))
     };
-    print(&format!("{}\n", signer.sign(&claims)?))
+    let claims = match args.uses {
+        Some(uses) => claims.for_seats(uses)?,
+        None => claims,
+    };
+    let token = signer.sign(&claims)?;
+    match &args.link {
+        Some(server) => print(&format!("{}\n", link(server, &args.room, &token)?)),
+        None => print(&format!("{token}\n")),
+    }
+}
+
+/// A link to the page with room and token. What stands behind the `#` goes to no server and into no log of one.
+fn link(server: &Uri, rooms: &[String], token: &str) -> Result<String, StartError> {
+    let (Some(scheme @ ("https" | "http")), Some(authority)) = (server.scheme_str(), server.authority()) else {
+        return Err(StartError::new("--link must be the server's URL, like https://signal.example.org"));
+    };
+    match rooms {
+        [room] => {
+            let room = RoomName::parse(room)
+                .map_err(|error| StartError::new(format_args!("--link leads into one room: {error}")))?;
+            Ok(format!("{scheme}://{authority}/?room={room}#token={token}"))
+        }
+        _ => Err(StartError::new("--link leads into one room: give one --room")),
+    }
 }
 
 fn object(text: &str) -> Result<Box<RawValue>, StartError> {
@@ -114,7 +144,7 @@ fn parts(token: &str) -> Result<Value, StartError> {
 fn verdict(keys: KeySource, token: &str, claims: &Value) -> Result<String, End> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::new)?;
     runtime.block_on(async {
-        let policy = auth::Policy { keys, issuer: None, audience: None };
+        let policy = auth::Policy { keys, issuer: None, audience: None, invite_key: None };
         let verifier = Verifier::load(policy, &Limits::default()).await?;
         let room = claims["room"].as_str().or(claims["room"][0].as_str()).unwrap_or("demo").replace('*', "x");
         let room = RoomName::parse(&room).map_err(|error| StartError::new(format_args!("its room: {error}")))?;

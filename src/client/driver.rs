@@ -254,7 +254,8 @@ impl Driver {
             },
         }
         if let Some(link) = &mut self.link {
-            let waits = self.seat.pending() > 0 || !link.pings.is_empty();
+            let is_in_use = self.seat.link() == Some(link.id);
+            let waits = is_in_use && self.seat.pending() > 0 || !link.pings.is_empty();
             link.probe = waits.then(|| now + self.options.timing.probe);
         }
     }
@@ -286,8 +287,10 @@ impl Driver {
             Told::Candidate { from, candidate } => Event::Candidate { from, candidate },
             Told::Message { from, data } => Event::Message { from, data },
             Told::Error(refused) => Event::Refused(refused),
-            Told::Waiting => {
+            Told::Waiting { heartbeat_ms } => {
+                self.heartbeat = heartbeat_ms.map_or(HEARTBEAT, Duration::from_millis);
                 self.patience = None;
+                self.renews = false;
                 Event::Waiting
             }
             Told::Knock(peer) => Event::Knock(peer),
@@ -324,8 +327,9 @@ impl Driver {
     }
 
     fn acknowledge(&mut self) {
-        // A poll says in its `resume` how far it has got.
-        if self.link.as_ref().is_none_or(|link| link.via.is_long_poll()) {
+        // A poll says in its `resume` how far it has got; in a `join` it cannot.
+        let is_silent = |link: &Link| link.via.is_long_poll() && !self.seat.is_waiting(link.id);
+        if self.link.as_ref().is_none_or(is_silent) {
             return;
         }
         match self.seat.ack() {
@@ -536,6 +540,9 @@ impl Driver {
                 self.remember(request);
                 self.answers.insert(id, reply);
                 self.send(&line);
+                if request.kind() == "token" {
+                    self.say_waiting(request);
+                }
             }
             Err(why) => {
                 let code = if why == NotTaken::QueueFull { Code::QueueFull } else { Code::TooLarge };
@@ -562,6 +569,13 @@ impl Driver {
         if self.link.as_ref().is_some_and(|link| self.seat.link() == Some(link.id)) {
             self.feed(line);
             self.expect_answer();
+        }
+    }
+
+    /// Sends what one may say who waits to be admitted. Without an id: those of requests that wait for `joined` are lower.
+    fn say_waiting(&mut self, request: &Request) {
+        if self.link.as_ref().is_some_and(|link| self.seat.is_waiting(link.id)) {
+            self.feed(&request.line(None));
         }
     }
 
@@ -602,7 +616,10 @@ impl Driver {
         let until = Instant::now() + self.options.timing.leave;
         self.leaving = Some(Leaving { id: asked.as_ref().map(|(id, _)| *id), until, done });
         match asked {
-            Some((_, line)) if self.patience.is_none() => self.send(&line),
+            Some((_, line)) if self.patience.is_none() => {
+                self.send(&line);
+                self.say_waiting(&Request::leave());
+            }
             // Nothing to leave yet, or no way to say it: the seat is freed when its window ends.
             _ => self.over = Some(Closed::left()),
         }

@@ -318,7 +318,10 @@ pub enum ServerMessage {
         refused: Refused,
     },
     /// `waiting`
-    Waiting,
+    Waiting {
+        /// Silence after which the server pings, in milliseconds.
+        heartbeat_ms: Option<u64>,
+    },
     /// `knock`
     Knock(Peer),
     /// `tokenExpiring`
@@ -376,6 +379,7 @@ struct Fields {
     reason: Option<String>,
     #[serde(default)]
     locked: bool,
+    heartbeat_ms: Option<u64>,
     #[serde(default)]
     expire_ms: u64,
     #[serde(default)]
@@ -393,10 +397,9 @@ impl ServerMessage {
             "knock" => ServerMessage::Knock(serde_json::from_str(text)?),
             "iceServers" => ServerMessage::IceServers(serde_json::from_str(text)?),
             "closed" => ServerMessage::Closed(serde_json::from_str(text)?),
-            "waiting" => ServerMessage::Waiting,
             "ping" => ServerMessage::Ping,
             "peerJoined" | "peerUpdated" | "peerAway" | "peerBack" | "peerLeft" | "roomUpdated" | "description"
-            | "candidate" | "message" | "ok" | "error" | "tokenExpiring" | "goAway" | "pong" => {
+            | "candidate" | "message" | "ok" | "error" | "waiting" | "tokenExpiring" | "goAway" | "pong" => {
                 serde_json::from_str::<Fields>(text)?.read(name, text)?
             }
             _ => ServerMessage::Unknown,
@@ -424,6 +427,7 @@ impl Fields {
             "message" => return Ok(ServerMessage::Message { from, data: payload(self.data) }),
             "ok" => return Ok(ServerMessage::Ok { id: self.id }),
             "error" => return Ok(ServerMessage::Error { id: self.id, refused: serde_json::from_str(text)? }),
+            "waiting" => return Ok(ServerMessage::Waiting { heartbeat_ms: self.heartbeat_ms }),
             "tokenExpiring" => return Ok(ServerMessage::TokenExpiring { expire_ms: self.expire_ms }),
             "goAway" => return Ok(ServerMessage::GoAway { after_ms: self.after_ms }),
             "pong" => return Ok(ServerMessage::Pong { id: self.id }),

@@ -47,6 +47,10 @@ pub(super) struct Polling {
     posting: Option<Posting>,
     heard: Option<Instant>,
     ticket: Option<String>,
+    /// Until there is one: the `join`, with which each request of one who waits to be admitted begins.
+    join: Option<String>,
+    /// `waiting` was told.
+    waits: bool,
     /// The last number that the caller has taken.
     seq: u64,
     /// `leave` was sent: the end that follows is no fault.
@@ -149,6 +153,8 @@ impl Polling {
             posting: None,
             heard: None,
             ticket: None,
+            join: None,
+            waits: false,
             seq: 0,
             left: false,
         }
@@ -162,9 +168,9 @@ impl Polling {
     /// Queues one message: for the request that opens the session, or for one beside it.
     pub(super) fn feed(&mut self, message: &str) {
         if matches!(self.down, Down::Unopened) {
-            // A `resume` on a poller's seat is answered when something waits; the first must show at once that it works.
-            let resumes = message.contains(r#""type":"resume""#);
-            self.ask(if resumes { 0 } else { WAIT }, message.to_owned(), true);
+            // On a poller's seat it is answered when something waits; the first must show at once that it works.
+            self.join = message.contains(r#""type":"join""#).then(|| message.to_owned());
+            self.ask(0, message.to_owned(), true);
         } else if message.contains(r#""type":"leave""#) && matches!(self.down, Down::Between) {
             // With the next poll: a seat that was left between two polls has nobody to tell `ok`.
             self.left = true;
@@ -198,6 +204,11 @@ impl Polling {
                         return Poll::Ready(Err(error));
                     }
                 }
+            }
+            if self.waits && self.ticket.is_none() && !self.up.is_empty() {
+                self.bring_along();
+                ready!(self.poll_answer(cx))?;
+                continue;
             }
             // Lines without a ticket have nowhere to go: the session is refused, which is told by what comes down.
             let Some(ticket) = self.ticket.clone().filter(|_| !self.up.is_empty()) else { return Poll::Ready(Ok(())) };
@@ -248,11 +259,23 @@ impl Polling {
         self.down = Down::Asking { request: Box::pin(request), opens };
     }
 
+    /// Who waits to be admitted has no ticket to send lines by: the `join` is said again and brings them along, and overtakes
+    /// what is under way.
+    fn bring_along(&mut self) {
+        let lines = self.take_batch().join("\n");
+        let join = self.join.as_deref().unwrap_or_default();
+        self.ask(0, format!("{join}\n{lines}"), true);
+    }
+
     /// One more poll, which may bring a line of its own.
     fn poll(&mut self, line: &str) {
-        let ticket = self.ticket.as_deref().unwrap_or_default();
-        let resume = json!({"type": "resume", "ticket": ticket, "seq": self.seq});
-        self.ask(WAIT, format!("{resume}\n{line}"), false);
+        let greeting = match (&self.ticket, &self.join) {
+            (None, Some(join)) => join.clone(),
+            (ticket, _) => {
+                json!({"type": "resume", "ticket": ticket.as_deref().unwrap_or_default(), "seq": self.seq}).to_string()
+            }
+        };
+        self.ask(WAIT, format!("{greeting}\n{line}"), false);
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -269,7 +292,7 @@ impl Polling {
                     self.message(line, opens);
                 }
             }
-            Answer::Refused(refusal) if opens && refusal.status() == StatusCode::FORBIDDEN => {
+            Answer::Refused(refusal) if opens && !self.waits && refusal.status() == StatusCode::FORBIDDEN => {
                 return Poll::Ready(Err(Error::Refused(Box::new(refusal))));
             }
             Answer::Refused(refusal) => self.message(closed(&refusal).to_string().as_bytes(), true),
@@ -304,7 +327,9 @@ impl Polling {
             self.ticket = Some(ticket.to_owned());
             seq = message["replayFrom"].as_u64().map(|next| next.saturating_sub(1));
         }
-        let continues = !opened && message["type"] == "resumed";
+        let waits = message["type"] == "waiting";
+        let continues = !opened && message["type"] == "resumed" || waits && self.waits;
+        self.waits |= waits;
         self.events.push_back(Received { event: Event::Message(text), seq, continues });
         if message["type"] == "closed" {
             let code = message["closeCode"].as_u64().and_then(|code| code.try_into().ok());

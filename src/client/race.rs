@@ -218,8 +218,10 @@ impl Race {
             Ok(incoming) => incoming,
             Err(_) => return self.fail(at, Closing::given_up("the server sent what is no message"), seat),
         };
-        let answers =
-            matches!(answer.message, ServerMessage::Joined(_) | ServerMessage::Resumed(_) | ServerMessage::Waiting);
+        let answers = matches!(
+            answer.message,
+            ServerMessage::Joined(_) | ServerMessage::Resumed(_) | ServerMessage::Waiting { .. }
+        );
         if !answers || !self.runners[at].is_greeted() {
             return None;
         }

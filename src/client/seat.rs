@@ -92,7 +92,10 @@ pub enum Told {
     /// An error that is about no request of one's own.
     Error(Refused),
     /// A moderator must admit one first.
-    Waiting,
+    Waiting {
+        /// Silence after which the server pings, in milliseconds.
+        heartbeat_ms: Option<u64>,
+    },
     /// Somebody waits to be admitted.
     Knock(Peer),
     /// The session's token runs out.
@@ -204,6 +207,11 @@ impl Seat {
             in_use: None,
             in_use_at: 0,
         }
+    }
+
+    /// Whether that link's greeting was answered `waiting`, and nothing has been decided since.
+    pub fn is_waiting(&self, link: LinkId) -> bool {
+        self.greeting == Some(link) && self.links.contains(&link)
     }
 
     /// Begins a link: its first line is `join` where there is no seat, else `resume`.
@@ -318,7 +326,9 @@ impl Seat {
             ServerMessage::Joined(joined) if self.is_answer(link) => return Ok(self.joined(link, joined)),
             ServerMessage::Resumed(resumed) if self.is_answer(link) => return Ok(self.resumed(link, resumed)),
             ServerMessage::Joined(_) | ServerMessage::Resumed(_) => return Ok(Outcome::default()),
-            ServerMessage::Waiting if self.is_answer(link) => return Ok(Outcome::tell(Told::Waiting)),
+            ServerMessage::Waiting { heartbeat_ms } if self.is_answer(link) => {
+                return Ok(self.waiting(link, heartbeat_ms));
+            }
             _ if !self.links.contains(&link) => return Ok(Outcome::default()),
             _ => {}
         }
@@ -328,6 +338,8 @@ impl Seat {
         }
         match incoming.seq {
             Some(seq) if seq <= self.last_seq => return Ok(Outcome::default()),
+            // `joined` will say what comes next; what was acknowledged on an earlier link does not come again.
+            Some(seq) if self.is_waiting(link) => self.last_seq = seq,
             Some(seq) if seq > self.last_seq + 1 => {
                 return if in_use && self.greeting.is_none() {
                     Err(Gap { after: self.last_seq })
@@ -377,6 +389,15 @@ impl Seat {
         Outcome { told, lines: self.pending.values().cloned().collect() }
     }
 
+    /// The greeting is not answered until `joined` comes; what the server has to say meanwhile has numbers already.
+    fn waiting(&mut self, link: LinkId, heartbeat_ms: Option<u64>) -> Outcome {
+        if !self.links.contains(&link) {
+            self.links.push(link);
+            (self.last_seq, self.acked_seq) = (0, 0);
+        }
+        Outcome::tell(Told::Waiting { heartbeat_ms })
+    }
+
     fn resumed(&mut self, link: LinkId, resumed: Resumed) -> Outcome {
         let is_next_poll = self.greeting.is_none();
         self.open(link, resumed.ticket.clone(), resumed.replay_from);
@@ -423,12 +444,12 @@ impl Seat {
                 Some(id) if id <= self.last_id => return Outcome::default(),
                 _ => Told::Error(refused),
             },
-            ServerMessage::Waiting => Told::Waiting,
             ServerMessage::Knock(peer) => Told::Knock(peer),
             ServerMessage::TokenExpiring { expire_ms } => Told::TokenExpiring { expire_ms },
             ServerMessage::IceServers(ice_servers) => Told::IceServers(ice_servers),
             ServerMessage::Joined(_)
             | ServerMessage::Resumed(_)
+            | ServerMessage::Waiting { .. }
             | ServerMessage::GoAway { .. }
             | ServerMessage::Closed(_)
             | ServerMessage::Ping

@@ -16,7 +16,7 @@ use crate::clients::{self, Quota};
 use crate::error::StartError;
 use crate::ice::{self, IceUrl};
 use crate::origin::origin_of;
-use crate::protocol::{Checks, Limits};
+use crate::protocol::{Checks, Limits, Newcomers, WaitingRoom};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -60,6 +60,7 @@ impl Settings {
                 default.resume_window,
                 Duration::ZERO..=24 * HOUR,
             )?,
+            waiting: self.waiting(&check)?,
             drain: check.span("drain", self.drain, default.drain, Duration::ZERO..=HOUR)?,
         };
         check.addresses(&config)?;
@@ -90,6 +91,8 @@ impl Settings {
             let alone = [
                 ("token-issuer", self.token_issuer.is_some()),
                 ("token-audience", self.token_audience.is_some()),
+                ("invite-key", self.invite_key.is_some()),
+                ("waiting-room", self.waiting_room == Some(Newcomers::Everyone)),
                 ("token-keys-ca", self.token_keys_ca.is_some()),
                 ("token-keys-private", self.token_keys_private.unwrap_or(false)),
             ];
@@ -116,7 +119,16 @@ impl Settings {
             _ => {}
         }
         let (issuer, audience) = (self.token_issuer.clone(), self.token_audience.clone());
-        Ok(Some(auth::Policy { keys: source, issuer, audience }))
+        Ok(Some(auth::Policy { keys: source, issuer, audience, invite_key: self.invite_key.clone() }))
+    }
+
+    fn waiting(&self, check: &Check<'_>) -> Result<WaitingRoom, StartError> {
+        let default = WaitingRoom::default();
+        Ok(WaitingRoom {
+            holds: self.waiting_room.unwrap_or(default.holds),
+            peers: check.number("max-waiting", self.max_waiting, default.peers, 1..=10_000)?,
+            time: check.span("waiting-time", self.waiting_time, default.time, SECOND..=24 * HOUR)?,
+        })
     }
 
     fn ice(&self, check: &Check<'_>, lifetime: Duration) -> Result<ice::Policy, StartError> {

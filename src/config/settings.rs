@@ -12,6 +12,7 @@ use toml::Table;
 
 use super::units::{Address, CandidateKind, HeaderName, Listen, Network, Rate, Size, Span, one_or_many};
 use crate::error::StartError;
+use crate::protocol::Newcomers;
 
 /// Everything that can be set. A setting has one name: the flag `--max-frame` is `WIGWAG_MAX_FRAME` in the environment and
 /// `max-frame` in the file. What is set nowhere is `None`; [`Settings::resolve`] knows the defaults.
@@ -78,6 +79,27 @@ pub struct Settings {
     #[arg(long, env = "WIGWAG_TOKEN_KEYS_PRIVATE", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = TOKENS)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_keys_private: Option<bool>,
+
+    /// Let moderators make invitations, signed with this private key, whose public half is among --token-keys
+    #[arg(long, env = "WIGWAG_INVITE_KEY", value_name = "FILE", value_parser = path, help_heading = TOKENS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub invite_key: Option<PathBuf>,
+
+    /// Who waits until a moderator admits them: guests, whose token is without the join grant, or everyone who does not
+    /// moderate [default: guests]
+    #[arg(long, env = "WIGWAG_WAITING_ROOM", value_name = "off|guests|everyone", help_heading = TOKENS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting_room: Option<Newcomers>,
+
+    /// How many may wait at once, for each room [default: 32]
+    #[arg(long, env = "WIGWAG_MAX_WAITING", value_name = "N", help_heading = TOKENS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_waiting: Option<u64>,
+
+    /// Turn away whom nobody has admitted within this time [default: 10m]
+    #[arg(long, env = "WIGWAG_WAITING_TIME", value_name = "TIME", help_heading = TOKENS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting_time: Option<Span>,
 
     /// Tell clients of this STUN or TURN server; may be given again
     #[arg(long, env = "WIGWAG_ICE_SERVER", value_name = "stun:HOST|turn:HOST", value_delimiter = ',', help_heading = ICE)]

@@ -11,6 +11,7 @@ use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use serde::{Serialize, Serializer};
 
 use crate::clients::{ForwardedHeader, Quota};
+use crate::protocol::Newcomers;
 
 /// An IP address and a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,7 +226,7 @@ macro_rules! as_text {
     )*};
 }
 
-as_text!(Address, CandidateKind, HeaderName, Listen, Network, Rate, Span, Size);
+as_text!(Address, CandidateKind, HeaderName, Listen, Network, Newcomers, Rate, Span, Size);
 
 /// Reads a value from text, or from a number that stands for its text.
 struct OneVisitor<T>(PhantomData<T>);

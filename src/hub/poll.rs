@@ -13,16 +13,19 @@ use crate::seat::{Ending, Resumption};
 #[derive(Debug)]
 pub struct Poll {
     session: Session,
-    /// `joined`, if it is the first, or if there is a gap.
+    /// `joined`, if it is the first, or if there is a gap; `waiting`, if that has not been said.
     greeting: Option<Frame>,
+    /// It came with `join`: there is no ticket yet to use up.
+    enters: bool,
     moved: bool,
 }
 
 impl Hub {
-    /// Takes a seat in a room by a poll. It stays `here` until `next_poll`.
+    /// Takes a seat in a room by a poll. It stays `here` until `next_poll`. Who waits to be admitted polls by the same join
+    /// again: the first is due at once, the others when something is decided.
     ///
     /// # Errors
-    /// As [`join`](Self::join).
+    /// As [`join`](Self::join); `badRequest` for one who waits without a join key, by which alone it could poll again.
     pub fn join_by_poll(
         self: &Arc<Self>,
         name: &RoomName,
@@ -30,9 +33,18 @@ impl Hub {
         grant: Option<Grant>,
         next_poll: Instant,
     ) -> Result<Poll, Refusal> {
-        let (mut session, joined) = self.join(name, join, grant, Transport::LongPoll)?;
+        let again = self.is_waiting_poll(name, join);
+        let (mut session, greeting) = self.join(name, join, grant, Transport::LongPoll)?;
         session.next_poll = Some(next_poll);
-        Ok(Poll { session, greeting: Some(joined), moved: true })
+        let moved = !again || session.still_waiting().is_none();
+        Ok(Poll { session, greeting: moved.then_some(greeting), enters: true, moved })
+    }
+
+    /// Whether `join` is the next poll of one who waits to be admitted, and is not away.
+    pub fn is_waiting_poll(&self, name: &RoomName, join: &Join<'_>) -> bool {
+        let shard = self.shard(name).lock();
+        let seat = shard.get(name).and_then(|hall| hall.seats.get(hall.keys.get(join.key.as_ref()?)?));
+        seat.is_some_and(|seat| seat.quietly(|seat| seat.waits_until().is_some() && seat.is_poll_expected()))
     }
 
     /// Takes a seat up for one poll. The ticket is used up only by an answer that carries something. The seat stays `here`
@@ -61,7 +73,7 @@ impl Hub {
                 Some(self.joined(hall, &session.seat, Some(lost), transport))
             }
         };
-        Ok(Poll { session, greeting, moved })
+        Ok(Poll { session, greeting, enters: false, moved })
     }
 }
 
@@ -98,7 +110,9 @@ impl Poll {
     /// Why the seat is no longer this poll's.
     pub fn answer(self, due: bool, notice: Option<Frame>, most_bytes: usize) -> Result<Vec<Frame>, Refusal> {
         let greeting = match self.greeting {
-            Some(joined) => Some(joined),
+            Some(greeting) => Some(greeting),
+            // Who enters has nothing yet that an empty answer could leave as it is.
+            None if self.enters => self.session.still_waiting(),
             None if !due => return Ok(Vec::new()),
             None => use_ticket(&self.session),
         };

@@ -10,8 +10,8 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::{Hall, Hub, now};
 use crate::outbox::{Outbox, Output, SharedSeat};
 use crate::protocol::{
-    Body, Code, Command, Grant, LeftReason, Limits, Metadata, Moderate, Outbound, PeerId, Recipient, Refusal, Request,
-    Rights, RoomName, Transport,
+    Body, Code, Command, Frame, Grant, Invite, LeftReason, Limits, Metadata, Moderate, Outbound, PeerId, Recipient,
+    Refusal, Request, Rights, RoomName, Transport,
 };
 use crate::seat::{Admission, Ending, Lease, Log};
 
@@ -103,11 +103,12 @@ impl Speaker {
         let shard = self.hub.shard(&self.room).lock();
         let Some(hall) = shard.get(&self.room) else { return };
         match self.admit(None) {
-            Admitted::Execute(rights) if rights.message => self.relay(hall, None, outbound),
-            Admitted::Execute(_) => {
-                let refusal = Refusal::new(Code::Forbidden, "this needs the \"message\" grant");
-                self.answer(Body::error(None, &refusal));
-            }
+            Admitted::Execute(rights) => match rights.allow_to_send(outbound) {
+                Ok(()) => self.relay(hall, None, outbound),
+                Err(refusal) => {
+                    self.answer(Body::error(None, &refusal));
+                }
+            },
             Admitted::Answered | Admitted::Stale => {}
         }
     }
@@ -166,6 +167,9 @@ impl Speaker {
             Command::Join(_) | Command::Resume(_) => {
                 Err(Refusal::bad_request("\"join\" and \"resume\" are first messages; this session has begun"))
             }
+            Command::Invite(_) => {
+                Err(Refusal::new(Code::NotFound, "this server makes no invitations; see --invite-key"))
+            }
             // Without keys there is nothing that a token could change.
             Command::Token(_) | Command::Ack(_) | Command::Ping => Ok(()),
         };
@@ -189,7 +193,7 @@ impl Speaker {
             Moderate::Kick(Recipient::Peer(peer), _) if peer == self.peer => {
                 Err(Refusal::bad_request("\"peer\" is the moderator itself; \"leave\" leaves"))
             }
-            Moderate::Kick(Recipient::Peer(peer), reason) if hall.seats.contains_key(&peer) => {
+            Moderate::Kick(Recipient::Peer(peer), reason) if hall.room.has(peer) => {
                 // One line, whatever the moderator wrote.
                 let reason = reason.map(|reason| reason.replace(char::is_control, " "));
                 let message = reason.map_or("a moderator removed this peer".to_owned(), |reason| {
@@ -200,7 +204,11 @@ impl Speaker {
                 Ok(())
             }
             Moderate::Kick(..) => Err(Refusal::new(Code::PeerGone, "no such peer in the room")),
-            Moderate::Admit(_) | Moderate::Refuse(_) => {
+            Moderate::Admit(Recipient::Peer(peer)) => self.hub.let_in(hall, peer),
+            Moderate::Refuse(Recipient::Peer(peer)) => {
+                hall.turn_away(peer, LeftReason::Kicked, "a moderator did not admit this peer")
+            }
+            Moderate::Admit(Recipient::Nobody) | Moderate::Refuse(Recipient::Nobody) => {
                 Err(Refusal::new(Code::PeerGone, "no such peer waits to be admitted"))
             }
         }
@@ -217,13 +225,37 @@ impl Speaker {
         }
         match newer.and_then(|newer| self.seat.quietly(|seat| seat.renew(newer, now()))) {
             Ok(()) => {
-                self.hub.tend(hall, self.peer);
                 if id.is_some() {
                     hall.answer(self.peer, Body::ok(id));
                 }
+                hall.update_role(self.peer, &self.seat);
+                self.hub.spare_waiting(hall, self.peer, &self.seat);
+                self.hub.tend(hall, self.peer);
             }
             Err(refusal) => hall.answer(self.peer, Body::error(id, &refusal)),
         }
+        true
+    }
+
+    /// Makes an invitation by `make`, for a moderator whose grants are no less than those asked for. As
+    /// [`handle`](Self::handle) else.
+    pub fn invite(&self, id: Option<u64>, invite: &Invite, make: impl FnOnce() -> Result<String, Refusal>) -> bool {
+        let admitted = {
+            let _order = self.hub.shard(&self.room).lock();
+            self.admit(id)
+        };
+        let rights = match admitted {
+            Admitted::Execute(rights) => rights,
+            Admitted::Answered => return true,
+            Admitted::Stale => return false,
+        };
+        // Signing takes its time, and needs no lock.
+        let answer = match rights.allow_to_invite(invite).and_then(|()| make()) {
+            Ok(token) => Body::invited(id, &token, invite.lasts.as_millis() as u64),
+            Err(refusal) => Body::error(id, &refusal),
+        };
+        // For whichever transport has the seat now: the id counts as handled.
+        self.seat.with(|seat| seat.push(answer));
         true
     }
 
@@ -277,6 +309,12 @@ impl Session {
     /// Waits for something to write, or the end; with `wants_frames` false for the end alone. Cancel safe.
     pub async fn next(&self, wants_frames: bool) -> Output {
         self.outbox.next(wants_frames).await
+    }
+
+    /// `waiting`, as long as the peer waits to be admitted.
+    pub(super) fn still_waiting(&self) -> Option<Frame> {
+        let waits = self.seat.quietly(|seat| seat.waits_until().filter(|_| seat.lease() != Lease::Left));
+        waits.map(|until| self.hub.waiting(until))
     }
 
     /// The same without waiting.

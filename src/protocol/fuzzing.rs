@@ -72,6 +72,11 @@ fn write(request: &Request<'_>, limits: &Limits) -> String {
         }
         Command::Moderate(Moderate::Admit(peer) | Moderate::Refuse(peer)) => put("peer", to(peer)),
         Command::Moderate(Moderate::Lock(locked)) => put("locked", locked.to_string()),
+        Command::Invite(invite) => {
+            put("expiresInMs", invite.lasts.as_millis().to_string());
+            put("uses", invite.uses.to_string());
+            put("grants", serde_json::Value::from_iter(invite.rights.names()).to_string());
+        }
         Command::Token(token) => put("token", string(token.as_str())),
         Command::Ack(seq) => put("seq", seq.to_string()),
         Command::IceServers | Command::Ping | Command::Leave => {}

@@ -4,6 +4,8 @@
 //! each `type` takes the fields that are its own. Payloads are never parsed further than their checks need.
 
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -11,13 +13,20 @@ use serde_json::value::RawValue;
 
 use super::json::compact;
 use super::media::{Candidate, check_sdp};
-use super::{Code, JoinKey, Limits, PeerId, Refusal, Ticket, Token};
+use super::{Code, JoinKey, Limits, PeerId, Refusal, Rights, Ticket, Token};
 
 /// Ids stay exact in every JSON parser: up to 2^53 - 1.
 const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
 /// Bytes of a `reason`: a sentence, which must fit into `closed`.
 const MAX_REASON: usize = 512;
+
+/// How long an invitation may be good, in milliseconds, and how long one is that does not say so.
+const INVITATION_LASTS: RangeInclusive<u64> = 1_000..=30 * 24 * 3600 * 1000;
+const INVITATION_MS: u64 = 3600 * 1000;
+
+/// How many seats may be taken with an invitation; one, where nothing is said.
+const INVITATION_USES: RangeInclusive<u64> = 1..=10_000;
 
 /// One message of a client, understood and within the limits.
 #[derive(Debug)]
@@ -43,6 +52,8 @@ pub enum Command<'a> {
     IceServers,
     /// One of the requests that need the `moderate` grant.
     Moderate(Moderate<'a>),
+    /// A token for somebody else; needs the `moderate` grant, too.
+    Invite(Invite),
     /// Renews the session's token.
     Token(Token<'a>),
     /// Everything up to this `seq` has been handled.
@@ -64,6 +75,17 @@ pub enum Moderate<'a> {
     Admit(Recipient),
     /// Sends a waiting peer away.
     Refuse(Recipient),
+}
+
+/// What an invitation is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invite {
+    /// How long it is good.
+    pub lasts: Duration,
+    /// How many seats may be taken with it.
+    pub uses: u64,
+    /// What it allows; without `join` its bearer waits to be admitted.
+    pub rights: Rights,
 }
 
 /// The first message of a new session.
@@ -199,6 +221,7 @@ impl Command<'_> {
             Command::Moderate(Moderate::Lock(_)) => "lock",
             Command::Moderate(Moderate::Admit(_)) => "admit",
             Command::Moderate(Moderate::Refuse(_)) => "refuse",
+            Command::Invite(_) => "invite",
             Command::Token(_) => "token",
             Command::Ack(_) => "ack",
             Command::Ping => "ping",
@@ -242,6 +265,12 @@ struct Fields<'a> {
     locked: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     reason: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    expires_in_ms: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    uses: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    grants: Option<&'a RawValue>,
 }
 
 /// Serde reads `null` into an Option as absent; here it is a value like others.
@@ -275,6 +304,7 @@ impl<'a> Fields<'a> {
             "admit" => Command::Moderate(Moderate::Admit(self.peer()?)),
             "refuse" => Command::Moderate(Moderate::Refuse(self.peer()?)),
             "lock" => Command::Moderate(Moderate::Lock(required(self.locked, "locked", "true or false")?)),
+            "invite" => Command::Invite(self.invite()?),
             "token" => Command::Token(Token::new(required_text(self.token, "token")?)),
             "ack" => Command::Ack(self.seq()?),
             "ping" => Command::Ping,
@@ -325,6 +355,18 @@ impl<'a> Fields<'a> {
             Some(reason) if reason.len() > MAX_REASON => Err(too_large("reason", MAX_REASON)),
             _ => Ok(reason),
         }
+    }
+
+    fn invite(&self) -> Result<Invite, Refusal> {
+        let lasts = within(self.expires_in_ms, "expiresInMs", INVITATION_LASTS)?.unwrap_or(INVITATION_MS);
+        let uses = within(self.uses, "uses", INVITATION_USES)?.unwrap_or(1);
+        let grants = "a list of \"join\", \"publish\", \"message\", \"moderate\"";
+        let rights = match self.grants {
+            None => Rights::MEMBER,
+            Some(raw) => Rights::named(&required::<Vec<String>>(Some(raw), "grants", grants)?)
+                .ok_or_else(|| Refusal::bad_request(format!("\"grants\" must be {grants}")))?,
+        };
+        Ok(Invite { lasts: Duration::from_millis(lasts), uses, rights })
     }
 
     fn own_metadata(&self, limits: &Limits) -> Result<Option<Cow<'a, str>>, Refusal> {
@@ -470,6 +512,15 @@ fn optional_text<'a>(raw: Option<&'a RawValue>, field: &str) -> Result<Option<Co
 fn required<T: DeserializeOwned>(raw: Option<&RawValue>, field: &str, right: &str) -> Result<T, Refusal> {
     let raw = raw.ok_or_else(|| missing(field))?;
     serde_json::from_str(raw.get()).map_err(|_| Refusal::bad_request(format!("\"{field}\" must be {right}")))
+}
+
+fn within(raw: Option<&RawValue>, field: &str, bounds: RangeInclusive<u64>) -> Result<Option<u64>, Refusal> {
+    let Some(raw) = raw else { return Ok(None) };
+    let right = format!("an integer from {} to {}", bounds.start(), bounds.end());
+    match required(Some(raw), field, &right)? {
+        number if bounds.contains(&number) => Ok(Some(number)),
+        _ => Err(Refusal::bad_request(format!("\"{field}\" must be {right}"))),
+    }
 }
 
 fn payload<'a>(field: &str, raw: &'a RawValue, limit: usize) -> Result<Cow<'a, str>, Refusal> {

@@ -129,6 +129,32 @@ impl Body {
         Body::of(Kind::Answer, &Ok { r#type: "ok", id })
     }
 
+    /// `ok` to an `invite`; `expire_ms` counts from now.
+    pub fn invited(id: Option<u64>, token: &str, expire_ms: u64) -> Self {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Invited<'a> {
+            r#type: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            id: Option<u64>,
+            token: &'a str,
+            expire_ms: u64,
+        }
+        Body::of(Kind::Answer, &Invited { r#type: "ok", id, token, expire_ms })
+    }
+
+    /// `knock`.
+    pub fn knock(member: &Member, revision: u64) -> Self {
+        #[derive(Serialize)]
+        struct Knock<'a> {
+            r#type: &'static str,
+            #[serde(flatten)]
+            member: &'a Member,
+            revision: u64,
+        }
+        Body::of(Kind::Presence, &Knock { r#type: "knock", member, revision })
+    }
+
     /// `error`.
     pub fn error(id: Option<u64>, refusal: &Refusal) -> Self {
         Body::of(Kind::Error(refusal.code), &Refused::new("error", id, refusal))
@@ -464,6 +490,19 @@ pub mod notice {
     /// `joined`.
     pub fn joined(joined: &Joined<'_>) -> Frame {
         Frame::of(&Tagged { r#type: "joined", message: joined })
+    }
+
+    /// `waiting`: a moderator has to admit this peer, within `left`.
+    pub fn waiting(heartbeat: Duration, left: Duration) -> Frame {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Waiting {
+            r#type: &'static str,
+            heartbeat_ms: u64,
+            expire_ms: u64,
+        }
+        let (heartbeat_ms, expire_ms) = (heartbeat.as_millis() as u64, left.as_millis() as u64);
+        Frame::of(&Waiting { r#type: "waiting", heartbeat_ms, expire_ms })
     }
 
     /// `resumed`.

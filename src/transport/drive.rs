@@ -120,10 +120,13 @@ pub(super) async fn carry_out(
     if let Some(refusal) = too_much(client, line, counts, context) {
         return speaker.refuse(request.id, &refusal);
     }
-    match request.command {
+    match (&request.command, &context.inviter) {
         // Rare, and large: it may have to fetch keys.
-        Command::Token(token) if context.auth.is_some() => {
-            Box::pin(renew(speaker, request.id, &token, client, context)).await
+        (Command::Token(token), _) if context.auth.is_some() => {
+            Box::pin(renew(speaker, request.id, token, client, context)).await
+        }
+        (Command::Invite(invite), Some(inviter)) => {
+            speaker.invite(request.id, invite, || inviter.invite(speaker.room(), invite))
         }
         _ => speaker.handle(request),
     }

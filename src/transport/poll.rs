@@ -142,7 +142,9 @@ async fn long_poll(
     let next_poll = until + 2 * context.config.heartbeat;
     let poll = match &message.command {
         Command::Join(join) => {
-            context.let_in(&opening.client)?;
+            if !hub.is_waiting_poll(room, join) {
+                context.let_in(&opening.client)?;
+            }
             let grant = drive::authorize(opening, &message.command, context).await?;
             hub.join_by_poll(room, join, grant, next_poll)?
         }

@@ -88,6 +88,7 @@ impl World {
             heartbeat: HEARTBEAT,
             resume_window: WINDOW,
             ice_servers: Default::default(),
+            waiting: Default::default(),
         });
         let room = RoomName::parse("sim").expect("a name");
         let born = rng.usize(2..=4);
