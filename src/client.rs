@@ -26,6 +26,7 @@ pub mod http;
 pub mod message;
 mod poll;
 mod race;
+mod renewal;
 mod request;
 mod requests;
 mod roster;

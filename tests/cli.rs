@@ -545,6 +545,58 @@ async fn keys_and_tokens_are_made_and_serve() {
 }
 
 #[tokio::test]
+async fn a_guest_waits_until_a_moderator_admits_it_and_the_exit_code_says_if_not() {
+    let shell = Shell::new();
+    let made = |output: Output| String::from_utf8(output.stdout).expect("UTF-8");
+    shell.run(&["keys", "--out", "keys"]).await;
+    let token = ["token", "--key", "keys/token-signing.pem", "--room", "demo"];
+    let guest = made(shell.run(&[&token[..], &["--grant", "message", "--uses", "2"]].concat()).await);
+    shell.write("guest.txt", &guest);
+    let moderator = made(shell.run(&[&token[..], &["--grant", "join,message,moderate"]].concat()).await);
+    let keys = ["--token-keys", "keys/token-keys.json", "--invite-key", "keys/token-signing.pem"];
+    let listen = ["--listen", "127.0.0.1:0", "--plain", "127.0.0.1:0", "--admin", "off", "--drain", "100ms"];
+    let (_server, line) = shell.serve(&[&listen[..], &keys].concat(), "unencrypted").await;
+    let url = format!("http://{}", line.rsplit(' ').next().expect("an address"));
+
+    let mut alice = Terminal::join(&shell, &["demo", "--server", &url, "--token", moderator.trim()]);
+    alice.prints("joined demo").await;
+    let come = ["demo", "--server", &url, "--token-file", "guest.txt", "--name", "Gina"];
+    let mut gina = Terminal::join(&shell, &come);
+    gina.types("hello").await;
+    drop(gina.typed.take());
+    gina.prints("waiting to be admitted").await;
+    let admit = |knock: &str| knock[knock.find('{').expect("how to")..=knock.find('}').expect("how to")].to_owned();
+    let knock = alice.prints("Gina").await;
+    alice.types(&admit(&knock)).await;
+    gina.prints("joined demo").await;
+    alice.prints(": hello").await;
+    assert_eq!(gina.ended().await.0, Some(0));
+
+    let mut gina = Terminal::join(&shell, &come);
+    gina.prints("waiting to be admitted").await;
+    let knock = alice.prints("waits to be admitted").await;
+    alice.types(&admit(&knock).replace("admit", "refuse")).await;
+    let (code, said) = gina.ended().await;
+    assert_eq!(code, Some(3), "{said}");
+    contains(&said, &["forbidden", "did not admit"]);
+    let (code, said) = Terminal::join(&shell, &come).ended().await;
+    assert_eq!(code, Some(3), "{said}");
+    contains(&said, &["invitation has been used"]);
+
+    alice.types(r#"{"type":"invite","uses":1,"grants":["join"]}"#).await;
+    let invitation = alice.prints("an invitation, good for 3600 s").await;
+    let invitation = invitation.rsplit(' ').next().expect("a token");
+    Terminal::join(&shell, &["demo", "--server", &url, "--token", invitation]).prints("joined demo").await;
+
+    let link = made(shell.run(&[&token[..], &["--link", "https://signal.example.org"]].concat()).await);
+    assert!(link.starts_with("https://signal.example.org/?room=demo#token=ey"), "{link}");
+    let nowhere = ["token", "--key", "keys/token-signing.pem", "--room", "de*", "--link", "https://signal.example.org"];
+    contains(&shell.refused(&nowhere).await, &["--link leads into one room"]);
+    contains(&shell.refused(&["--waiting-room", "everyone"]).await, &["--waiting-room", "--token-keys"]);
+    contains(&shell.refused(&["--invite-key", "x.pem"]).await, &["--invite-key", "--token-keys"]);
+}
+
+#[tokio::test]
 async fn keys_and_secrets_that_cannot_be_used_are_refused_at_the_start() {
     let shell = Shell::new();
     let with = |keys: &str| {

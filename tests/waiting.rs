@@ -1,14 +1,19 @@
 //! The waiting room and invitations, beyond what the transcripts tell: limits, deadlines, lost answers, and what is counted.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::HeaderMap;
 use serde_json::{Value, json};
 use wigwag::auth::Algorithm;
-use wigwag::client::{Connection, Error, Via};
+use wigwag::client::session::{Event, Options, Peer, Session};
+use wigwag::client::{Connection, Endpoint, Error, Request, Via};
 use wigwag::config::Config;
-use wigwag::protocol::{Limits, Newcomers, WaitingRoom};
+use wigwag::protocol::{Limits, Newcomers, RoomName, WaitingRoom};
 
+use crate::native::{hasty, reconnecting, wait_for};
+use crate::relay::Network;
 use crate::support::{TestServer, config, within};
 use crate::tokens::{Issuer, answer, enter, hear, join, next, say};
 
@@ -341,5 +346,126 @@ async fn an_invitation_is_for_its_room_and_names_what_the_server_asks_for() {
     let mut elsewhere = server.try_connect(Via::WebSocketH1, "there", &HeaderMap::new()).await.expect("open");
     say(&mut elsewhere, &join(invitation)).await;
     assert_eq!(next(&mut elsewhere).await["code"], "unauthorized");
+    server.stop().await;
+}
+
+/// Options of a native session that comes by `discovery`.
+fn options(house: &House, discovery: &Endpoint, room: &str, token: String) -> Options {
+    let room = RoomName::parse(room).expect("a name");
+    Options { timing: hasty(), ..Options::at(discovery.clone(), room, house.server.trust.clone()) }.token(token)
+}
+
+async fn moderating(house: &House, room: &str) -> Session {
+    let token = house.issuer.token(&json!({"sub": "mo", "grants": ["join", "message", "moderate"]}));
+    crate::native::join(options(house, &house.server.secure(), room, token)).await.0
+}
+
+async fn knocked(session: &mut Session) -> Peer {
+    wait_for(session, |event| match event {
+        Event::Knock(peer) => Some(peer),
+        _ => None,
+    })
+    .await
+}
+
+async fn ask(session: &Session, request: &Value) {
+    let request = Request::from_json(&request.to_string()).expect("a request");
+    within(session.send(request).await.expect("open")).await.expect("accepted");
+}
+
+#[tokio::test]
+async fn a_native_session_that_waits_survives_the_loss_of_its_transport_and_says_then_what_it_was_asked() {
+    let house = House::with(|config| Config { heartbeat: Duration::from_millis(200), ..config }).await;
+    for via in [Via::WebTransport, Via::WebSocketH2, Via::EventStreamH1, Via::LongPollH1] {
+        let network = Network::to(&house.server).await;
+        let mut moderator = moderating(&house, via.name()).await;
+        let comes = options(&house, &network.discovery, via.name(), house.guest()).transports([via]);
+        let mut guest = within(Session::connect(comes)).await.expect("it waits");
+        assert!(matches!(guest.next().await, Some(Event::Waiting)));
+        let hello = guest.send(Request::broadcast("hello").expect("JSON")).await.expect("open");
+        let peer = knocked(&mut moderator).await;
+        network.kill(via);
+        reconnecting(&mut guest).await;
+        network.heal();
+        wait_for(&mut guest, |event| matches!(event, Event::Waiting).then_some(())).await;
+        let renews = Request::token(&house.guest()).expect("JSON");
+        let renewed = guest.send(renews).await.expect("open");
+        ask(&moderator, &json!({"type": "admit", "peer": peer.peer})).await;
+        let joined = wait_for(&mut guest, |event| match event {
+            Event::Joined(joined) => Some(joined),
+            _ => None,
+        })
+        .await;
+        assert_eq!(joined.own.peer, peer.peer);
+        within(hello).await.expect("it was kept until then");
+        within(renewed).await.expect("and is answered once");
+        let heard = wait_for(&mut moderator, |event| match event {
+            Event::Knock(_) => panic!("a second knock over {}", via.name()),
+            Event::Message { data, .. } => Some(data.read::<String>().expect("text")),
+            _ => None,
+        });
+        assert_eq!(heard.await, "hello");
+        within(guest.leave()).await;
+        within(moderator.leave()).await;
+    }
+    house.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_native_session_leaves_while_it_waits_and_is_told_when_it_is_refused() {
+    let house = House::open().await;
+    for via in [Via::WebTransport, Via::EventStreamH2, Via::LongPollH2] {
+        let mut moderator = moderating(&house, via.name()).await;
+        let comes = || options(&house, &house.server.secure(), via.name(), house.guest()).transports([via]);
+        let guest = within(Session::connect(comes())).await.expect("it waits");
+        let peer = knocked(&mut moderator).await;
+        within(guest.leave()).await;
+        let reason = wait_for(&mut moderator, |event| match event {
+            Event::PeerLeft { peer: left, reason } if left == peer.peer => Some(reason),
+            _ => None,
+        });
+        assert_eq!(reason.await, "left", "{}", via.name());
+
+        let mut guest = within(Session::connect(comes())).await.expect("it waits");
+        let peer = knocked(&mut moderator).await;
+        ask(&moderator, &json!({"type": "refuse", "peer": peer.peer})).await;
+        let closed = wait_for(&mut guest, |event| match event {
+            Event::Closed(why) => Some(why),
+            _ => None,
+        });
+        assert_eq!(closed.await.code, "forbidden", "{}", via.name());
+        within(moderator.leave()).await;
+    }
+    house.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_native_session_gets_its_tokens_where_the_application_says() {
+    let issuer = Issuer::generate(Algorithm::EdDsa);
+    let server = issuer.server().await;
+    let room = RoomName::parse("renewed").expect("a name");
+    let options = Options { timing: hasty(), ..Options::at(server.secure(), room, server.trust.clone()) };
+    // The first ends soon, and so does the second, which is told only if it has taken the first one's place.
+    let end = crate::tokens::seconds();
+    let tokens = [4, 8, 3600].map(|lasts| issuer.token(&json!({"sub": "bob", "exp": end + lasts})));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let renewing = options.clone().renew_token(move || {
+        let token = tokens[count.fetch_add(1, Ordering::SeqCst).min(2)].clone();
+        async { Ok::<_, String>(token) }
+    });
+    let (mut session, _) = crate::native::join(renewing).await;
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "for the first token, too");
+    for _ in 0..2 {
+        wait_for(&mut session, |event| match event {
+            Event::TokenExpiring { .. } => Some(()),
+            Event::Closed(_) | Event::Reconnecting { .. } | Event::Refused(_) => panic!("{event:?}"),
+            _ => None,
+        })
+        .await;
+    }
+    let failing = options.renew_token(|| std::future::ready(Err::<String, _>("the shop is closed")));
+    let refused = within(Session::connect(failing)).await.expect_err("there is no token");
+    assert!(refused.message.contains("the shop is closed"), "{refused}");
     server.stop().await;
 }

@@ -22,6 +22,7 @@ use crate::client::session::{Closed, Event, Joined, Options, Refused, Session};
 use crate::client::{Endpoint, Payload, Request, Trust, Via};
 use crate::config::Span;
 use crate::error::StartError;
+use crate::files;
 use crate::protocol::RoomName;
 
 /// Lines that were sent and have no answer yet; more of the input is read when there are fewer.
@@ -49,6 +50,9 @@ pub struct JoinArgs {
     /// Show this token, where the server asks for one
     #[arg(long, value_name = "TOKEN", env = "WIGWAG_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// Show the token in this file; it is read again when that one is about to end
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    token_file: Option<PathBuf>,
     /// Trust the certificate authority in this PEM file
     #[arg(long, value_name = "FILE", default_value = "certs/ca.pem")]
     ca: PathBuf,
@@ -116,8 +120,25 @@ fn options(args: &JoinArgs) -> Result<Options, End> {
     let trust = Trust::new(roots(&args.ca)?, Vec::new()).context("cannot do TLS")?;
     let options = Options::at(endpoint, room, trust).patience(args.wait.0);
     let options = options.metadata(&json!({"name": args.name})).context("cannot say the name")?;
-    let options = Options { token: args.token.clone().map(Token), ..options };
+    let options = match (&args.token_file, &args.token) {
+        (Some(path), _) => {
+            let token = token_of(path).map_err(|error| StartError::new(format_args!("--token-file {error}")))?;
+            let path = path.clone();
+            options.token(token).renew_token(move || std::future::ready(token_of(&path)))
+        }
+        (None, token) => Options { token: token.clone().map(Token), ..options },
+    };
     Ok(options.transports(args.via.map(ViaName::via).into_iter().collect::<Vec<_>>()))
+}
+
+/// The token in a file.
+fn token_of(path: &Path) -> Result<String, String> {
+    let bytes = files::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let text = String::from_utf8(bytes).map_err(|_| format!("{} is not text", path.display()))?;
+    match text.trim() {
+        "" => Err(format!("{} is empty; it must hold a token", path.display())),
+        token => Ok(token.to_owned()),
+    }
 }
 
 /// The authorities of the file; none if the default one is not there, since a plaintext server's hashes are enough.
@@ -137,7 +158,7 @@ async fn join(args: &JoinArgs, options: Options) -> Result<(), End> {
         () = told_to_stop() => return Ok(()),
     };
     let typed = BufReader::new(tokio::io::stdin()).lines();
-    Terminal { args, session, typed, said: 0, answers: FuturesUnordered::new(), refused: 0 }.talk().await
+    Terminal { args, session, waits: false, typed, said: 0, answers: FuturesUnordered::new(), refused: 0 }.talk().await
 }
 
 /// Why there is no session, in the terms of who wanted one.
@@ -168,6 +189,8 @@ async fn told_to_stop() {
 struct Terminal<'a> {
     args: &'a JoinArgs,
     session: Session,
+    /// Until a moderator has let one in: what is typed would only wait, and the end of the input is none of one's stay.
+    waits: bool,
     typed: Lines<BufReader<Stdin>>,
     /// Lines read.
     said: usize,
@@ -181,8 +204,8 @@ impl Terminal<'_> {
     async fn talk(mut self) -> Result<(), End> {
         let mut stop = Box::pin(told_to_stop());
         let mut reading = true;
-        while reading || !self.answers.is_empty() {
-            let may_read = reading && self.answers.len() < UNANSWERED;
+        while reading || self.waits || !self.answers.is_empty() {
+            let may_read = reading && !self.waits && self.answers.len() < UNANSWERED;
             tokio::select! {
                 event = self.session.next() => self.happened(event)?,
                 line = self.typed.next_line(), if may_read => match line.context("cannot read the input")? {
@@ -196,13 +219,16 @@ impl Terminal<'_> {
         self.leave().await
     }
 
-    fn happened(&self, event: Option<Event>) -> Result<(), End> {
+    fn happened(&mut self, event: Option<Event>) -> Result<(), End> {
         let Some(event) = event else { return Err(anyhow!("the session is over").into()) };
         self.print(&event)?;
         match event {
-            Event::Closed(why) => Err(End::Told(format!("the server ended the session: {why}"), REFUSED)),
-            _ => Ok(()),
+            Event::Waiting => self.waits = true,
+            Event::Joined(_) => self.waits = false,
+            Event::Closed(why) => return Err(End::Told(format!("the server ended the session: {why}"), REFUSED)),
+            _ => {}
         }
+        Ok(())
     }
 
     /// Sends a line: an object is a message of the protocol's, anything else is said to the whole room.
@@ -291,7 +317,13 @@ fn plainly(event: &Event) -> String {
         }
         Event::Candidate { from, .. } => format!("{} sends a candidate", short(from)),
         Event::Waiting => "waiting to be admitted".into(),
-        Event::Knock(peer) => format!("{} waits to be admitted", named(&peer.metadata, &peer.peer)),
+        Event::Knock(peer) => {
+            let (name, id) = (named(&peer.metadata, &peer.peer), &peer.peer);
+            format!(r#"{name} waits to be admitted: {{"type":"admit","peer":"{id}"}}, or "refuse""#)
+        }
+        Event::Invitation { token, expires_in } => {
+            format!("an invitation, good for {:.0} s: {}", expires_in.as_secs_f32(), token.0)
+        }
         Event::TokenExpiring { expires_in } => format!("the token expires in {:.0} s", expires_in.as_secs_f32()),
         Event::Refused(why) => why.to_string(),
         Event::GoAway { after } => format!("the server shuts down within {:.1} s", after.as_secs_f32()),

@@ -9,6 +9,7 @@ use std::io;
 use std::time::Duration;
 
 use base64::Engine as _;
+use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -18,6 +19,7 @@ use super::discovery::{Offer, Preference, Rung, above, ladder};
 use super::event::{Closed, Event};
 use super::message::{Incoming, Refused, ServerMessage};
 use super::race::{Outcome, Race, Won, farewell};
+use super::renewal::Renewed;
 use super::request::Request;
 use super::search::{Found, Purpose, Search};
 use super::seat::{Ack, LinkId, Member, NotTaken, Seat, Token, Told};
@@ -77,6 +79,7 @@ enum Turn {
     Found(Found),
     Asked(Asked),
     Control(Control),
+    Renewed(Renewed),
     Timer,
 }
 
@@ -87,6 +90,10 @@ pub(super) struct Driver {
     token: Option<Token>,
     /// The application has given a new token, which no link has carried yet: the next `resume` does.
     renews: bool,
+    /// The next token is on its way.
+    renewing: Option<BoxFuture<'static, Renewed>>,
+    /// Without it no greeting would be of use.
+    lacks_token: bool,
 
     // To and from the application.
     events: mpsc::Sender<Event>,
@@ -136,6 +143,8 @@ impl Driver {
             member: Member { metadata: options.metadata.clone(), token: None },
             token: options.token.clone(),
             renews: false,
+            renewing: None,
+            lacks_token: false,
             events,
             requests,
             controls,
@@ -165,6 +174,9 @@ impl Driver {
 
     /// Runs until the session is over, or nobody wants it any more.
     pub(super) async fn run(mut self) {
+        if self.token.is_none() {
+            self.begin_renewal(true);
+        }
         while self.over.is_none() {
             match self.turn().await {
                 Turn::Delivered => {}
@@ -178,6 +190,7 @@ impl Driver {
                 Turn::Found(found) => self.found(found),
                 Turn::Asked((request, reply)) => self.request(&request, reply),
                 Turn::Control(control) => self.control(control),
+                Turn::Renewed(renewed) => self.renewed(renewed),
                 Turn::Timer => self.timer(),
             }
         }
@@ -190,7 +203,8 @@ impl Driver {
         let takes = self.leaving.is_none() && self.seat.has_room();
         // A session keeps the token that it has; to show it again could only fail.
         self.member.token = self.token.clone().filter(|_| self.renews || !self.seat.has_ticket());
-        let Driver { link, search, seat, member, events, unread, requests, controls, .. } = self;
+        let greets = !self.lacks_token;
+        let Driver { link, search, seat, member, events, unread, requests, controls, renewing, .. } = self;
         let has_unread = !unread.is_empty();
         tokio::select! {
             permit = events.reserve(), if has_unread => match (permit, unread.pop_front()) {
@@ -207,7 +221,13 @@ impl Driver {
                     None => pending().await,
                 }
             } => Turn::Heard(heard),
-            found = search.next(seat, member) => Turn::Found(found),
+            found = search.next(seat, member), if greets => Turn::Found(found),
+            renewed = async {
+                match renewing {
+                    Some(renewing) => renewing.await,
+                    None => pending().await,
+                }
+            } => Turn::Renewed(renewed),
             Some(asked) = requests.recv(), if takes => Turn::Asked(asked),
             Some(control) = controls.recv() => Turn::Control(control),
             () = sleep_until(wake) => Turn::Timer,
@@ -294,7 +314,13 @@ impl Driver {
                 Event::Waiting
             }
             Told::Knock(peer) => Event::Knock(peer),
-            Told::TokenExpiring { expire_ms } => Event::TokenExpiring { expires_in: Duration::from_millis(expire_ms) },
+            Told::Invitation { token, expire_ms } => {
+                Event::Invitation { token, expires_in: Duration::from_millis(expire_ms) }
+            }
+            Told::TokenExpiring { expire_ms } => {
+                self.begin_renewal(false);
+                Event::TokenExpiring { expires_in: Duration::from_millis(expire_ms) }
+            }
             Told::IceServers(ice_servers) => Event::IceServers(ice_servers),
         };
         self.unread.push_back(event);
@@ -388,7 +414,8 @@ impl Driver {
     fn is_final(&self, closing: &Closing) -> bool {
         let own = self.search.is_greeting()
             || self.abandoned.is_some_and(|since| since.elapsed() < self.options.timing.own_replaced);
-        let excused = own && closing.is(Code::Replaced) || self.renews && closing.is(Code::TokenExpired);
+        let renews = self.renews || self.options.renewal.is_some();
+        let excused = own && closing.is(Code::Replaced) || renews && closing.is(Code::TokenExpired);
         closing.come_back() == ComeBack::Never && !excused
     }
 
@@ -405,6 +432,9 @@ impl Driver {
         }
         if closing.come_back() == ComeBack::Join {
             self.seat.forget(fresh_key());
+        }
+        if closing.come_back() == ComeBack::Join || closing.is(Code::TokenExpired) && !self.renews {
+            self.begin_renewal(true);
         }
         let timing = &self.options.timing;
         let retry_in = match closing.retry_after {
@@ -521,6 +551,41 @@ impl Driver {
     fn go_away(&mut self, after: Duration) {
         self.unread.push_back(Event::GoAway { after });
         self.move_at = Some((Instant::now() + after.mul_f64(0.5 + 0.4 * random()), Purpose::Leave));
+    }
+
+    // The next token.
+
+    /// Asks the application for a token, if it can be asked; with `lacks` nothing is said to the server before.
+    fn begin_renewal(&mut self, lacks: bool) {
+        if let Some(renewal) = &self.options.renewal {
+            self.renewing.get_or_insert_with(|| renewal.begin());
+            self.lacks_token |= lacks;
+        }
+    }
+
+    fn renewed(&mut self, renewed: Renewed) {
+        self.renewing = None;
+        let lacked = std::mem::take(&mut self.lacks_token);
+        match renewed {
+            Ok(token) if self.link.is_some() => {
+                // Nobody waits for the answer: a refusal comes as an event.
+                let (reply, _) = oneshot::channel();
+                let request = Request::token(&token).expect("a string can be JSON");
+                self.request(&request, reply);
+            }
+            Ok(token) => {
+                self.token = Some(Token(token));
+                self.renews = true;
+            }
+            Err(why) => {
+                let (code, message) = (Code::TokenExpired.name().to_owned(), format!("there is no new token: {why}"));
+                if lacked {
+                    self.over = Some(Closed { code, close_code: None, message, retry_after: None });
+                } else {
+                    self.unread.push_back(Event::Refused(Refused { code, message, retry_after_ms: None }));
+                }
+            }
+        }
     }
 
     // What the application asks.

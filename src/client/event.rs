@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::closing::Closing;
 use super::message::{Change, IceServers, Joined, Payload, Peer, Refused};
+use super::seat::Token;
 
 /// What happens in a session, in the order in which it happened.
 ///
@@ -70,7 +71,16 @@ pub enum Event {
     Knock(Peer),
     /// Fresh TURN credentials.
     IceServers(IceServers),
-    /// The session's token runs out; renew it with [`Request::token`](super::Request::token).
+    /// The server has made the invitation that was asked for: a token for somebody else.
+    Invitation {
+        /// What to show in a join.
+        token: Token,
+        /// How long it is good for.
+        #[serde(rename = "expireMs", serialize_with = "millis")]
+        expires_in: Duration,
+    },
+    /// The session's token runs out; renew it with [`Request::token`](super::Request::token), unless
+    /// [`Options::renew_token`](super::session::Options::renew_token) does.
     TokenExpiring {
         /// How long it is good for.
         #[serde(rename = "expireMs", serialize_with = "millis")]

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::seat::Token;
 use crate::protocol::Limits;
 
 /// A JSON text, token by token as its author wrote it. What it says must not show in a log: `Debug` tells its size alone.
@@ -309,6 +310,8 @@ pub enum ServerMessage {
     Ok {
         /// The request's id.
         id: Option<u64>,
+        /// The token that was asked for, and how long it is good for, in milliseconds.
+        invitation: Option<(Token, u64)>,
     },
     /// `error`
     Error {
@@ -384,6 +387,7 @@ struct Fields {
     expire_ms: u64,
     #[serde(default)]
     after_ms: u64,
+    token: Option<Payload>,
     data: Option<Payload>,
     description: Option<Payload>,
     candidate: Option<Payload>,
@@ -425,7 +429,11 @@ impl Fields {
             }
             "candidate" => return Ok(ServerMessage::Candidate { from, candidate: payload(self.candidate) }),
             "message" => return Ok(ServerMessage::Message { from, data: payload(self.data) }),
-            "ok" => return Ok(ServerMessage::Ok { id: self.id }),
+            "ok" => {
+                let token = self.token.and_then(|token| token.read::<String>().ok());
+                let invitation = token.map(|token| (Token(token), self.expire_ms));
+                return Ok(ServerMessage::Ok { id: self.id, invitation });
+            }
             "error" => return Ok(ServerMessage::Error { id: self.id, refused: serde_json::from_str(text)? }),
             "waiting" => return Ok(ServerMessage::Waiting { heartbeat_ms: self.heartbeat_ms }),
             "tokenExpiring" => return Ok(ServerMessage::TokenExpiring { expire_ms: self.expire_ms }),

@@ -98,6 +98,13 @@ pub enum Told {
     },
     /// Somebody waits to be admitted.
     Knock(Peer),
+    /// A token for somebody else, as was asked for.
+    Invitation {
+        /// What to show in a join.
+        token: Token,
+        /// It is good for so many milliseconds.
+        expire_ms: u64,
+    },
     /// The session's token runs out.
     TokenExpiring {
         /// In so many milliseconds.
@@ -434,8 +441,12 @@ impl Seat {
             ServerMessage::Description { from, description } => Told::Description { from, description },
             ServerMessage::Candidate { from, candidate } => Told::Candidate { from, candidate },
             ServerMessage::Message { from, data } => Told::Message { from, data },
-            ServerMessage::Ok { id } => match id.filter(|id| self.settle(*id)) {
-                Some(id) => Told::Answered { id, answer: Ok(()) },
+            ServerMessage::Ok { id, invitation } => match id.filter(|id| self.settle(*id)) {
+                Some(id) => {
+                    let invitation = invitation.map(|(token, expire_ms)| Told::Invitation { token, expire_ms });
+                    let told = invitation.into_iter().chain([Told::Answered { id, answer: Ok(()) }]).collect();
+                    return Outcome { told, lines: Vec::new() };
+                }
                 None => return Outcome::default(),
             },
             ServerMessage::Error { id, refused } => match id {

@@ -48,6 +48,7 @@ pub use super::message::{IceServers, Joined, Own, Peer, PeerState, Refused, Room
 
 use super::driver::{Control, Driver};
 use super::message::Payload;
+pub use super::renewal::Renewal;
 use super::request::Request;
 use super::roster::Roster;
 use super::seat::Token;
@@ -73,6 +74,8 @@ pub struct Options {
     pub metadata: Option<Payload>,
     /// Proves who one is, where the server asks for that.
     pub token: Option<Token>,
+    /// Where the next one comes from.
+    pub renewal: Option<Renewal>,
     /// Headers for every opening (`Origin`, `Authorization`).
     pub headers: HeaderMap,
     /// The transports to use and the order to try them in; empty: all that the server offers, in its order.
@@ -101,6 +104,7 @@ impl Options {
             trust,
             metadata: None,
             token: None,
+            renewal: None,
             headers: HeaderMap::new(),
             transports: Vec::new(),
             patience: Duration::ZERO,
@@ -119,6 +123,18 @@ impl Options {
     /// Shows a token.
     pub fn token(self, token: impl Into<String>) -> Self {
         Options { token: Some(Token(token.into())), ..self }
+    }
+
+    /// Gets a new token by `renew` when the present one is about to end, when it has ended, and before a new seat is asked for; and
+    /// the first one, if there is no [`token`](Self::token). An error, or an answer that takes too long, is
+    /// [`Event::Refused`], or [`Event::Closed`] where nothing goes on without a token.
+    pub fn renew_token<F, R, E>(self, renew: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = Result<String, E>> + Send + 'static,
+        E: std::fmt::Display,
+    {
+        Options { renewal: Some(Renewal::by(renew)), ..self }
     }
 
     /// Uses these transports and no others.
