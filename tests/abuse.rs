@@ -119,7 +119,9 @@ async fn ask(stream: &mut TcpStream, request: &str) -> Option<String> {
 
 const DISCOVERY: &str = "GET /v1/discovery HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
+/// Whether somebody was refused for this reason.
 fn is_counted(server: &TestServer, reason: &str) -> bool {
     let metrics = server.context.metrics.encode().expect("text");
-    metrics.lines().any(|line| line.starts_with(&format!("wigwag_refusals_total{{reason=\"{reason}\"}} ")))
+    let counter = format!("wigwag_refusals_total{{reason=\"{reason}\"}} ");
+    metrics.lines().find_map(|line| line.strip_prefix(&counter)).is_some_and(|count| count != "0")
 }

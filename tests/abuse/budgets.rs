@@ -1,5 +1,6 @@
 //! What one connection may send that costs the server work and says nothing.
 
+use futures_util::FutureExt as _;
 use http::HeaderMap;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -85,7 +86,7 @@ fn http2(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn http2_frames_that_ask_for_nothing_end_the_connection() {
-    let (data, headers, rst_stream, settings, continuation) = (0, 1, 3, 4, 9);
+    let (headers, rst_stream, settings, continuation) = (1, 3, 4, 9);
     let (end_stream, end_headers) = (1, 4);
     let mut config = config();
     // So that it is not the missing request that ends it.
@@ -94,7 +95,6 @@ async fn http2_frames_that_ask_for_nothing_end_the_connection() {
     let mut pair = pair(&server, "frames").await;
     // GET, https, /, and an authority in a literal.
     let head = [&[0x82, 0x87, 0x84, 0x01, 9][..], b"localhost"].concat();
-    let post = [&[0x83][..], &head[1..]].concat();
     let streams = (0..5000).map(|number| 2 * number + 1);
     let reset = |id| {
         let request = http2(headers, end_stream | end_headers, id, &head);
@@ -104,7 +104,6 @@ async fn http2_frames_that_ask_for_nothing_end_the_connection() {
         ("SETTINGS", http2(settings, 0, 0, &[]).repeat(5000)),
         ("RST_STREAM", streams.flat_map(reset).collect()),
         ("CONTINUATION", [http2(headers, end_stream, 1, &head), http2(continuation, 0, 1, &[]).repeat(5000)].concat()),
-        ("empty DATA", [http2(headers, end_headers, 1, &post), http2(data, 0, 1, &[]).repeat(5000)].concat()),
         ("unknown frames", http2(0xee, 0, 0, &[]).repeat(5000)),
     ];
     for (name, flood) in floods {
@@ -116,6 +115,78 @@ async fn http2_frames_that_ask_for_nothing_end_the_connection() {
         assert!(ended(stream).await.len() < flood_bytes, "{name}");
         notice_nothing(&mut pair).await;
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn data_without_any_ends_the_connection_though_the_session_reads_it() {
+    let server = TestServer::start().await;
+    let mut pair = pair(&server, "empty").await;
+    let (mut send, mut recv) = raw_connect(&server, "empty").await;
+    send.send_data(masked(0x81, JOIN).into(), false).expect("open");
+    let ended = async {
+        loop {
+            // Fails where the connection has ended.
+            let sent = send.send_data(bytes::Bytes::new(), false);
+            tokio::task::yield_now().await;
+            let heard = recv.data().now_or_never();
+            if sent.is_err() || matches!(heard, Some(None | Some(Err(_)))) {
+                break;
+            }
+        }
+    };
+    within(ended).await;
+    notice_nothing(&mut pair).await;
+    assert!(is_counted(&server, "flood"));
+    server.stop().await;
+}
+
+/// The next frame of HTTP/2 of that type.
+async fn http2_frame(stream: &mut (impl tokio::io::AsyncRead + Unpin), wanted: u8) -> (u32, Vec<u8>) {
+    let next = async {
+        loop {
+            let mut head = [0; 9];
+            stream.read_exact(&mut head).await.expect("a frame");
+            let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+            stream.read_exact(&mut payload).await.expect("its payload");
+            if head[3] == wanted {
+                return (u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload);
+            }
+        }
+    };
+    within(next).await
+}
+
+#[tokio::test]
+async fn streams_and_heads_above_their_limits_are_refused_and_the_connection_goes_on() {
+    let (headers, rst_stream, settings, ping, continuation) = (1, 3, 4, 6, 9);
+    let (end_stream, end_headers) = (1, 4);
+    let refused_stream = 7u32.to_be_bytes();
+    let mut config = config();
+    config.connections.streams = 8;
+    let server = TestServer::start_with(config).await;
+    let mut stream = server.raw_tls(&[b"h2"]).await;
+    let start = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), http2(settings, 0, 0, &[])].concat();
+    stream.write_all(&start).await.expect("open");
+
+    // A head of 20 fields with 1,000 bytes each, of which 16 KiB may be.
+    let field = [&[0x00, 1, b'x', 0x7f, 0xe9, 0x06][..], &[b'y'; 1000]].concat();
+    let head = [&[0x82, 0x87, 0x84, 0x01, 9][..], b"localhost"].concat();
+    let fields = field.repeat(10);
+    let large =
+        [http2(headers, end_stream, 1, &[&head[..], &fields].concat()), http2(continuation, end_headers, 1, &fields)];
+    stream.write_all(&large.concat()).await.expect("open");
+    let (id, answer) = http2_frame(&mut stream, headers).await;
+    // 431 by the Huffman code (RFC 7541, B).
+    assert!(id == 1 && answer.windows(3).any(|text| text == [0x69, 0x90, 0xff]), "{answer:x?}");
+
+    let post = [&[0x83][..], &head[1..]].concat();
+    let posts: Vec<u8> = (1..10).flat_map(|number| http2(headers, end_headers, 2 * number + 1, &post)).collect();
+    stream.write_all(&posts).await.expect("open");
+    let (id, reason) = http2_frame(&mut stream, rst_stream).await;
+    assert_eq!((id, &reason[..]), (19, &refused_stream[..]));
+    stream.write_all(&http2(ping, 0, 0, b"12345678")).await.expect("open");
+    assert_eq!(http2_frame(&mut stream, ping).await.1, b"12345678");
     server.stop().await;
 }
 
