@@ -35,7 +35,6 @@ async fn an_address_opens_so_many_sessions_and_others_come_in() {
         talk(&mut honest, &mut first).await;
     }
     assert!(is_counted(&server, "address-joins"));
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -45,7 +44,6 @@ async fn an_ipv6_client_is_its_64() {
     let _first = join(&server, via, "demo", "2001:db8:1:2::1").await;
     is_rate_limited(&refused(&server, via, "demo", "2001:db8:1:2:ffff::2", &join_line()).await);
     let _neighbour = join(&server, via, "demo", "2001:db8:1:3::1").await;
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -64,7 +62,6 @@ async fn an_address_has_so_many_sessions_at_once() {
         first.hear("peerLeft").await;
     }
     assert!(is_counted(&server, "address-sessions"));
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -91,7 +88,6 @@ async fn whoever_shows_too_many_bad_tickets_is_not_asked_for_more() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
     }
     assert!(is_counted(&server, "address-failures"));
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -123,7 +119,6 @@ async fn all_sessions_of_an_address_share_its_messages() {
         assert_eq!(one.hear("pong").await["id"], 99, "what is no message is answered");
     }
     assert!(is_counted(&server, "address-messages"));
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -154,7 +149,6 @@ async fn whoever_goes_on_above_the_bytes_of_its_address_is_closed() {
         talk(&mut pair.0, &mut pair.1).await;
     }
     assert!(is_counted(&server, "address-bytes"));
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -206,7 +200,6 @@ async fn an_address_opens_so_many_quic_connections_and_forged_ones_do_not_count(
     let honest = endpoint(&server, "127.0.0.1");
     within(honest.connect(address, "localhost").expect("a name")).await.expect("a connection");
     assert!(is_counted(&server, "address-connections"));
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -217,5 +210,4 @@ async fn two_thousand_clients_of_this_machine_are_not_limited() {
     let places: Vec<_> = (0..=limits.sessions).map_while(|_| client.session().ok()).collect();
     assert_eq!(places.len(), limits.sessions as usize + 1);
     assert!((0..=limits.joins.amount).all(|_| client.join().is_ok()));
-    server.stop().await;
 }
