@@ -1,13 +1,17 @@
 //! Limits of one client address.
 
+use http::HeaderValue;
+use http::header::AUTHORIZATION;
 use serde_json::{Value, json};
+use wigwag::auth::Algorithm;
 use wigwag::client::webtransport::client_config;
-use wigwag::client::{Http3, Via};
+use wigwag::client::{Error, Http3, Via};
 
 use super::{DISCOVERY, ask, behind_proxy, connect_from, is_counted, join, limited, quota, refused, say, talk};
 use crate::limits::{Peer, close_code, next};
 use crate::quic::half_open_from;
 use crate::support::{TestServer, within};
+use crate::tokens::Issuer;
 
 const LASTING: [Via; 4] = [Via::WebTransport, Via::WebSocketH3, Via::WebSocketH2, Via::WebSocketH1];
 
@@ -88,6 +92,38 @@ async fn whoever_shows_too_many_bad_tickets_is_not_asked_for_more() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
     }
     assert!(is_counted(&server, "address-failures"));
+}
+
+#[tokio::test]
+async fn bad_tokens_count_wherever_they_are_shown() {
+    let issuer = Issuer::generate(Algorithm::EdDsa);
+    let mut config = behind_proxy(|limits| limits.failures = quota(2));
+    config.tokens = Some(issuer.policy());
+    let server = TestServer::start_with(config).await;
+    let with_token = |address: &str, token: &str| {
+        let mut headers = super::forwarded_for(address);
+        headers.insert(AUTHORIZATION, HeaderValue::try_from(format!("Bearer {token}")).expect("text"));
+        headers
+    };
+    for status in [401, 401, 429] {
+        let opened = server.try_connect(Via::WebSocketH2, "demo", &with_token("192.0.2.1", "nonsense")).await;
+        let Err(Error::Refused(response)) = opened else { panic!("let in") };
+        assert_eq!(response.status(), status);
+    }
+    let bad_join = json!({"type": "join", "token": "nonsense"});
+    for _ in 0..2 {
+        let opened = server.try_connect(Via::WebTransport, "demo", &super::forwarded_for("192.0.2.2")).await;
+        let mut connection = opened.expect("the transport opens");
+        say(&mut connection, &bad_join).await;
+        assert_eq!(next(&mut connection).await["code"], "unauthorized");
+    }
+    is_rate_limited(&refused(&server, Via::WebTransport, "demo", "192.0.2.2", &bad_join).await);
+    let good = issuer.token(&json!({}));
+    let mut session = Peer::join_with(&server, Via::WebSocketH1, "demo", &with_token("192.0.2.3", &good)).await;
+    for (id, code) in [(1, "unauthorized"), (2, "unauthorized"), (3, "rateLimited")] {
+        session.send(&json!({"type": "token", "id": id, "token": "nonsense"})).await;
+        assert_eq!(session.answer(id).await["code"], code);
+    }
 }
 
 #[tokio::test]
