@@ -138,6 +138,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<S> {
                 request = poll_fn(|cx| self.poll_request(cx)) => match request {
                     Some(Ok(request)) => self.dispatch(request),
                     Some(Err(error)) => {
+                        if error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
+                            self.context.metrics.refused(Refused::Flood);
+                        }
                         debug!(remote = %self.via.remote, %error, "HTTP/2 connection failed");
                         return "error";
                     }

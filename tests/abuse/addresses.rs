@@ -1,13 +1,17 @@
 //! Limits of one client address.
 
+use http::HeaderValue;
+use http::header::AUTHORIZATION;
 use serde_json::{Value, json};
+use wigwag::auth::Algorithm;
 use wigwag::client::webtransport::client_config;
-use wigwag::client::{Http3, Via};
+use wigwag::client::{Error, Http3, Via};
 
 use super::{DISCOVERY, ask, behind_proxy, connect_from, is_counted, join, limited, quota, refused, say, talk};
 use crate::limits::{Peer, close_code, next};
 use crate::quic::half_open_from;
 use crate::support::{TestServer, within};
+use crate::tokens::Issuer;
 
 const LASTING: [Via; 4] = [Via::WebTransport, Via::WebSocketH3, Via::WebSocketH2, Via::WebSocketH1];
 
@@ -35,7 +39,6 @@ async fn an_address_opens_so_many_sessions_and_others_come_in() {
         talk(&mut honest, &mut first).await;
     }
     assert!(is_counted(&server, "address-joins"));
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -45,7 +48,6 @@ async fn an_ipv6_client_is_its_64() {
     let _first = join(&server, via, "demo", "2001:db8:1:2::1").await;
     is_rate_limited(&refused(&server, via, "demo", "2001:db8:1:2:ffff::2", &join_line()).await);
     let _neighbour = join(&server, via, "demo", "2001:db8:1:3::1").await;
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -64,7 +66,6 @@ async fn an_address_has_so_many_sessions_at_once() {
         first.hear("peerLeft").await;
     }
     assert!(is_counted(&server, "address-sessions"));
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -91,7 +92,38 @@ async fn whoever_shows_too_many_bad_tickets_is_not_asked_for_more() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
     }
     assert!(is_counted(&server, "address-failures"));
-    server.stop().await;
+}
+
+#[tokio::test]
+async fn bad_tokens_count_wherever_they_are_shown() {
+    let issuer = Issuer::generate(Algorithm::EdDsa);
+    let mut config = behind_proxy(|limits| limits.failures = quota(2));
+    config.tokens = Some(issuer.policy());
+    let server = TestServer::start_with(config).await;
+    let with_token = |address: &str, token: &str| {
+        let mut headers = super::forwarded_for(address);
+        headers.insert(AUTHORIZATION, HeaderValue::try_from(format!("Bearer {token}")).expect("text"));
+        headers
+    };
+    for status in [401, 401, 429] {
+        let opened = server.try_connect(Via::WebSocketH2, "demo", &with_token("192.0.2.1", "nonsense")).await;
+        let Err(Error::Refused(response)) = opened else { panic!("let in") };
+        assert_eq!(response.status(), status);
+    }
+    let bad_join = json!({"type": "join", "token": "nonsense"});
+    for _ in 0..2 {
+        let opened = server.try_connect(Via::WebTransport, "demo", &super::forwarded_for("192.0.2.2")).await;
+        let mut connection = opened.expect("the transport opens");
+        say(&mut connection, &bad_join).await;
+        assert_eq!(next(&mut connection).await["code"], "unauthorized");
+    }
+    is_rate_limited(&refused(&server, Via::WebTransport, "demo", "192.0.2.2", &bad_join).await);
+    let good = issuer.token(&json!({}));
+    let mut session = Peer::join_with(&server, Via::WebSocketH1, "demo", &with_token("192.0.2.3", &good)).await;
+    for (id, code) in [(1, "unauthorized"), (2, "unauthorized"), (3, "rateLimited")] {
+        session.send(&json!({"type": "token", "id": id, "token": "nonsense"})).await;
+        assert_eq!(session.answer(id).await["code"], code);
+    }
 }
 
 #[tokio::test]
@@ -123,7 +155,6 @@ async fn all_sessions_of_an_address_share_its_messages() {
         assert_eq!(one.hear("pong").await["id"], 99, "what is no message is answered");
     }
     assert!(is_counted(&server, "address-messages"));
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -154,7 +185,6 @@ async fn whoever_goes_on_above_the_bytes_of_its_address_is_closed() {
         talk(&mut pair.0, &mut pair.1).await;
     }
     assert!(is_counted(&server, "address-bytes"));
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -206,7 +236,6 @@ async fn an_address_opens_so_many_quic_connections_and_forged_ones_do_not_count(
     let honest = endpoint(&server, "127.0.0.1");
     within(honest.connect(address, "localhost").expect("a name")).await.expect("a connection");
     assert!(is_counted(&server, "address-connections"));
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -217,5 +246,4 @@ async fn two_thousand_clients_of_this_machine_are_not_limited() {
     let places: Vec<_> = (0..=limits.sessions).map_while(|_| client.session().ok()).collect();
     assert_eq!(places.len(), limits.sessions as usize + 1);
     assert!((0..=limits.joins.amount).all(|_| client.join().is_ok()));
-    server.stop().await;
 }

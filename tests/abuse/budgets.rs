@@ -59,7 +59,6 @@ async fn websocket_frames_that_are_no_messages_close_it_when_there_are_too_many(
         notice_nothing(&mut pair).await;
     }
     assert!(is_counted(&server, "flood"));
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -75,7 +74,6 @@ async fn a_message_in_hundreds_of_fragments_is_a_message() {
         let data = within(recv.data()).await.expect("an open stream").expect("no reset");
         text.push_str(&String::from_utf8_lossy(&data));
     }
-    server.stop().await;
 }
 
 /// A frame of HTTP/2 (RFC 9113, 4.1).
@@ -115,7 +113,6 @@ async fn http2_frames_that_ask_for_nothing_end_the_connection() {
         assert!(ended(stream).await.len() < flood_bytes, "{name}");
         notice_nothing(&mut pair).await;
     }
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -138,7 +135,6 @@ async fn data_without_any_ends_the_connection_though_the_session_reads_it() {
     within(ended).await;
     notice_nothing(&mut pair).await;
     assert!(is_counted(&server, "flood"));
-    server.stop().await;
 }
 
 /// The next frame of HTTP/2 of that type.
@@ -187,7 +183,6 @@ async fn streams_and_heads_above_their_limits_are_refused_and_the_connection_goe
     assert_eq!((id, &reason[..]), (19, &refused_stream[..]));
     stream.write_all(&http2(ping, 0, 0, b"12345678")).await.expect("open");
     assert_eq!(http2_frame(&mut stream, ping).await.1, b"12345678");
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -215,7 +210,6 @@ async fn capsules_that_mean_nothing_end_their_session_and_not_the_one_beside_it(
     lines.write_all(b"{\"type\":\"ping\",\"id\":7}\n").await.expect("sent");
     read_until(&mut messages, "\"pong\"").await;
     assert!(is_counted(&server, "flood"));
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -229,7 +223,6 @@ async fn frames_of_http3_that_mean_nothing_end_their_stream() {
     let (mut get, mut response) = open(&quic, &h3::get("/v1/discovery")).await;
     get.finish().expect("open");
     within(response.read_to_end(64 * 1024)).await.expect("a response beside it");
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -246,7 +239,6 @@ async fn datagrams_for_no_session_end_the_connection() {
     assert_eq!(connection_code(&quic).await, H3_EXCESSIVE_LOAD);
     notice_nothing(&mut pair).await;
     assert!(is_counted(&server, "flood"));
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -264,7 +256,6 @@ async fn streams_without_end_end_the_connection() {
     within(opening).await;
     assert_eq!(connection_code(&quic).await, H3_EXCESSIVE_LOAD);
     notice_nothing(&mut pair).await;
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -291,7 +282,6 @@ async fn datagrams_of_a_session_count_as_its_messages() {
     });
     assert_eq!(closed.await, 4010);
     notice_nothing(&mut pair).await;
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -310,5 +300,4 @@ async fn a_whole_connection_of_offenders_costs_nobody_else_anything() {
         assert_eq!(close_code(&mut offender.connection).await, Some(4010), "{via:?}");
     }
     notice_nothing(&mut pair).await;
-    server.stop().await;
 }

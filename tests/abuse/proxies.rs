@@ -21,7 +21,6 @@ async fn nobody_is_believed_who_is_not_trusted() {
         let refusal = refused(&server, via, "demo", "192.0.2.2", &json!({})).await;
         assert_eq!(refusal["code"], "rateLimited", "both come from this machine");
     }
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -58,7 +57,6 @@ async fn a_header_that_is_no_address_is_refused() {
     }
     assert!(is_counted(&server, "proxy-header"));
     let _honest = join(&server, Via::WebTransport, "demo", "192.0.2.1").await;
-    server.stop().await;
 }
 
 /// A proxy that passes TCP on, at 127.0.0.9.
@@ -110,7 +108,6 @@ async fn the_proxy_protocol_tells_whose_connection_it_is() {
     let mut answer = [0; 12];
     within(stream.read_exact(&mut answer)).await.expect("an answer");
     assert_eq!(&answer, b"HTTP/1.1 200");
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -134,5 +131,4 @@ async fn connections_without_a_trusted_proxys_header_are_closed() {
         assert!(ended.is_err(), "{ended:?}");
     }
     assert!(is_counted(&server, "proxy-header"));
-    server.stop().await;
 }
