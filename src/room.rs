@@ -94,6 +94,8 @@ impl Room {
     pub fn leave(&mut self, peer: PeerId, reason: LeftReason, out: &mut Vec<Delivery>) {
         if self.members.remove(&peer).is_some() {
             self.revision += 1;
+            // Who waits keeps the room, but not what those wanted of it who have gone.
+            self.locked &= !self.members.is_empty();
             self.tell_others(peer, &Body::peer_left(peer, reason, self.revision), out);
         }
     }

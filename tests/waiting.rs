@@ -325,7 +325,8 @@ async fn a_server_without_a_key_makes_no_invitations_and_one_with_a_strange_key_
 
     let strange = wigwag::auth::Policy { invite_key: stranger.policy().invite_key, ..issuer.policy() };
     let refused = wigwag::server::Server::load(Config { tokens: Some(strange), ..config() }).await;
-    let error = refused.err().expect("its tokens would let nobody in").to_string();
+    let Err(error) = refused else { panic!("its tokens would let nobody in") };
+    let error = error.to_string();
     assert!(error.contains("--invite-key") && error.contains("--token-keys"), "{error}");
 }
 

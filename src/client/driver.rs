@@ -313,7 +313,6 @@ impl Driver {
                 self.renews = false;
                 Event::Waiting
             }
-            Told::Knock(peer) => Event::Knock(peer),
             Told::Invitation { token, expire_ms } => {
                 Event::Invitation { token, expires_in: Duration::from_millis(expire_ms) }
             }

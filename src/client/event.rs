@@ -67,7 +67,7 @@ pub enum Event {
     },
     /// A moderator must admit one first.
     Waiting,
-    /// Somebody waits to be admitted.
+    /// Somebody waits to be admitted: it is [`PeerJoined`](Event::PeerJoined) or [`PeerLeft`](Event::PeerLeft) later.
     Knock(Peer),
     /// Fresh TURN credentials.
     IceServers(IceServers),
@@ -121,6 +121,7 @@ pub enum Event {
 impl From<Change> for Event {
     fn from(change: Change) -> Self {
         match change {
+            Change::Knock(peer) => Event::Knock(peer),
             Change::PeerJoined(peer) => Event::PeerJoined(peer),
             Change::PeerUpdated(peer) => Event::PeerUpdated(peer),
             Change::PeerAway { peer } => Event::PeerAway { peer },
@@ -135,6 +136,7 @@ impl Event {
     /// The change of the room that it tells, if it does.
     pub(super) fn change(&self) -> Option<Change> {
         Some(match self.clone() {
+            Event::Knock(peer) => Change::Knock(peer),
             Event::PeerJoined(peer) => Change::PeerJoined(peer),
             Event::PeerUpdated(peer) => Change::PeerUpdated(peer),
             Event::PeerAway { peer } => Change::PeerAway { peer },

@@ -192,6 +192,8 @@ pub struct Resumed {
 /// A change of the room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
+    /// Somebody waits to be admitted.
+    Knock(Peer),
     /// A peer took a seat.
     PeerJoined(Peer),
     /// A peer changed its metadata.
@@ -325,8 +327,6 @@ pub enum ServerMessage {
         /// Silence after which the server pings, in milliseconds.
         heartbeat_ms: Option<u64>,
     },
-    /// `knock`
-    Knock(Peer),
     /// `tokenExpiring`
     TokenExpiring {
         /// How long it is good for, in milliseconds.
@@ -398,14 +398,12 @@ impl ServerMessage {
         Ok(match name {
             "joined" => ServerMessage::Joined(serde_json::from_str(text)?),
             "resumed" => ServerMessage::Resumed(serde_json::from_str(text)?),
-            "knock" => ServerMessage::Knock(serde_json::from_str(text)?),
             "iceServers" => ServerMessage::IceServers(serde_json::from_str(text)?),
             "closed" => ServerMessage::Closed(serde_json::from_str(text)?),
             "ping" => ServerMessage::Ping,
-            "peerJoined" | "peerUpdated" | "peerAway" | "peerBack" | "peerLeft" | "roomUpdated" | "description"
-            | "candidate" | "message" | "ok" | "error" | "waiting" | "tokenExpiring" | "goAway" | "pong" => {
-                serde_json::from_str::<Fields>(text)?.read(name, text)?
-            }
+            "knock" | "peerJoined" | "peerUpdated" | "peerAway" | "peerBack" | "peerLeft" | "roomUpdated"
+            | "description" | "candidate" | "message" | "ok" | "error" | "waiting" | "tokenExpiring" | "goAway"
+            | "pong" => serde_json::from_str::<Fields>(text)?.read(name, text)?,
             _ => ServerMessage::Unknown,
         })
     }
@@ -418,6 +416,7 @@ impl Fields {
         let payload = |payload: Option<Payload>| payload.unwrap_or_else(Payload::null);
         let peer = self.peer.unwrap_or_default();
         let change = match name {
+            "knock" => Change::Knock(serde_json::from_str(text)?),
             "peerJoined" => Change::PeerJoined(serde_json::from_str(text)?),
             "peerUpdated" => Change::PeerUpdated(serde_json::from_str(text)?),
             "peerAway" => Change::PeerAway { peer },

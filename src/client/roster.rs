@@ -10,6 +10,7 @@ pub struct Roster {
     own: Option<Own>,
     room: Option<Room>,
     peers: BTreeMap<String, Peer>,
+    waiting: BTreeMap<String, Peer>,
 }
 
 impl Roster {
@@ -28,7 +29,12 @@ impl Roster {
         &self.peers
     }
 
-    /// Takes a whole picture; tells how it differs from the picture before, and nothing for the first.
+    /// Who waits to be admitted, by their ids; only moderators know.
+    pub fn waiting(&self) -> &BTreeMap<String, Peer> {
+        &self.waiting
+    }
+
+    /// Takes a whole picture, after which moderators are told anew who waits; tells how it differs from the picture before, and nothing for the first.
     ///
     /// Under another id of one's own every pair is a new pair, with new roles: the old ones are over.
     pub(super) fn replace(&mut self, joined: &Joined) -> Vec<Change> {
@@ -36,6 +42,7 @@ impl Roster {
         let is_same = self.own.as_ref().is_some_and(|own| own.peer == joined.own.peer);
         let was_locked = self.room.as_ref().is_some_and(|room| room.locked);
         let before = std::mem::take(&mut self.peers);
+        let waited = std::mem::take(&mut self.waiting);
         self.own = Some(joined.own.clone());
         self.room = Some(joined.room.clone());
         self.peers = joined.peers.iter().map(|peer| (peer.peer.clone(), peer.clone())).collect();
@@ -43,7 +50,8 @@ impl Roster {
             return Vec::new();
         }
         let stays = |id: &String| is_same && self.peers.contains_key(id);
-        let gone = before.keys().filter(|id| !stays(id));
+        let admitted = |id: &String| self.peers.contains_key(id);
+        let gone = before.keys().filter(|id| !stays(id)).chain(waited.keys().filter(|id| !admitted(id)));
         let mut changes: Vec<Change> =
             gone.map(|id| Change::PeerLeft { peer: id.clone(), reason: "timeout".into() }).collect();
         for peer in self.peers.values() {
@@ -63,7 +71,12 @@ impl Roster {
         }
         room.revision = revision.unwrap_or(room.revision);
         match change {
+            Change::Knock(peer) => {
+                self.waiting.insert(peer.peer.clone(), peer.clone());
+                Some(Change::Knock(peer))
+            }
             Change::PeerJoined(peer) => {
+                self.waiting.remove(&peer.peer);
                 self.peers.insert(peer.peer.clone(), peer.clone());
                 Some(Change::PeerJoined(peer))
             }
@@ -81,7 +94,8 @@ impl Roster {
                 Some(Change::PeerBack { peer })
             }
             Change::PeerLeft { peer, reason } => {
-                self.peers.remove(&peer).map(|Peer { peer, .. }| Change::PeerLeft { peer, reason })
+                let gone = self.peers.remove(&peer).or_else(|| self.waiting.remove(&peer));
+                gone.map(|Peer { peer, .. }| Change::PeerLeft { peer, reason })
             }
             Change::RoomUpdated { locked } => {
                 room.locked = locked;
@@ -165,5 +179,23 @@ mod tests {
         let told = roster.replace(&joined("me again", 12, &json!([{"peer": "c"}])));
         let left = told.iter().filter(|change| matches!(change, Change::PeerLeft { .. })).count();
         assert_eq!((left, told.len()), (3, 4));
+    }
+
+    #[test]
+    fn who_waits_is_told_to_have_gone_and_is_told_anew_after_a_picture() {
+        let peer = |id: &str| serde_json::from_value::<Peer>(json!({"peer": id})).expect("well-formed");
+        let mut roster = Roster::default();
+        roster.replace(&joined("me", 1, &json!([])));
+        for (revision, id) in [(2, "a"), (3, "b"), (4, "c")] {
+            assert!(roster.apply(Some(revision), Change::Knock(peer(id))).is_some());
+        }
+        assert!(roster.apply(Some(5), Change::PeerLeft { peer: "a".into(), reason: "kicked".into() }).is_some());
+        let changes = roster.replace(&joined("me", 9, &json!([{"peer": "c"}])));
+        let left = Change::PeerLeft { peer: "b".into(), reason: "timeout".into() };
+        assert_eq!(changes, [left, Change::PeerJoined(peer("c"))]);
+        assert!(roster.apply(Some(3), Change::Knock(peer("b"))).is_none(), "older than the picture");
+        assert!(roster.apply(Some(10), Change::Knock(peer("b"))).is_some());
+        assert_eq!(roster.waiting().keys().collect::<Vec<_>>(), ["b"]);
+        assert!(roster.apply(Some(11), Change::PeerJoined(peer("b"))).is_some() && roster.waiting().is_empty());
     }
 }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::message::{Change, IceServers, Incoming, Joined, Payload, Peer, Refused, Resumed, ServerMessage, Ticket};
+use super::message::{Change, IceServers, Incoming, Joined, Payload, Refused, Resumed, ServerMessage, Ticket};
 use super::request::Request;
 use super::roster::Roster;
 use crate::protocol::Limits;
@@ -96,8 +96,6 @@ pub enum Told {
         /// Silence after which the server pings, in milliseconds.
         heartbeat_ms: Option<u64>,
     },
-    /// Somebody waits to be admitted.
-    Knock(Peer),
     /// A token for somebody else, as was asked for.
     Invitation {
         /// What to show in a join.
@@ -455,7 +453,6 @@ impl Seat {
                 Some(id) if id <= self.last_id => return Outcome::default(),
                 _ => Told::Error(refused),
             },
-            ServerMessage::Knock(peer) => Told::Knock(peer),
             ServerMessage::TokenExpiring { expire_ms } => Told::TokenExpiring { expire_ms },
             ServerMessage::IceServers(ice_servers) => Told::IceServers(ice_servers),
             ServerMessage::Joined(_)

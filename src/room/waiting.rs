@@ -147,6 +147,17 @@ mod tests {
     }
 
     #[test]
+    fn a_room_that_its_last_member_has_left_is_open_again_though_somebody_waits() {
+        let mut room = moderated();
+        knock(&mut room, 3);
+        room.lock(true, &mut vec![]);
+        room.leave(peer(1), LeftReason::Left, &mut vec![]);
+        assert_eq!(room.knock(member(4), 2, &mut vec![]).map_err(|refusal| refusal.code), Err(Code::RoomLocked));
+        room.leave(peer(2), LeftReason::Left, &mut vec![]);
+        assert!(room.knock(member(4), 2, &mut vec![]).is_ok());
+    }
+
+    #[test]
     fn so_many_may_wait_and_no_more() {
         let mut room = moderated();
         knock(&mut room, 3);

@@ -156,6 +156,7 @@ impl Application {
             }
             Change::PeerLeft { peer, .. } => assert!(self.roster.remove(&peer).is_some(), "an unknown peer left"),
             Change::RoomUpdated { .. } => panic!("nobody has locked the room"),
+            Change::Knock(_) => panic!("nobody has to knock"),
         }
     }
 
