@@ -4,7 +4,7 @@
 //! one WebSocket.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,8 +86,12 @@ impl Endpoint {
             _ => return Err(Error::Url(format!("{url} is not an http, https, ws or wss URL"))),
         };
         let host = url.host().ok_or_else(|| Error::Url(format!("{url} names no host")))?;
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Endpoint { encrypted, host, port: url.port_u16().unwrap_or(default_port) })
+        let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(address) if address.parse::<Ipv6Addr>().is_ok() => address,
+            None if !host.is_empty() && !host.contains(['[', ']', ':']) => host,
+            _ => return Err(Error::Url(format!("{url} names neither a host nor an address"))),
+        };
+        Ok(Endpoint { encrypted, host: host.to_owned(), port: url.port_u16().unwrap_or(default_port) })
     }
 
     async fn connect(&self) -> Result<TcpStream, Error> {

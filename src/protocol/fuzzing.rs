@@ -100,7 +100,8 @@ pub(crate) fn sdp(data: &[u8]) {
         return;
     }
     assert!(sdp.starts_with("v=0") && !sdp.contains('\0'));
-    let lines: Vec<&str> = sdp.lines().collect();
+    let whole = sdp.strip_suffix('\n').unwrap_or(sdp);
+    let lines: Vec<&str> = whole.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)).collect();
     for end in ["\n", "\r\n"] {
         assert_eq!(check_sdp(&lines.join(end)), Ok(()));
         assert_eq!(check_sdp(&(lines.join(end) + end + "a=mid:0" + end)), Ok(()));

@@ -184,6 +184,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Wire for WebSocketWire<
                 Reading::Broken => return Poll::Ready(Err(WireError::Lost("broken framing".into()))),
             }
             let received = match ready!(Pin::new(&mut self.reader).poll_next(cx)) {
+                // The library takes a character that a last, empty fragment cuts off.
+                Some(Ok(message)) if message.is_text() && std::str::from_utf8(message.as_payload()).is_err() => {
+                    return Poll::Ready(Err(self.failed(Error::Protocol(ProtocolError::InvalidUtf8))));
+                }
                 Some(Ok(message)) => self.received(message),
                 Some(Err(error)) => return Poll::Ready(Err(self.failed(error))),
                 None => return Poll::Ready(Err(WireError::Lost("the stream ended without a Close frame".into()))),

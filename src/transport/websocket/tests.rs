@@ -71,6 +71,7 @@ async fn breaks_with(bytes: &[u8], code: Code) {
 #[tokio::test]
 async fn whatever_breaks_the_framing_is_told_in_the_protocols_own_terms() {
     breaks_with(&masked(TEXT, b"\xff"), Code::BadRequest).await;
+    breaks_with(&[masked(0x01, b"cut off: \xe3\xa4"), masked(0x80, b"")].concat(), Code::BadRequest).await;
     breaks_with(&masked(TEXT, &[b'x'; FRAME_BYTES + 1]), Code::TooLarge).await;
     breaks_with(&[TEXT, 1, b'x'], Code::BadRequest).await;
     breaks_with(&masked(TEXT | 0x40, b"x"), Code::BadRequest).await;
