@@ -15,6 +15,7 @@ mod banner;
 #[cfg(target_os = "linux")]
 mod bench;
 mod certs;
+mod descriptors;
 mod join;
 mod keys;
 mod log;

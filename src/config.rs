@@ -10,9 +10,10 @@ mod settings;
 mod units;
 
 pub use settings::{LogFormat, Settings, Sources};
-pub use units::{Address, CandidateKind, Listen, Size, Span};
+pub use units::{Address, CandidateKind, HeaderName, Listen, Network, Rate, Size, Span};
 
 use crate::auth;
+use crate::clients;
 use crate::ice;
 use crate::protocol::Limits;
 
@@ -43,6 +44,8 @@ pub struct Config {
     pub rooms: usize,
     /// What connections may ask for before and beside their sessions.
     pub connections: ConnectionLimits,
+    /// Who is believed about clients' addresses, and what one address may ask for.
+    pub clients: clients::Policy,
     /// Silence after which the server sends a `ping`; a client silent for two of them is gone.
     pub heartbeat: Duration,
     /// How long a seat is kept for a client that lost its transport.
@@ -68,6 +71,7 @@ impl Default for Config {
             limits: Limits::default(),
             rooms: 65_536,
             connections: ConnectionLimits::default(),
+            clients: clients::Policy::default(),
             heartbeat: Duration::from_secs(10),
             resume_window: Duration::from_secs(30),
             drain: Duration::from_secs(10),

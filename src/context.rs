@@ -1,18 +1,22 @@
 //! What every connection's task needs to have at hand, assembled once by [`server`](crate::server).
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use http::HeaderMap;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
 
 use crate::auth::Verifier;
+use crate::clients::{Client, Clients, Excess};
 use crate::config::Config;
 use crate::hub::Hub;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Refused};
 use crate::origin::Origins;
-use crate::pace::{Pace, jitter};
+use crate::pace::{Pace, Seldom, jitter};
 use crate::protocol::{Code, Refusal};
 
 /// Shared by all listeners, connections and sessions. Everything is static after construction or locks for itself.
@@ -30,8 +34,12 @@ pub struct Context {
     pub origins: Origins,
     /// One permit for each connection that may be open, TCP and QUIC together.
     pub connections: Arc<Semaphore>,
+    /// When the log is told again that there are none left.
+    pub full_told: Seldom,
     /// How many sessions may open at once.
     pub pace: Pace,
+    /// What each client address has asked for.
+    pub clients: Clients,
     /// Cancelled when draining begins: open no sessions, send GOAWAY and `goAway`; sessions go on.
     pub drain: CancellationToken,
     /// When the drain time is over; known once draining has begun.
@@ -43,15 +51,58 @@ pub struct Context {
 }
 
 impl Context {
-    /// Whether another session may open, or a present one move to another transport.
+    /// Who sent a request that came from `peer`.
     ///
     /// # Errors
-    /// `goingAway`, and when to come back: while the server drains, and when more come at once than it takes.
-    pub fn let_in(&self) -> Result<(), Refusal> {
+    /// `badRequest`: a trusted proxy says what cannot be understood.
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Result<Client, Refusal> {
+        self.clients.of_request(peer, headers).map_err(|malformed| {
+            debug!(%peer, %malformed, "request refused");
+            self.metrics.refused(Refused::ProxyHeader);
+            Refusal::bad_request(malformed.to_string())
+        })
+    }
+
+    /// A permit for a connection from `remote`; `None` if there are as many as may be, of which the log hears from time to time.
+    pub fn take_connection(&self, remote: SocketAddr) -> Option<OwnedSemaphorePermit> {
+        let permit = Arc::clone(&self.connections).try_acquire_owned().ok();
+        if permit.is_none() {
+            self.metrics.refused(Refused::Full);
+            // Whoever causes this would fill the log as well.
+            if self.full_told.is_due(Instant::now()) {
+                let most = self.config.connections.connections;
+                warn!(%remote, most, "connections refused: as many are open as may be; those that are open are served");
+            }
+        }
+        permit
+    }
+
+    /// Notes that a connection was refused for what its address has asked for.
+    pub fn refuse_connection(&self, remote: SocketAddr, excess: Excess) {
+        self.metrics.refused(Refused::Address(excess.limit));
+        debug!(%remote, limit = excess.limit.name(), "connection refused");
+    }
+
+    /// What a client is told that has asked for more than its address may.
+    pub fn too_much(&self, excess: Excess) -> Refusal {
+        self.metrics.refused(Refused::Address(excess.limit));
+        // Those behind one address must not come back together.
+        let wait = excess.wait + jitter(excess.wait);
+        Refusal::new(Code::RateLimited, excess.limit.describe()).retry_after(wait.max(Duration::from_millis(1)))
+    }
+
+    /// Whether another session of this client may open, or a present one move to another transport.
+    ///
+    /// # Errors
+    /// `goingAway`, and when to come back: while the server drains, and when more come at once than it takes. `rateLimited` if
+    /// more come from this address than may.
+    pub fn let_in(&self, client: &Client) -> Result<(), Refusal> {
         if self.drain.is_cancelled() {
             return Err(self.going_away());
         }
+        client.join().map_err(|excess| self.too_much(excess))?;
         self.pace.enter(Instant::now()).map_err(|wait| {
+            self.metrics.refused(Refused::Pace);
             Refusal::new(Code::GoingAway, "too many sessions open at this moment; come back a little later")
                 .retry_after(wait)
         })

@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::clients::Limit;
 use crate::protocol::{Code, Transport};
 
 /// Everything that is counted. Cheap to clone: all clones count together.
@@ -22,6 +23,7 @@ pub struct Metrics {
     messages: Family<MessageLabels, Counter>,
     closes: Family<CloseLabels, Counter>,
     handshake_failures: Family<ConnectionLabels, Counter>,
+    refusals: Family<RefusalLabels, Counter>,
 }
 
 /// What a connection speaks, as counted.
@@ -45,6 +47,38 @@ struct MessageLabels {
 struct CloseLabels {
     transport: &'static str,
     code: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
+    reason: &'static str,
+}
+
+/// Why something was not let in, for the counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// One client address has, or asks for, too much.
+    Address(Limit),
+    /// As many connections are open as may be.
+    Full,
+    /// Sessions open faster than they may.
+    Pace,
+    /// A client floods its connection with frames, streams or datagrams that carry nothing.
+    Flood,
+    /// A PROXY, `Forwarded` or `X-Forwarded-For` header is missing, comes from a stranger or cannot be understood.
+    ProxyHeader,
+}
+
+impl Refused {
+    fn name(self) -> &'static str {
+        match self {
+            Refused::Address(limit) => limit.name(),
+            Refused::Full => "connections",
+            Refused::Pace => "sessions-per-second",
+            Refused::Flood => "flood",
+            Refused::ProxyHeader => "proxy-header",
+        }
+    }
 }
 
 /// What a connection speaks, for the counters.
@@ -72,6 +106,19 @@ impl ConnectionKind {
             ConnectionKind::Tls => "tls",
         };
         ConnectionLabels { protocol }
+    }
+}
+
+/// Counts one kind of event for whoever knows of no other.
+#[derive(Debug, Clone, Default)]
+pub struct Tally(Option<Counter>);
+
+impl Tally {
+    /// It has happened once more.
+    pub fn count(&self) {
+        if let Some(counter) = &self.0 {
+            counter.inc();
+        }
     }
 }
 
@@ -103,6 +150,7 @@ impl Default for Metrics {
             messages: Family::default(),
             closes: Family::default(),
             handshake_failures: Family::default(),
+            refusals: Family::default(),
         };
         let mut registry = Registry::with_prefix("wigwag");
         registry.register("connections", "Connections established since the start", metrics.connections.clone());
@@ -115,6 +163,11 @@ impl Default for Metrics {
             "handshake_failures",
             "TLS and QUIC handshakes that failed or took too long",
             metrics.handshake_failures.clone(),
+        );
+        registry.register(
+            "refusals",
+            "Connections, sessions and messages refused for a limit, by its name",
+            metrics.refusals.clone(),
         );
         *metrics.registry.lock() = registry;
         metrics
@@ -131,6 +184,16 @@ impl Metrics {
     /// A handshake failed or took too long.
     pub fn handshake_failed(&self, kind: ConnectionKind) {
         self.handshake_failures.get_or_create(&kind.labels()).inc();
+    }
+
+    /// Something was refused for a limit.
+    pub fn refused(&self, reason: Refused) {
+        self.tally(reason).count();
+    }
+
+    /// The same for whoever refuses for that reason alone.
+    pub fn tally(&self, reason: Refused) -> Tally {
+        Tally(Some(self.refusals.get_or_create(&RefusalLabels { reason: reason.name() }).clone()))
     }
 
     /// A session was joined or resumed on `transport`; open until the guard drops.

@@ -52,6 +52,30 @@ impl Pace {
     }
 }
 
+/// Says yes once in a while, for log lines that somebody else could cause without end.
+#[derive(Debug)]
+pub struct Seldom {
+    every: Duration,
+    last: Mutex<Option<Instant>>,
+}
+
+impl Seldom {
+    /// Yes at most once in this time.
+    pub fn new(every: Duration) -> Self {
+        Seldom { every, last: Mutex::new(None) }
+    }
+
+    /// Whether it is time again.
+    pub fn is_due(&self, now: Instant) -> bool {
+        let mut last = self.last.lock();
+        let due = last.is_none_or(|last| now.saturating_duration_since(last) >= self.every);
+        if due {
+            *last = Some(now);
+        }
+        due
+    }
+}
+
 /// A random part of `span`, so that many clients do not come back at once.
 pub fn jitter(span: Duration) -> Duration {
     let random = getrandom::u32().unwrap_or(u32::MAX / 2);
@@ -72,6 +96,16 @@ mod tests {
         assert!(refused[199 - 1] >= Duration::from_millis(2900), "{:?}", refused[198]);
         // Those who come when they were told to are let in.
         assert!(refused.iter().all(|wait| pace.enter(now + *wait).is_ok()));
+    }
+
+    #[test]
+    fn seldom_is_once_in_its_time() {
+        let seldom = Seldom::new(Duration::from_secs(10));
+        let now = Instant::now();
+        assert!(seldom.is_due(now));
+        assert!((0..10).all(|seconds| !seldom.is_due(now + Duration::from_secs(seconds))));
+        assert!(seldom.is_due(now + Duration::from_secs(10)));
+        assert!(!seldom.is_due(now + Duration::from_secs(19)));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::auth::Verifier;
+use crate::clients::Clients;
 use crate::config::Config;
 use crate::context::Context;
 use crate::error::StartError;
@@ -25,12 +26,15 @@ use crate::hub::{Hub, Policy};
 use crate::ice::IceServers;
 use crate::metrics::Metrics;
 use crate::origin::{Origins, origin_of};
-use crate::pace::Pace;
+use crate::pace::{Pace, Seldom};
 use crate::tls::{Certificates, Renewal};
 use crate::transport::{quic, tcp};
 
 /// How often a port of the system's choosing is tried for TCP and UDP alike before giving up.
 const FREE_PORT_TRIES: usize = 16;
+
+/// How often the log is told that there are too many connections.
+const TELL_FULL_EVERY: Duration = Duration::from_secs(10);
 
 /// A server that listens, but does not serve yet.
 #[derive(Debug)]
@@ -105,6 +109,8 @@ impl Server {
             auth,
             origins: origins(&config, &certificates, &advertised),
             connections: Arc::new(Semaphore::new(config.connections.connections)),
+            clients: Clients::new(config.clients.clone()),
+            full_told: Seldom::new(TELL_FULL_EVERY),
             pace: Pace::new(config.connections.sessions_per_second),
             drain: CancellationToken::new(),
             drained_by: OnceLock::new(),

@@ -20,10 +20,12 @@ use crate::protocol::{Code, Frame, Refusal, RoomName};
 
 mod admit;
 mod drive;
+mod flood;
 pub mod http1;
 pub mod http2;
 pub mod poll;
 mod priority;
+mod proxy;
 pub mod quic;
 pub mod tcp;
 mod websocket;
@@ -39,7 +41,7 @@ pub(crate) use http2::Http2Stream;
 pub struct Via {
     /// The protocol that carried the request.
     pub version: HttpVersion,
-    /// The other side's address.
+    /// The other side's address, as the PROXY protocol tells it where it is spoken.
     pub remote: SocketAddr,
     /// Our own address on that connection.
     pub local: SocketAddr,

@@ -286,6 +286,14 @@ async fn what_can_be_asked_of_everybody_is_as_described() {
     server.stop().await;
 }
 
+/// A server that lets one bad ticket pass, and then nobody of this machine.
+async fn strict() -> TestServer {
+    let mut config = config();
+    config.clients.exempt.clear();
+    config.clients.limits.failures.amount = 1;
+    TestServer::start_with(config).await
+}
+
 #[tokio::test]
 async fn sessions_over_plain_requests_are_as_described() {
     let mut config = config();
@@ -385,6 +393,18 @@ async fn sessions_over_plain_requests_are_as_described() {
         let asked = Ask { template: LOG_OF_ROOM, method, room, headers, body: Some(""), status };
         hold(&mut description, &plain, asked).await;
     }
+
+    let strict = strict().await;
+    for (template, method, headers, status) in [
+        (MESSAGES_OF_ROOM, "POST", &[NDJSON][..], 401),
+        (MESSAGES_OF_ROOM, "POST", &[NDJSON], 429),
+        (LOG_OF_ROOM, "GET", &[], 429),
+        (ROOM, "GET", &UPGRADE, 429),
+    ] {
+        let asked = Ask { template, method, room: "demo", headers, body: Some(""), status };
+        hold(&mut description, &strict.plain(), asked).await;
+    }
+    strict.stop().await;
 
     description.document["paths"].as_object_mut().expect("paths").retain(|path, _| path.contains("rooms"));
     description.was_met(&NOT_AT_WILL);

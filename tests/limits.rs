@@ -37,7 +37,11 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) async fn join(server: &TestServer, via: Via, room: &str) -> Self {
-        let mut connection = server.connect(via, room).await;
+        Self::join_with(server, via, room, &HeaderMap::new()).await
+    }
+
+    pub(crate) async fn join_with(server: &TestServer, via: Via, room: &str, headers: &HeaderMap) -> Self {
+        let mut connection = server.try_connect(via, room, headers).await.expect("the transport opens");
         connection.send(r#"{"type":"join"}"#).await.expect("open");
         let joined = next(&mut connection).await;
         assert_eq!(joined["type"], "joined", "{joined}");
@@ -67,6 +71,16 @@ impl Peer {
             assert_ne!(message["type"], kind, "{message}");
             if message["type"] == "pong" {
                 return;
+            }
+        }
+    }
+
+    /// The answer to a request.
+    pub(crate) async fn answer(&mut self, id: u64) -> Value {
+        loop {
+            let message = self.next().await;
+            if message["id"] == id {
+                return message;
             }
         }
     }

@@ -1,5 +1,6 @@
 //! All integration tests in one binary: linking the server once is what takes the time.
 
+mod abuse;
 mod api;
 mod architecture;
 mod cli;

@@ -42,7 +42,7 @@ impl TestServer {
     }
 
     /// A QUIC connection on which nothing has been said yet.
-    async fn raw_quic(&self) -> quinn::Connection {
+    pub(crate) async fn raw_quic(&self) -> quinn::Connection {
         raw(self.addresses.secure[0], &self.trust).await
     }
 }
@@ -202,8 +202,8 @@ async fn openings_that_are_not_right_are_refused_by_status() {
 }
 
 /// Raw HTTP/3, as far as hostile clients need it.
-mod h3 {
-    pub(super) fn varint(value: u64) -> Vec<u8> {
+pub(crate) mod h3 {
+    pub(crate) fn varint(value: u64) -> Vec<u8> {
         match value {
             0..0x40 => vec![value as u8],
             0x40..0x4000 => (0x4000 | value as u16).to_be_bytes().to_vec(),
@@ -212,22 +212,22 @@ mod h3 {
         }
     }
 
-    pub(super) fn frame(kind: u64, payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn frame(kind: u64, payload: &[u8]) -> Vec<u8> {
         [varint(kind), varint(payload.len() as u64), payload.to_vec()].concat()
     }
 
     /// The head of a control stream: H3_DATAGRAM and draft 02's WebTransport.
-    pub(super) fn control_stream() -> Vec<u8> {
+    pub(crate) fn control_stream() -> Vec<u8> {
         control_stream_of(&[varint(0x33), varint(1), varint(0x2b60_3742), varint(1)].concat())
     }
 
     /// The head of a control stream with other SETTINGS.
-    pub(super) fn control_stream_of(settings: &[u8]) -> Vec<u8> {
+    pub(crate) fn control_stream_of(settings: &[u8]) -> Vec<u8> {
         [varint(0), frame(0x04, settings)].concat()
     }
 
     /// A HEADERS frame of literal fields (RFC 9204, 4.5.6).
-    pub(super) fn headers(fields: &[(&str, &str)]) -> Vec<u8> {
+    pub(crate) fn headers(fields: &[(&str, &str)]) -> Vec<u8> {
         let mut section = vec![0, 0];
         for (name, value) in fields {
             section.extend(prefixed(0x20, 3, name));
@@ -253,7 +253,7 @@ mod h3 {
         [out, text.as_bytes().to_vec()].concat()
     }
 
-    pub(super) fn connect(room: &str) -> Vec<u8> {
+    pub(crate) fn connect(room: &str) -> Vec<u8> {
         headers(&[
             (":method", "CONNECT"),
             (":protocol", "webtransport"),
@@ -263,12 +263,12 @@ mod h3 {
         ])
     }
 
-    pub(super) fn get(path: &str) -> Vec<u8> {
+    pub(crate) fn get(path: &str) -> Vec<u8> {
         headers(&[(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", path)])
     }
 
     /// What a stream of session `id` begins with.
-    pub(super) fn session_stream(id: u64) -> Vec<u8> {
+    pub(crate) fn session_stream(id: u64) -> Vec<u8> {
         [varint(0x41), varint(id)].concat()
     }
 }
@@ -333,13 +333,13 @@ async fn websockets_and_webtransport_share_a_connection() {
     read_until(&mut messages, "\"peerAway\"").await;
 }
 
-async fn open(quic: &quinn::Connection, bytes: &[u8]) -> (quinn::SendStream, quinn::RecvStream) {
+pub(crate) async fn open(quic: &quinn::Connection, bytes: &[u8]) -> (quinn::SendStream, quinn::RecvStream) {
     let (mut send, recv) = within(quic.open_bi()).await.expect("a stream");
     send.write_all(bytes).await.expect("sent");
     (send, recv)
 }
 
-async fn open_uni(quic: &quinn::Connection, bytes: &[u8]) -> quinn::SendStream {
+pub(crate) async fn open_uni(quic: &quinn::Connection, bytes: &[u8]) -> quinn::SendStream {
     let mut send = within(quic.open_uni()).await.expect("a stream");
     send.write_all(bytes).await.expect("sent");
     send
@@ -354,7 +354,7 @@ async fn reset_code(recv: &mut quinn::RecvStream) -> u64 {
 }
 
 /// The code with which the server closes a connection.
-async fn connection_code(quic: &quinn::Connection) -> u64 {
+pub(crate) async fn connection_code(quic: &quinn::Connection) -> u64 {
     match within(quic.closed()).await {
         quinn::ConnectionError::ApplicationClosed(close) => close.error_code.into_inner(),
         other => panic!("not closed: {other:?}"),
@@ -362,7 +362,7 @@ async fn connection_code(quic: &quinn::Connection) -> u64 {
 }
 
 /// Waits for some bytes that hold `expected`.
-async fn read_until(recv: &mut quinn::RecvStream, expected: &str) {
+pub(crate) async fn read_until(recv: &mut quinn::RecvStream, expected: &str) {
     let mut text = String::new();
     // The deadline is that of the whole: the server's pings come for ever.
     within(async {
@@ -546,6 +546,21 @@ async fn a_broken_connect_stream_costs_its_session_alone() {
 
 /// Starts a handshake at `server` that is never finished, and returns the first byte of the answer.
 async fn half_open(server: &TestServer) -> u8 {
+    half_open_from(server, "127.0.0.1").await
+}
+
+/// The same from an address of this machine.
+pub(crate) async fn half_open_from(server: &TestServer, from: &str) -> u8 {
+    let initial = first_packet(server).await;
+    let forward = UdpSocket::bind((from, 0)).await.expect("a socket");
+    forward.send_to(&initial, server.addresses.secure[0]).await.expect("sent");
+    let mut answer = vec![0; 2000];
+    within(forward.recv_from(&mut answer)).await.expect("the server answers");
+    answer[0]
+}
+
+/// What a client sends first.
+pub(crate) async fn first_packet(server: &TestServer) -> Vec<u8> {
     let trap = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
     let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().expect("an address")).expect("a socket");
     let config = client_config(&server.trust).expect("QUIC's cipher suites");
@@ -553,11 +568,8 @@ async fn half_open(server: &TestServer) -> u8 {
     let mut initial = vec![0; 2000];
     let (length, _) = within(trap.recv_from(&mut initial)).await.expect("a client's first packet");
     drop(connecting);
-    let forward = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
-    forward.send_to(&initial[..length], server.addresses.secure[0]).await.expect("sent");
-    let mut answer = vec![0; 2000];
-    within(forward.recv_from(&mut answer)).await.expect("the server answers");
-    answer[0]
+    initial.truncate(length);
+    initial
 }
 
 #[tokio::test]

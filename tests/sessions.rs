@@ -72,7 +72,10 @@ impl Wire for Burst {
 fn opening(server: &TestServer, room: &str) -> Opening {
     let address = server.addresses.plain[0];
     let via = transport::Via { version: HttpVersion::H1, remote: address, local: address, encrypted: false };
-    Opening { room: RoomName::parse(room).expect("a name"), transport: Transport::WebSocketH1, via, grant: None }
+    let client = server.context.client(address.ip(), &http::HeaderMap::new()).expect("no header, no mistake");
+    let place = client.session().expect("loopback is not limited");
+    let room = RoomName::parse(room).expect("a name");
+    Opening { room, transport: Transport::WebSocketH1, via, grant: None, client, place }
 }
 
 #[tokio::test]

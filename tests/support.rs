@@ -41,6 +41,7 @@ pub(crate) fn config() -> Config {
         limits: Limits::default(),
         rooms: 1000,
         connections: ConnectionLimits::default(),
+        clients: wigwag::clients::Policy::default(),
         heartbeat: Duration::from_secs(10),
         resume_window: Duration::from_secs(30),
         // Not long: it takes all its time where a poller is still expected.

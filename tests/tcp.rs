@@ -52,7 +52,7 @@ impl TestServer {
     }
 
     /// A socket to the plaintext listener with nothing sent on it.
-    async fn raw(&self) -> TcpStream {
+    pub(crate) async fn raw(&self) -> TcpStream {
         TcpStream::connect(self.addresses.plain[0]).await.unwrap()
     }
 
@@ -62,7 +62,7 @@ impl TestServer {
     }
 
     /// TLS with these ALPN names and nothing sent on it.
-    async fn raw_tls(&self, alpn: &[&[u8]]) -> TlsStream<TcpStream> {
+    pub(crate) async fn raw_tls(&self, alpn: &[&[u8]]) -> TlsStream<TcpStream> {
         let mut config = self.trust.tls.clone();
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         let name = ServerName::try_from("127.0.0.1").unwrap();
@@ -189,7 +189,7 @@ async fn frames_sent_before_the_answer_to_the_upgrade_are_not_lost() {
     assert!(seen.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{seen}");
 }
 
-fn upgrade_request(room: &str) -> Vec<u8> {
+pub(crate) fn upgrade_request(room: &str) -> Vec<u8> {
     format!(
         "GET /v1/rooms/{room} HTTP/1.1\r\nhost: localhost\r\nconnection: keep-alive, Upgrade\r\nupgrade: WebSocket\r\n\
          sec-websocket-version: 13\r\nsec-websocket-protocol: wigwag.v1\r\n\
@@ -199,13 +199,13 @@ fn upgrade_request(room: &str) -> Vec<u8> {
 }
 
 /// A client's frame of up to 125 bytes, masked with zeros.
-fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     let len = u8::try_from(payload.len()).unwrap();
     [&[first, 0x80 | len, 0, 0, 0, 0], payload].concat()
 }
 
 /// An HTTP/2 connection and one CONNECT on it, written frame by frame.
-async fn raw_connect(server: &TestServer, room: &str) -> (h2::SendStream<Bytes>, h2::RecvStream) {
+pub(crate) async fn raw_connect(server: &TestServer, room: &str) -> (h2::SendStream<Bytes>, h2::RecvStream) {
     let stream = server.raw_tls(&[b"h2"]).await;
     let (requests, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
@@ -223,7 +223,7 @@ async fn raw_connect(server: &TestServer, room: &str) -> (h2::SendStream<Bytes>,
 }
 
 /// All that the server sends until END_STREAM; a reset fails the test.
-async fn to_the_end(mut recv: h2::RecvStream) -> Vec<u8> {
+pub(crate) async fn to_the_end(mut recv: h2::RecvStream) -> Vec<u8> {
     let mut all = Vec::new();
     while let Some(data) = within(recv.data()).await {
         let data = data.expect("no reset");
@@ -264,7 +264,7 @@ async fn broken_framing_is_told_and_closed_on_both_versions() {
 }
 
 /// The server's frames, first byte and payload; none of those in the tests has more than 65,535 bytes.
-fn frames(mut bytes: &[u8]) -> Vec<(u8, &[u8])> {
+pub(crate) fn frames(mut bytes: &[u8]) -> Vec<(u8, &[u8])> {
     let mut frames = Vec::new();
     while let [first, len, rest @ ..] = bytes {
         let (len, rest) = match (len, rest) {
@@ -482,7 +482,7 @@ async fn a_request_without_host_or_with_two_is_refused() {
 // Limits and deadlines
 
 /// Reads to the end of the connection; how it ends is the server's choice.
-async fn ended(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
+pub(crate) async fn ended(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
     let mut all = Vec::new();
     let _ = within(stream.read_to_end(&mut all)).await;
     all

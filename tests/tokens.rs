@@ -22,7 +22,7 @@ use crate::support::{TestServer, config, within};
 const RSA: &str = include_str!("tokens/rsa.pem");
 
 /// A server's keys in a file, and who signs with them.
-struct Issuer {
+pub(crate) struct Issuer {
     signer: Signer,
     file: tempfile::NamedTempFile,
 }
@@ -35,20 +35,20 @@ impl Issuer {
         Issuer { signer, file }
     }
 
-    fn generate(algorithm: Algorithm) -> Self {
+    pub(crate) fn generate(algorithm: Algorithm) -> Self {
         Issuer::new(&SigningKey::generate(algorithm).expect("a key").private)
     }
 
-    fn policy(&self) -> Policy {
+    pub(crate) fn policy(&self) -> Policy {
         Policy { keys: KeySource::File(self.file.path().to_owned()), issuer: None, audience: None }
     }
 
-    async fn server(&self) -> TestServer {
+    pub(crate) async fn server(&self) -> TestServer {
         TestServer::start_with(wigwag::config::Config { tokens: Some(self.policy()), ..config() }).await
     }
 
     /// A token for any room, good for an hour, with these claims on top.
-    fn token(&self, claims: &Value) -> String {
+    pub(crate) fn token(&self, claims: &Value) -> String {
         let mut all = json!({"exp": seconds() + 3600, "room": "*"});
         all.as_object_mut().expect("an object").extend(claims.as_object().expect("an object").clone());
         self.signer.sign(&serde_json::from_value::<Claims>(all).expect("claims")).expect("signed")

@@ -7,7 +7,7 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::{End, banner, log, print};
+use super::{End, banner, descriptors, log, print};
 use crate::config::{Config, Settings, Sources};
 use crate::running::Running;
 use crate::server::Server;
@@ -19,6 +19,7 @@ pub(super) fn run(settings: &Settings, sources: &Sources) -> Result<(), End> {
     let mut config = settings.resolve(sources)?;
     log::start(settings, sources)?;
     leave_out_missing_ipv6(settings, &mut config);
+    descriptors::provide(&mut config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     let ended = runtime.block_on(Box::pin(serve(config)));
     runtime.shutdown_timeout(LEFTOVERS);

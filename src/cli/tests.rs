@@ -43,7 +43,7 @@ fn the_defaults_that_help_tells_are_the_defaults() {
         assert_eq!(served(&line), Config::default(), "{line}");
         told += 1;
     }
-    assert_eq!(told, 31, "every setting with a default tells it");
+    assert_eq!(told, 40, "every setting with a default tells it");
 }
 
 /// `wigwag.example.toml` as it should be: every setting with its help, defaults told but not set.
@@ -82,6 +82,7 @@ fn toml_value(arg: &clap::Arg, default: &str) -> String {
         ("FILE|env:VARIABLE|https://URL", _) => "\"keys/token-keys.json\"".to_owned(),
         ("HOST", _) => "[\"signal.example.org\"]".to_owned(),
         ("https://HOST", _) => "[\"https://app.example.org\"]".to_owned(),
+        ("CIDR", "") => "[\"10.0.0.0/8\"]".to_owned(),
         ("DIR", "") => "\"web\"".to_owned(),
         (_, list) if list.contains(',') => format!("{:?}", list.split(',').collect::<Vec<_>>()),
         (_, text) => format!("{text:?}"),
@@ -113,6 +114,7 @@ fn the_example_file_tells_every_setting_and_is_valid() {
         ice_server: None,
         turn_secret: None,
         drop_candidates: None,
+        trusted_proxy: None,
         ..settings
     };
     assert_eq!(unset.resolve(&Sources::default()).unwrap(), Config::default());

@@ -9,9 +9,10 @@ use std::time::Duration;
 use http::uri::Authority;
 use rustls::pki_types::DnsName;
 
-use super::units::{CandidateKind, Listen, Size, Span};
+use super::units::{CandidateKind, Listen, Network, Rate, Size, Span};
 use super::{CertificateSource, Config, ConnectionLimits, Protocols, Settings, Sources};
 use crate::auth::{self, KeySource, Reach};
+use crate::clients::{self, Quota};
 use crate::error::StartError;
 use crate::ice::{self, IceUrl};
 use crate::origin::origin_of;
@@ -51,6 +52,7 @@ impl Settings {
             limits: self.limits(&check)?,
             rooms: check.number("max-rooms", self.max_rooms, default.rooms, 1..=100_000_000)?,
             connections: self.connection_limits(&check)?,
+            clients: self.clients(&check)?,
             heartbeat: check.span("heartbeat", self.heartbeat, default.heartbeat, 100 * MILLISECOND..=10 * MINUTE)?,
             resume_window: check.span(
                 "resume-window",
@@ -213,6 +215,38 @@ impl Settings {
         })
     }
 
+    fn clients(&self, check: &Check<'_>) -> Result<clients::Policy, StartError> {
+        let default = clients::Policy::default();
+        let networks = |list: &Vec<Network>| list.iter().map(|network| network.0).collect();
+        let proxy_protocol = self.proxy_protocol.unwrap_or(false);
+        let trusted: Vec<_> = self.trusted_proxy.as_ref().map(networks).unwrap_or_default();
+        if proxy_protocol && trusted.is_empty() {
+            let why = "no proxy is trusted to send a PROXY header; give --trusted-proxy too";
+            return Err(check.bad("proxy-protocol", "set", why));
+        }
+        Ok(clients::Policy {
+            trusted,
+            header: self.proxy_header.map_or(default.header, |header| header.0),
+            proxy_protocol,
+            exempt: self.exempt_address.as_ref().map_or(default.exempt, networks),
+            limits: self.client_limits(check, &default.limits)?,
+        })
+    }
+
+    fn client_limits(&self, check: &Check<'_>, default: &clients::Limits) -> Result<clients::Limits, StartError> {
+        let count = |key, typed, default| check.quota(key, typed, default, 1..=1_000_000_000);
+        let most = |key, typed, default| check.number(key, typed, default, 1..=10_000_000);
+        Ok(clients::Limits {
+            connections: count("address-connections", self.address_connections, default.connections)?,
+            joins: count("address-joins", self.address_joins, default.joins)?,
+            failures: count("address-failures", self.address_failures, default.failures)?,
+            messages: count("address-messages", self.address_messages, default.messages)?,
+            bytes: check.quota("address-bytes", self.address_bytes, default.bytes, 64 * KIB..=MIB * MIB)?,
+            open_connections: most("max-address-connections", self.max_address_connections, default.open_connections)?,
+            sessions: most("max-address-sessions", self.max_address_sessions, default.sessions)?,
+        })
+    }
+
     /// What other machines can reach must have been meant: a mistake here is noticed by others first.
     fn check_exposure(&self, check: &Check<'_>, config: &Config) -> Result<(), StartError> {
         let said = |flag: Option<bool>| flag.unwrap_or(false);
@@ -282,6 +316,21 @@ impl Check<'_> {
     ) -> Result<Duration, StartError> {
         let bounds = Span(*bounds.start())..=Span(*bounds.end());
         Ok(self.within(key, typed.unwrap_or(Span(default)), bounds)?.0)
+    }
+
+    fn quota(
+        &self,
+        key: &str,
+        typed: Option<Rate>,
+        default: Quota,
+        amounts: RangeInclusive<u64>,
+    ) -> Result<Quota, StartError> {
+        let Some(Rate(quota)) = typed else { return Ok(default) };
+        if amounts.contains(&quota.amount) && (SECOND..=24 * HOUR).contains(&quota.per) {
+            return Ok(quota);
+        }
+        let (least, most) = (amounts.start(), amounts.end());
+        Err(self.bad(key, Rate(quota), format_args!("it must be from {least} to {most}, in a time from 1s to 1d")))
     }
 
     fn size<T: TryFrom<u64>>(
@@ -441,6 +490,20 @@ mod tests {
         assert_eq!(error, "--max-frame is 1: it must be from 1KiB to 16MiB");
         let error = resolve(|s| s.rate = Some(0)).unwrap_err();
         assert_eq!(error, "--rate is 0: it must be from 1 to 1000000");
+    }
+
+    #[test]
+    fn what_one_address_may_ask_for_has_bounds_and_a_proxy_must_be_trusted() {
+        let rate = |text: &str| Some(text.parse().unwrap());
+        let error = resolve(|s| s.address_joins = rate("0/10s")).unwrap_err();
+        assert_eq!(error, "--address-joins is 0/10s: it must be from 1 to 1000000000, in a time from 1s to 1d");
+        assert!(resolve(|s| s.address_joins = rate("10/500ms")).is_err());
+        assert!(resolve(|s| s.address_bytes = rate("1KiB/10s")).is_err());
+        assert!(resolve(|s| s.max_address_sessions = Some(0)).is_err());
+        let error = resolve(|s| s.proxy_protocol = Some(true)).unwrap_err();
+        assert!(error.contains("give --trusted-proxy too"), "{error}");
+        let trusted = vec!["10.0.0.0/8".parse().unwrap()];
+        assert!(resolve(|s| (s.proxy_protocol, s.trusted_proxy) = (Some(true), Some(trusted))).is_ok());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
-use super::units::{Address, CandidateKind, Listen, Size, Span, one_or_many};
+use super::units::{Address, CandidateKind, HeaderName, Listen, Network, Rate, Size, Span, one_or_many};
 use crate::error::StartError;
 
 /// Everything that can be set. A setting has one name: the flag `--max-frame` is `WIGWAG_MAX_FRAME` in the environment and
@@ -265,6 +265,61 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sessions_per_second: Option<u64>,
 
+    /// Believe this proxy, or these, about clients' addresses; may be given again
+    #[arg(long, env = "WIGWAG_TRUSTED_PROXY", value_name = "CIDR", value_delimiter = ',', help_heading = CLIENTS)]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "one_or_many")]
+    pub trusted_proxy: Option<Vec<Network>>,
+
+    /// Where trusted proxies tell the client's address; the other header is the client's own [default: x-forwarded-for]
+    #[arg(long, env = "WIGWAG_PROXY_HEADER", value_name = "forwarded|x-forwarded-for", help_heading = CLIENTS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_header: Option<HeaderName>,
+
+    /// TCP connections begin with a PROXY protocol header, version 1 or 2, of a trusted proxy; others are closed
+    #[arg(long, env = "WIGWAG_PROXY_PROTOCOL", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = CLIENTS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<bool>,
+
+    /// Do not limit clients of these addresses; may be given again [default: 127.0.0.0/8,::1/128]
+    #[arg(long, env = "WIGWAG_EXEMPT_ADDRESS", value_name = "CIDR", value_delimiter = ',', help_heading = CLIENTS)]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "one_or_many")]
+    pub exempt_address: Option<Vec<Network>>,
+
+    /// Connections that an address (of IPv6 a /64) may open in a time, at once or spread [default: 2000/10s]
+    #[arg(long, env = "WIGWAG_ADDRESS_CONNECTIONS", value_name = "N/TIME", help_heading = CLIENTS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address_connections: Option<Rate>,
+
+    /// Sessions that it may open, or move to another transport [default: 2000/10s]
+    #[arg(long, env = "WIGWAG_ADDRESS_JOINS", value_name = "N/TIME", help_heading = CLIENTS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address_joins: Option<Rate>,
+
+    /// Bad tokens and tickets that it may show [default: 3000/1m]
+    #[arg(long, env = "WIGWAG_ADDRESS_FAILURES", value_name = "N/TIME", help_heading = CLIENTS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address_failures: Option<Rate>,
+
+    /// Messages that all its sessions together may send [default: 50000/10s]
+    #[arg(long, env = "WIGWAG_ADDRESS_MESSAGES", value_name = "N/TIME", help_heading = CLIENTS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address_messages: Option<Rate>,
+
+    /// Bytes that its messages may have [default: 128MiB/10s]
+    #[arg(long, env = "WIGWAG_ADDRESS_BYTES", value_name = "SIZE/TIME", help_heading = CLIENTS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address_bytes: Option<Rate>,
+
+    /// Connections that it may have open [default: 4096]
+    #[arg(long, env = "WIGWAG_MAX_ADDRESS_CONNECTIONS", value_name = "N", help_heading = CLIENTS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_address_connections: Option<u64>,
+
+    /// Sessions that it may have open [default: 4096]
+    #[arg(long, env = "WIGWAG_MAX_ADDRESS_SESSIONS", value_name = "N", help_heading = CLIENTS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_address_sessions: Option<u64>,
+
     /// What to log, as level or as target=level list; libraries never go below info [default: info]
     #[arg(long, env = "WIGWAG_LOG", value_name = "FILTER", help_heading = LOGS)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -284,6 +339,7 @@ const BEYOND: &str = "Beyond this machine";
 const SESSIONS: &str = "Sessions";
 const SIZES: &str = "Sizes";
 const CONNECTIONS: &str = "Connections";
+const CLIENTS: &str = "Client addresses";
 const LOGS: &str = "Logs";
 
 /// The form of log lines.

@@ -2,12 +2,15 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use serde::{Serialize, Serializer};
+
+use crate::clients::{ForwardedHeader, Quota};
 
 /// An IP address and a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +33,18 @@ pub enum CandidateKind {
     /// With a multicast DNS name.
     Mdns,
 }
+
+/// A network, or the one of a single address: `192.0.2.0/24`, `2001:db8::1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network(pub IpNet);
+
+/// A header that tells a client's address, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeaderName(pub ForwardedHeader);
+
+/// So much in so much time: `100/10s`, `1MiB/1m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate(pub Quota);
 
 /// A span of time: `500ms`, `10s`, `2m`, `1h`, `1d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,6 +98,40 @@ impl fmt::Display for CandidateKind {
     }
 }
 
+impl FromStr for Network {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let single = || text.parse::<IpAddr>().map(IpNet::from);
+        let network = text.parse().or_else(|_| single());
+        network
+            .map(|network| Network(network.trunc()))
+            .map_err(|_| "write a network or an address, like 10.0.0.0/8 or ::1")
+    }
+}
+
+impl FromStr for HeaderName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = [ForwardedHeader::Forwarded, ForwardedHeader::XForwardedFor];
+        let named = known.into_iter().find(|header| text.eq_ignore_ascii_case(header.name()));
+        named.map(HeaderName).ok_or("write forwarded or x-forwarded-for")
+    }
+}
+
+impl FromStr for Rate {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = text.split_once('/').map(|(amount, per)| (measure(amount, &SIZES), per.parse::<Span>()));
+        match parts {
+            Some((Some(amount), Ok(Span(per)))) => Ok(Rate(Quota { amount, per })),
+            _ => Err("write how many in how long, like 100/10s or 1MiB/1m"),
+        }
+    }
+}
+
 impl FromStr for Span {
     type Err = &'static str;
 
@@ -130,6 +179,24 @@ impl fmt::Display for Listen {
     }
 }
 
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for HeaderName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.name())
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.0.amount, Span(self.0.per))
+    }
+}
+
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_measure(f, self.0.as_millis() as u64, &SPANS)
@@ -158,7 +225,7 @@ macro_rules! as_text {
     )*};
 }
 
-as_text!(Address, CandidateKind, Listen, Span, Size);
+as_text!(Address, CandidateKind, HeaderName, Listen, Network, Rate, Span, Size);
 
 /// Reads a value from text, or from a number that stands for its text.
 struct OneVisitor<T>(PhantomData<T>);
@@ -230,6 +297,19 @@ mod tests {
     }
 
     #[test]
+    fn rates_and_networks_are_read_as_they_are_written() {
+        for (text, amount, seconds) in [("100/10s", 100, 10), ("2000/1m", 2000, 60), ("1MiB/1h", 1_048_576, 3600)] {
+            let Rate(quota) = text.parse().unwrap();
+            assert_eq!(quota, Quota { amount, per: Duration::from_secs(seconds) });
+            assert_eq!(Rate(quota).to_string().parse(), Ok(Rate(quota)));
+        }
+        for (text, written) in [("10.1.2.3/8", "10.0.0.0/8"), ("::1", "::1/128"), ("192.0.2.7", "192.0.2.7/32")] {
+            assert_eq!(text.parse::<Network>().unwrap().to_string(), written);
+        }
+        assert_eq!("X-Forwarded-For".parse(), Ok(HeaderName(ForwardedHeader::XForwardedFor)));
+    }
+
+    #[test]
     fn what_is_no_span_size_or_address_is_refused() {
         for text in ["", "10", "s", "-1s", "1.5s", "10 years", "99999999999999999999s", "18446744073709551615d"] {
             assert!(text.parse::<Span>().is_err(), "{text}");
@@ -239,6 +319,12 @@ mod tests {
         }
         for text in ["", "4433", "localhost:4433", "::1:4433", "127.0.0.1", "off"] {
             assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+        for text in ["", "10", "10s", "/10s", "10/", "10/10", "-1/10s", "1.5/s", "10/10s/10s"] {
+            assert!(text.parse::<Rate>().is_err(), "{text}");
+        }
+        for text in ["", "10.0.0.0/33", "10.0.0/8", "localhost", "::1/129", "10.0.0.1:80"] {
+            assert!(text.parse::<Network>().is_err(), "{text}");
         }
         assert_eq!("off".parse(), Ok(Listen::Off));
         assert!("OFF".parse::<Listen>().is_err());

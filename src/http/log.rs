@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
 use serde::Serialize;
@@ -17,7 +17,7 @@ use crate::hub::{History, Speaker};
 use crate::problem::problem;
 use crate::protocol::{Code, Transport};
 use crate::seat::Event;
-use crate::transport::poll;
+use crate::transport::{Via, poll};
 
 /// The first line.
 #[derive(Debug, Serialize)]
@@ -49,9 +49,14 @@ struct Line {
 }
 
 /// Answers with the log of the seat that the ticket proves.
-pub(super) async fn answer(State(context): State<Arc<Context>>, request: Request) -> Response {
+pub(super) async fn answer(
+    State(context): State<Arc<Context>>,
+    Extension(via): Extension<Via>,
+    request: Request,
+) -> Response {
     let (parts, _) = request.into_parts();
-    match poll::speaker(&parts, &context) {
+    let speaker = context.client(via.remote.ip(), &parts.headers);
+    match speaker.and_then(|client| poll::speaker(&parts, &client, &context)) {
         Ok(speaker) => attachment(&speaker, OffsetDateTime::now_utc()),
         Err(refusal) => problem(&refusal),
     }

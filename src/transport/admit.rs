@@ -6,11 +6,12 @@ use http::header::{AUTHORIZATION, ORIGIN};
 use http::request::Parts;
 
 use super::{Transport, Via, room_of_path};
+use crate::clients::{Client, Place};
 use crate::context::Context;
 use crate::protocol::{Code, Grant, Refusal, RoomName, Token};
 
 /// A request that may open a session.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Opening {
     /// The room in the path.
     pub room: RoomName,
@@ -20,10 +21,14 @@ pub struct Opening {
     pub via: Via,
     /// What the token in the request's head allows, where there is one.
     pub grant: Option<Grant>,
+    /// Who opens it.
+    pub client: Client,
+    /// Counts it among the client's sessions for as long as it lasts.
+    pub place: Place,
 }
 
 impl Opening {
-    /// Checks path, `Origin`, load and the token in `Authorization` (RFC 6750).
+    /// Checks path, `Origin`, what the client's address may ask for, load, and the token in `Authorization` (RFC 6750).
     ///
     /// # Errors
     /// The refusal to answer with as [`problem`](crate::problem::problem); the transport must not accept the request.
@@ -31,16 +36,38 @@ impl Opening {
         let room = room_of_path(parts.uri.path())
             .ok_or_else(|| Refusal::new(Code::NotFound, "sessions open at /v1/rooms/{room}"))??;
         check_origin(&parts.headers, context)?;
+        let client = context.client(via.remote.ip(), &parts.headers)?;
+        may_try(&client, context)?;
+        let place = client.session().map_err(|excess| context.too_much(excess))?;
         // A poll may belong to a session that is open; its first line tells.
         if transport != Transport::LongPoll {
-            context.let_in()?;
+            context.let_in(&client)?;
         }
         let grant = match (bearer(&parts.headers)?, &context.auth) {
-            (Some(token), Some(auth)) => Some(auth.verify(Some(&token), &room).await?),
+            (Some(token), Some(auth)) => {
+                let verified = auth.verify(Some(&token), &room).await;
+                Some(note_failure(&client, verified)?)
+            }
             _ => None,
         };
-        Ok(Opening { room, transport, via, grant })
+        Ok(Opening { room, transport, via, grant, client, place })
     }
+}
+
+/// Whether the client may show a token or a ticket.
+///
+/// # Errors
+/// `rateLimited` after too many bad ones.
+pub(super) fn may_try(client: &Client, context: &Context) -> Result<(), Refusal> {
+    client.may_try().map_err(|excess| context.too_much(excess))
+}
+
+/// Counts a bad token or ticket against its client.
+pub(super) fn note_failure<T>(client: &Client, result: Result<T, Refusal>) -> Result<T, Refusal> {
+    if let Err(Refusal { code: Code::Unauthorized | Code::TokenExpired | Code::ResumeExpired, .. }) = &result {
+        client.failed();
+    }
+    result
 }
 
 fn bearer(headers: &HeaderMap) -> Result<Option<Token<'_>>, Refusal> {

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep_until, timeout};
 use tracing::{Instrument as _, debug, info, info_span};
 
+use super::admit::{may_try, note_failure};
 use super::{Close, Opening, Received, Transport, Wire, WireError};
+use crate::clients::Client;
 use crate::context::Context;
 use crate::hub::{Session, Speaker};
 use crate::outbox::Output;
@@ -65,11 +67,12 @@ pub(super) async fn take_seat(
     }
     let (room, transport) = (&opening.room, opening.transport);
     let grant = authorize(opening, &first.command, context).await?;
-    match first.command {
+    let taken = match first.command {
         Command::Join(join) => context.hub.join(room, &join, grant, transport),
         Command::Resume(resume) => context.hub.resume(room, &resume, grant, transport),
         _ => Err(Refusal::bad_request("the first message must be join or resume")),
-    }
+    };
+    note_failure(&opening.client, taken)
 }
 
 /// What the token of a first message allows, or else that of its request's head. A `join` must have one where there are keys;
@@ -88,32 +91,55 @@ pub(super) async fn authorize(
     match (token, &opening.grant) {
         (None, Some(grant)) => Ok(Some(grant.clone())),
         (None, None) if !needed => Ok(None),
-        (token, _) => auth.verify(token.as_ref(), &opening.room).await.map(Some),
+        (token, _) => {
+            let verified = auth.verify(token.as_ref(), &opening.room).await;
+            note_failure(&opening.client, verified).map(Some)
+        }
     }
 }
 
-/// Carries out one line of a session. A bad one costs one `error`. False if the seat is no longer the speaker's.
-pub(super) async fn carry_out(speaker: &Speaker, line: &[u8], transport: Transport, context: &Context) -> bool {
-    let (id, token) = match Request::parse(line, speaker.limits()) {
-        Ok(request) => {
-            context.metrics.message(transport, request.command.name());
-            match request.command {
-                Command::Token(token) if context.auth.is_some() => (request.id, token),
-                _ => return speaker.handle(request),
-            }
-        }
+/// Carries out one line of a session. A bad one costs one `error`, as does each while its client's address sends too much. False
+/// if the seat is no longer the speaker's.
+pub(super) async fn carry_out(
+    speaker: &Speaker,
+    line: &[u8],
+    transport: Transport,
+    client: &Client,
+    context: &Context,
+) -> bool {
+    let request = match Request::parse(line, speaker.limits()) {
+        Ok(request) => request,
         Err(invalid) => {
             context.metrics.message(transport, "invalid");
-            return speaker.refuse(invalid.id, &invalid.refusal);
+            let refusal = too_much(client, line, true, context).unwrap_or(invalid.refusal);
+            return speaker.refuse(invalid.id, &refusal);
         }
     };
-    // Rare, and large: it may have to fetch keys.
-    Box::pin(renew(speaker, id, &token, context)).await
+    context.metrics.message(transport, request.command.name());
+    let counts = !matches!(request.command, Command::Ack(_) | Command::Ping);
+    if let Some(refusal) = too_much(client, line, counts, context) {
+        return speaker.refuse(request.id, &refusal);
+    }
+    match request.command {
+        // Rare, and large: it may have to fetch keys.
+        Command::Token(token) if context.auth.is_some() => {
+            Box::pin(renew(speaker, request.id, &token, client, context)).await
+        }
+        _ => speaker.handle(request),
+    }
 }
 
-async fn renew(speaker: &Speaker, id: Option<u64>, token: &Token<'_>, context: &Context) -> bool {
+/// Why a line or datagram is not carried out whatever it says.
+fn too_much(client: &Client, line: &[u8], counts: bool, context: &Context) -> Option<Refusal> {
+    client.message(line.len(), counts).err().map(|excess| context.too_much(excess))
+}
+
+async fn renew(speaker: &Speaker, id: Option<u64>, token: &Token<'_>, client: &Client, context: &Context) -> bool {
     let Some(auth) = &context.auth else { return true };
-    let newer = auth.verify(Some(token), speaker.room()).await;
+    let newer = match may_try(client, context) {
+        Ok(()) => note_failure(client, auth.verify(Some(token), speaker.room()).await),
+        Err(refusal) => Err(refusal),
+    };
     speaker.renew(id, newer)
 }
 
@@ -159,7 +185,7 @@ impl<W: Wire> Driver<W> {
 
     /// Runs the session that has begun. It is dropped, and others told, before the goodbye, which a dead client could drag out.
     async fn serve(&mut self, session: Session, greeting: Frame) -> End {
-        info!(remote = %self.opening.via.remote, "session begins");
+        info!(client = %self.opening.client.address(), remote = %self.opening.via.remote, "session begins");
         let _open = self.context.metrics.session(self.opening.transport);
         Pump::new(self, session, greeting).run().await
     }
@@ -229,6 +255,7 @@ impl<W: Wire> Driver<W> {
 struct Pump<'a, W> {
     wire: &'a mut W,
     transport: Transport,
+    client: &'a Client,
     context: Arc<Context>,
     session: Session,
     /// Bytes fed to the wire since it was last flushed to the end.
@@ -251,6 +278,7 @@ impl<'a, W: Wire> Pump<'a, W> {
         let mut pump = Pump {
             wire: &mut driver.wire,
             transport: driver.opening.transport,
+            client: &driver.opening.client,
             context,
             session,
             unflushed: 0,
@@ -304,13 +332,16 @@ impl<'a, W: Wire> Pump<'a, W> {
     async fn received(&mut self, received: Option<Received>) -> Result<(), End> {
         match received {
             Some(Received::Message(line)) => {
-                carry_out(&self.session, &line, self.transport, &self.context).await;
+                carry_out(&self.session, &line, self.transport, self.client, &self.context).await;
                 self.finish_leave()?;
             }
             Some(Received::Datagram(line)) => match Request::parse_datagram(&line, self.session.limits()) {
                 Ok(outbound) => {
                     self.context.metrics.message(self.transport, "datagram");
-                    self.session.handle_datagram(&outbound);
+                    match too_much(self.client, &line, true, &self.context) {
+                        Some(refusal) => drop(self.session.refuse(None, &refusal)),
+                        None => self.session.handle_datagram(&outbound),
+                    }
                 }
                 Err(refusal) => {
                     self.session.refuse(None, &refusal);

@@ -26,6 +26,7 @@ use tracing::debug;
 use super::websocket::{WebSocketWire, handshake};
 use super::{Opening, Transport, Via, drive, room_of_path};
 use crate::context::Context;
+use crate::metrics::Refused;
 use crate::problem::problem;
 use crate::protocol::Refusal;
 
@@ -56,8 +57,9 @@ where
     if let Some((upgrade, opening)) = upgrade {
         match upgrade.await {
             Ok(stream) => {
-                let frame_bytes = service.context.config.limits.frame_bytes;
-                let wire = WebSocketWire::new(TokioIo::new(stream), frame_bytes);
+                let Context { config, metrics, .. } = &*service.context;
+                let (frame_bytes, floods) = (config.limits.frame_bytes, metrics.tally(Refused::Flood));
+                let wire = WebSocketWire::new(TokioIo::new(stream), frame_bytes, floods);
                 drive(wire, opening, Arc::clone(&service.context)).await;
             }
             Err(error) => debug!(remote = %via.remote, %error, "the connection ended before it was upgraded"),

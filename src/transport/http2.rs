@@ -20,6 +20,7 @@ use tracing::debug;
 use super::Via;
 use crate::config::{Config, ConnectionLimits};
 use crate::context::Context;
+use crate::metrics::Refused;
 
 mod connect;
 mod meter;
@@ -56,7 +57,7 @@ where
     let limits = &context.config.connections;
     let begun = Instant::now();
     // Boxed, as it is over long before the connection is.
-    let handshake = Box::pin(settings(limits).handshake(Metered::new(io)));
+    let handshake = Box::pin(settings(limits).handshake(Metered::new(io, context.metrics.tally(Refused::Flood))));
     let h2 = match timeout(limits.request_head, handshake).await {
         Ok(Ok(h2)) => h2,
         Ok(Err(error)) => return debug!(remote = %via.remote, %error, "no HTTP/2 connection preface"),

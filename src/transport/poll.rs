@@ -25,6 +25,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::admit::{self, Opening};
 use super::{Close, Received, Transport, Via, Wire, WireError, drive};
+use crate::clients::Client;
 use crate::context::Context;
 use crate::hub::Speaker;
 use crate::pace::jitter;
@@ -82,17 +83,22 @@ pub async fn open(State(context): State<Arc<Context>>, Extension(via): Extension
 }
 
 /// `POST` on a room's messages: lines for the session that the ticket proves.
-pub async fn messages(State(context): State<Arc<Context>>, request: Request) -> Response {
+pub async fn messages(
+    State(context): State<Arc<Context>>,
+    Extension(via): Extension<Via>,
+    request: Request,
+) -> Response {
     let (parts, body) = request.into_parts();
     if !is_ndjson(&parts.headers) {
         let (status, refusal) = unsupported();
         return problem_with_status(status, &refusal);
     }
     let accepted = async {
-        let speaker = speaker(&parts, &context)?;
+        let client = context.client(via.remote.ip(), &parts.headers)?;
+        let speaker = speaker(&parts, &client, &context)?;
         let transport = speaker.transport();
         for line in read_lines(body, &context).await? {
-            if !drive::carry_out(&speaker, &line, transport, &context).await {
+            if !drive::carry_out(&speaker, &line, transport, &client, &context).await {
                 return Err(speaker.staleness());
             }
         }
@@ -113,7 +119,7 @@ async fn event_stream(
 ) -> Result<Response, Refusal> {
     let (session, greeting) = drive::take_seat(&opening, message, context).await?;
     for line in rest {
-        drive::carry_out(&session, line, Transport::EventStream, context).await;
+        drive::carry_out(&session, line, Transport::EventStream, &opening.client, context).await;
     }
     let (wire, body) = EventStream::new();
     context.tasks.spawn(drive::carry_on(wire, opening, session, greeting, Arc::clone(context)));
@@ -133,22 +139,22 @@ async fn long_poll(
     let next_poll = until + 2 * context.config.heartbeat;
     let poll = match &message.command {
         Command::Join(join) => {
-            context.let_in()?;
+            context.let_in(&opening.client)?;
             let grant = drive::authorize(opening, &message.command, context).await?;
             hub.join_by_poll(room, join, grant, next_poll)?
         }
         Command::Resume(resume) => {
             if !hub.is_next_poll(room, resume) {
-                context.let_in()?;
+                context.let_in(&opening.client)?;
             }
             let renewal = drive::authorize(opening, &message.command, context).await?;
-            hub.poll(room, resume, renewal, next_poll)?
+            admit::note_failure(&opening.client, hub.poll(room, resume, renewal, next_poll))?
         }
         _ => return Err(no_first_message()),
     };
     let _open = poll.moved().then(|| context.metrics.session(Transport::LongPoll));
     for line in rest {
-        let carried_out = drive::carry_out(poll.speaker(), line, Transport::LongPoll, context).await;
+        let carried_out = drive::carry_out(poll.speaker(), line, Transport::LongPoll, &opening.client, context).await;
         if !carried_out && !poll.speaker().has_left() {
             // With an answer the client would go on with later lines, and these would count as handled.
             return Err(poll.speaker().staleness());
@@ -211,10 +217,12 @@ fn no_first_message() -> Refusal {
 /// Whose seat the ticket of a request beneath a room's path proves.
 ///
 /// # Errors
-/// `badRequest` for the room's name, `forbidden` for the `Origin`, and those of [`Hub::speaker`](crate::hub::Hub::speaker).
-pub(crate) fn speaker(parts: &Parts, context: &Context) -> Result<Speaker, Refusal> {
+/// `badRequest` for the room's name, `forbidden` for the `Origin`, `rateLimited` after too many bad tickets, and those of
+/// [`Hub::speaker`](crate::hub::Hub::speaker).
+pub(crate) fn speaker(parts: &Parts, client: &Client, context: &Context) -> Result<Speaker, Refusal> {
     admit::check_origin(&parts.headers, context)?;
-    context.hub.speaker(&room_of(parts)?, ticket(&parts.headers))
+    admit::may_try(client, context)?;
+    admit::note_failure(client, context.hub.speaker(&room_of(parts)?, ticket(&parts.headers)))
 }
 
 fn room_of(parts: &Parts) -> Result<RoomName, Refusal> {

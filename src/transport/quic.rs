@@ -189,17 +189,23 @@ impl Listener {
         let Context { tasks, config, .. } = &*self.context;
         let remote = incoming.remote_address();
         let under_load = self.half_open.load(Ordering::Relaxed) >= config.connections.retry_above;
-        if under_load && !incoming.remote_address_validated() {
-            // A forged address costs a packet now, and no memory.
+        let validated = incoming.remote_address_validated();
+        if !validated && (under_load || self.context.clients.may_connect(remote.ip()).is_err()) {
+            // A forged address costs a packet now, and no memory; and it is not its owner who is told that it asks too much.
             if incoming.retry().is_err() {
                 debug!(%remote, "address not validated although it could not be asked again");
             }
             return;
         }
-        let Ok(permit) = Arc::clone(&self.context.connections).try_acquire_owned() else {
-            warn!(%remote, "connection refused: as many are open as the configuration allows");
-            return incoming.refuse();
+        // One not validated yet is counted when its handshake is complete: anybody could use up what its owner may ask for.
+        let place = match validated.then(|| self.context.clients.connect(remote.ip())).transpose() {
+            Ok(place) => place,
+            Err(excess) => {
+                self.context.refuse_connection(remote, excess);
+                return incoming.refuse();
+            }
         };
+        let Some(permit) = self.context.take_connection(remote) else { return incoming.refuse() };
         let connecting = match incoming.accept() {
             Ok(connecting) => connecting,
             Err(error) => return debug!(%remote, %error, "connection lost before it was accepted"),
@@ -207,7 +213,7 @@ impl Listener {
         let half_open = HalfOpen::new(&self.half_open);
         let (port, router, context) = (self.port, self.router.clone(), Arc::clone(&self.context));
         connections.spawn(tasks.track_future(async move {
-            connection::serve(connecting, half_open, port, router, context).await;
+            connection::serve(connecting, half_open, place, port, router, context).await;
             drop(permit);
         }));
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use rustls::ServerConfig;
@@ -15,9 +15,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{HttpVersion, Via, http1, http2};
+use super::{HttpVersion, Via, http1, http2, proxy};
+use crate::clients::Place;
 use crate::context::Context;
-use crate::metrics::ConnectionKind;
+use crate::metrics::{ConnectionKind, Refused};
 use crate::problem::problem;
 use crate::protocol::Refusal;
 
@@ -38,32 +39,25 @@ const UNSENT_BYTES: u32 = 32 * 1024;
 /// Connections of the operator's tools at once.
 const ADMIN_CONNECTIONS: usize = 64;
 
-/// How often the log is told that there are too many connections.
-const WARN_EVERY: Duration = Duration::from_secs(10);
-
 /// How long accepting pauses after an error, from the first to any further one in a row.
 const PAUSE: std::ops::Range<Duration> = Duration::from_millis(10)..Duration::from_secs(1);
 
 /// Accepts connections with sessions until the server stops. While it drains they serve the sessions that are open: requests beside
 /// an event stream, and polls, may each need a connection. `tls` is `None` on the plaintext listener.
 ///
-/// Each connection is a task of `context.tasks` and takes one of `context.connections`; one above that number is closed
-/// unanswered. `tls` must offer `h2` and `http/1.1` by ALPN (without ALPN a client gets HTTP/1.1).
+/// Each connection is a task of `context.tasks` and takes one of `context.connections`; one above that number, or above what its
+/// client's address may have, is closed unanswered, as is one without a PROXY header where that is asked for. `tls` must offer `h2` and `http/1.1` by ALPN (without ALPN a client gets HTTP/1.1).
 pub async fn serve_tcp(listener: TcpListener, tls: Option<TlsConfig>, router: Router, context: Arc<Context>) {
     let until = context.stop.clone();
-    let mut warned: Option<Instant> = None;
     accept(listener, &until, |stream, remote| {
-        let Ok(permit) = Arc::clone(&context.connections).try_acquire_owned() else {
-            // Whoever causes this would fill the log as well.
-            if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
-                warned = Some(Instant::now());
-                warn!(%remote, "connections refused: as many are open as the configuration allows");
-            }
-            return;
+        let Some(permit) = context.take_connection(remote) else { return };
+        let place = match context.clients.connect(remote.ip()) {
+            Ok(place) => place,
+            Err(excess) => return context.refuse_connection(remote, excess),
         };
         let (tls, router, context) = (tls.clone(), router.clone(), Arc::clone(&context));
         let tasks = context.tasks.clone();
-        tasks.spawn(connection(stream, remote, tls, router, context, permit));
+        tasks.spawn(connection(stream, remote, tls, router, context, (permit, place)));
     })
     .await;
 }
@@ -136,22 +130,56 @@ fn prepare(stream: &TcpStream, remote: SocketAddr, heartbeat: Duration) -> io::R
 }
 
 async fn connection(
-    stream: TcpStream,
+    mut stream: TcpStream,
     remote: SocketAddr,
     tls: Option<TlsConfig>,
     router: Router,
     context: Arc<Context>,
-    _permit: OwnedSemaphorePermit,
+    _places: (OwnedSemaphorePermit, Place),
 ) {
-    let via = match prepare(&stream, remote, context.config.heartbeat) {
+    let mut via = match prepare(&stream, remote, context.config.heartbeat) {
         Ok(via) => via,
         Err(error) => return debug!(%remote, %error, "connection lost at once"),
     };
+    let mut _place_of_client = None;
+    if context.config.clients.proxy_protocol {
+        let Some((client, place)) = behind_proxy(&mut stream, remote, &context).await else { return };
+        via.remote = client;
+        _place_of_client = Some(place);
+    }
     match tls {
         Some(tls) => encrypted(stream, via, tls, router, context).await,
         None => {
             let _open = context.metrics.connection(ConnectionKind::Plain);
             Box::pin(http1::serve(stream, via, router, Arc::clone(&context))).await;
+        }
+    }
+}
+
+/// Reads the PROXY header of a connection, and counts it for the client that it names. `None` if it is to be closed.
+async fn behind_proxy(stream: &mut TcpStream, remote: SocketAddr, context: &Context) -> Option<(SocketAddr, Place)> {
+    let refuse = |why: &dyn std::fmt::Display| {
+        context.metrics.refused(Refused::ProxyHeader);
+        debug!(%remote, %why, "connection refused");
+        None
+    };
+    if !context.clients.trusts(remote.ip()) {
+        return refuse(&"only trusted proxies may connect here");
+    }
+    let header = tokio::select! {
+        header = timeout(context.config.connections.handshake, proxy::read(stream)) => header,
+        () = context.stop.cancelled() => return None,
+    };
+    let client = match header {
+        Ok(Ok(client)) => client.unwrap_or(remote),
+        Ok(Err(error)) => return refuse(&error),
+        Err(_) => return refuse(&"no PROXY protocol header in time"),
+    };
+    match context.clients.connect(client.ip()) {
+        Ok(place) => Some((client, place)),
+        Err(excess) => {
+            context.refuse_connection(client, excess);
+            None
         }
     }
 }

@@ -14,10 +14,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_websockets::proto::ProtocolError;
 use tokio_websockets::{CloseCode, Error, Limits, Message, ServerBuilder, WebSocketStream};
 
+use super::flood::{FRAMES_A_SECOND, Flood};
 use super::{Close, Received, Wire, WireError};
+use crate::metrics::Tally;
 use crate::protocol::{Code, Frame, Refusal};
 
 pub(crate) mod handshake;
+mod heads;
 mod incoming;
 
 use incoming::Incoming;
@@ -65,11 +68,13 @@ enum Reading {
 }
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> WebSocketWire<S> {
-    /// Takes over a stream on which the opening handshake is done. `frame_bytes` is the most that one message may have.
-    pub(crate) fn new(stream: S, frame_bytes: usize) -> Self {
+    /// Takes over a stream on which the opening handshake is done. `frame_bytes` is the most that one message may have;
+    /// `floods` counts the flood for which it may end.
+    pub(crate) fn new(stream: S, frame_bytes: usize, floods: Tally) -> Self {
         let limits = Limits::default().max_payload_len(Some(frame_bytes));
+        let incoming = Incoming::new(stream, Flood::new(FRAMES_A_SECOND, floods));
         WebSocketWire {
-            reader: ServerBuilder::new().limits(limits).serve(Incoming::new(stream)),
+            reader: ServerBuilder::new().limits(limits).serve(incoming),
             frame_bytes,
             out: BytesMut::new(),
             pong: None,
@@ -136,6 +141,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> WebSocketWire<S> {
 
     fn failed(&mut self, error: Error) -> WireError {
         self.reading = Reading::Broken;
+        if self.reader.get_ref().is_flooded() {
+            let text = format!("more than {FRAMES_A_SECOND} fragments, pings and pongs in a second");
+            return WireError::Broken(Refusal::new(Code::RateLimited, text));
+        }
         match error {
             Error::PayloadTooLong { .. } => WireError::Broken(Refusal::new(
                 Code::TooLarge,

@@ -23,6 +23,8 @@ use super::quic::request::{self, Stream};
 use super::quic::sessions::{SESSION_GONE, Session, SessionStream};
 use super::quic::stream::poll_chunk;
 use super::{Close, Opening, Received, Transport, Wire, WireError, drive};
+use crate::context;
+use crate::metrics;
 use crate::problem::problem;
 use crate::protocol::{Code, Frame, Refusal};
 
@@ -50,7 +52,7 @@ pub(super) async fn serve(request: Request<()>, stream: Stream, id: u64, stopped
     let context = Arc::clone(&shared.context);
     let takes_datagrams = shared.settings.borrow().is_some_and(|settings| settings.datagrams);
     let datagrams = takes_datagrams.then(|| shared.quic.clone());
-    let wire = WebTransport::new(connect, session, datagrams, &context.config);
+    let wire = WebTransport::new(connect, session, datagrams, &context);
     drop(shared);
     drive(wire, opening, context).await;
 }
@@ -118,15 +120,11 @@ struct WebTransport {
 }
 
 impl WebTransport {
-    fn new(
-        connect: Stream,
-        session: Session,
-        datagrams: Option<quinn::Connection>,
-        config: &crate::config::Config,
-    ) -> Self {
+    fn new(connect: Stream, session: Session, datagrams: Option<quinn::Connection>, server: &context::Context) -> Self {
+        let config = &server.config;
         WebTransport {
             connect,
-            capsules: capsule::Decoder::default(),
+            capsules: capsule::Decoder::new(server.metrics.tally(metrics::Refused::Flood)),
             session,
             datagrams,
             stream: None,
@@ -188,7 +186,8 @@ impl WebTransport {
                     break;
                 }
                 Err(broken) => {
-                    let refusal = Refusal::bad_request(format!("the CONNECT stream carries {broken}"));
+                    let code = if broken == capsule::Broken::Flood { Code::RateLimited } else { Code::BadRequest };
+                    let refusal = Refusal::new(code, format!("the CONNECT stream carries {broken}"));
                     return Poll::Ready(Err(WireError::Broken(refusal)));
                 }
             }

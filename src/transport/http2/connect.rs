@@ -12,6 +12,7 @@ use tracing::debug;
 
 use super::stream::Http2Stream;
 use crate::context::Context;
+use crate::metrics::Refused;
 use crate::problem::{problem, problem_with_status};
 use crate::protocol::Refusal;
 use crate::transport::websocket::{WebSocketWire, handshake};
@@ -37,8 +38,8 @@ pub(super) async fn answer(
     *response.headers_mut() = headers;
     match respond.send_response(response, false) {
         Ok(send) => {
-            let frame_bytes = context.config.limits.frame_bytes;
-            let wire = WebSocketWire::new(Http2Stream::new(recv, send), frame_bytes);
+            let (frame_bytes, floods) = (context.config.limits.frame_bytes, context.metrics.tally(Refused::Flood));
+            let wire = WebSocketWire::new(Http2Stream::new(recv, send), frame_bytes, floods);
             drive(wire, opening, context).await;
         }
         Err(error) => debug!(remote = %via.remote, %error, "CONNECT could not be answered"),

@@ -3,9 +3,11 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::metrics::Tally;
+use crate::transport::flood::{FRAMES_A_SECOND, Flood};
 
 /// What a client sends before its first frame (RFC 9113, 3.4).
 const PREFACE_BYTES: usize = 24;
@@ -13,13 +15,11 @@ const PREFACE_BYTES: usize = 24;
 /// A frame's head (RFC 9113, 4.1): three bytes of length, type, flags, stream.
 const HEAD_BYTES: usize = 9;
 
-/// PING, SETTINGS and their like that a client may send in a second. Clients that measure the path by PING send a few dozen.
-const FRAMES_A_SECOND: u32 = 1000;
-
-/// Follows the heads of a client's frames and fails when there is a flood (CVE-2019-9512, CVE-2019-9515).
+/// Follows the heads of a client's frames and fails when there is a flood of PING, SETTINGS, RST_STREAM, DATA without any and
+/// their like (CVE-2019-9512, CVE-2019-9515, CVE-2019-9518, CVE-2023-44487).
 ///
-/// DATA, HEADERS, RST_STREAM and CONTINUATION are not counted: h2 has limits of its own for them, and WINDOW_UPDATE belongs to
-/// the work it does.
+/// DATA otherwise, HEADERS and CONTINUATION are not counted: h2 has limits of its own for them, and WINDOW_UPDATE belongs to the
+/// work it does.
 #[derive(Debug)]
 pub(super) struct Metered<S> {
     io: S,
@@ -28,17 +28,14 @@ pub(super) struct Metered<S> {
     head: [u8; HEAD_BYTES],
     /// How much of `head` is there.
     filled: usize,
-    second: Instant,
-    frames: u32,
+    flood: Flood,
 }
 
 impl<S> Metered<S> {
-    pub(super) fn new(io: S) -> Self {
-        Metered { io, skip: PREFACE_BYTES, head: [0; HEAD_BYTES], filled: 0, second: Instant::now(), frames: 0 }
-    }
-
-    fn is_flooded(&self) -> bool {
-        self.frames > FRAMES_A_SECOND
+    /// `tally` counts a flood.
+    pub(super) fn new(io: S, tally: Tally) -> Self {
+        let flood = Flood::new(FRAMES_A_SECOND, tally);
+        Metered { io, skip: PREFACE_BYTES, head: [0; HEAD_BYTES], filled: 0, flood }
     }
 
     fn follow(&mut self, mut bytes: &[u8]) {
@@ -56,38 +53,32 @@ impl<S> Metered<S> {
             bytes = &bytes[step..];
             if self.filled == HEAD_BYTES {
                 self.filled = 0;
-                let [high, middle, low, r#type, ..] = self.head;
+                let [high, middle, low, r#type, flags, ..] = self.head;
                 self.skip = u32::from_be_bytes([0, high, middle, low]) as usize;
-                if is_counted(r#type) {
-                    self.count();
+                if is_counted(r#type, flags, self.skip) {
+                    self.flood.note();
                 }
             }
         }
     }
-
-    fn count(&mut self) {
-        let now = Instant::now();
-        if now.duration_since(self.second) >= Duration::from_secs(1) && !self.is_flooded() {
-            self.second = now;
-            self.frames = 0;
-        }
-        self.frames = self.frames.saturating_add(1);
-    }
 }
 
-fn is_counted(r#type: u8) -> bool {
+fn is_counted(r#type: u8, flags: u8, length: usize) -> bool {
+    const END_STREAM: u8 = 1;
     const DATA: u8 = 0;
     const HEADERS: u8 = 1;
-    const RST_STREAM: u8 = 3;
     const WINDOW_UPDATE: u8 = 8;
     const CONTINUATION: u8 = 9;
-    !matches!(r#type, DATA | HEADERS | RST_STREAM | WINDOW_UPDATE | CONTINUATION)
+    if r#type == DATA {
+        return length == 0 && flags & END_STREAM == 0;
+    }
+    !matches!(r#type, HEADERS | WINDOW_UPDATE | CONTINUATION)
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.is_flooded() {
-            return Poll::Ready(Err(io::Error::other("a flood of PING or SETTINGS")));
+        if self.flood.is_on() {
+            return Poll::Ready(Err(io::Error::other("a flood of PING, SETTINGS, RST_STREAM or empty DATA")));
         }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
@@ -136,26 +127,16 @@ mod tests {
 
     #[test]
     fn only_heads_are_counted_wherever_reads_cut_them() {
-        let stream = [vec![b'x'; PREFACE_BYTES], frame(4, 36), frame(0, 1000), frame(6, 8), frame(1, 20), frame(6, 8)];
+        let mut ended = frame(0, 0);
+        ended[4] = 1;
+        let uncounted = [frame(0, 1000), frame(1, 20), ended, frame(8, 4)].concat();
+        let stream = [vec![b'x'; PREFACE_BYTES], frame(4, 36), uncounted, frame(6, 8), frame(3, 4), frame(0, 0)];
         let stream = stream.concat();
-        for size in [1, 7, 9, 100, stream.len()] {
-            let mut meter = Metered::new(());
+        for (size, most) in [1, 7, 9, 100, stream.len()].into_iter().flat_map(|size| [(size, 3), (size, 4)]) {
+            let mut meter = Metered::new((), Tally::default());
+            meter.flood = Flood::new(most, Tally::default());
             stream.chunks(size).for_each(|chunk| meter.follow(chunk));
-            assert_eq!(meter.frames, 3, "in reads of {size}");
+            assert_eq!(meter.flood.is_on(), most < 4, "four are counted in reads of {size}");
         }
-    }
-
-    #[test]
-    fn a_flood_is_one_for_good() {
-        let mut meter = Metered::new(());
-        meter.skip = 0;
-        let ping = frame(6, 8);
-        (0..FRAMES_A_SECOND).for_each(|_| meter.follow(&ping));
-        assert!(!meter.is_flooded());
-        meter.follow(&ping);
-        assert!(meter.is_flooded());
-        meter.second -= Duration::from_secs(2);
-        meter.follow(&ping);
-        assert!(meter.is_flooded());
     }
 }

@@ -10,6 +10,7 @@ use super::connection::Shared;
 use super::demux::Stopped;
 use super::request::{self, Stream};
 use super::tunnel::Tunnel;
+use crate::metrics::Refused;
 use crate::problem::problem;
 use crate::protocol::Refusal;
 use crate::transport::websocket::{WebSocketWire, handshake};
@@ -31,7 +32,8 @@ pub(super) async fn serve(request: Request<()>, mut stream: Stream, stopped: Sto
     drop(stopped);
     let context = Arc::clone(&shared.context);
     drop(shared);
-    let wire = WebSocketWire::new(Tunnel::new(stream), context.config.limits.frame_bytes);
+    let (frame_bytes, floods) = (context.config.limits.frame_bytes, context.metrics.tally(Refused::Flood));
+    let wire = WebSocketWire::new(Tunnel::new(stream), frame_bytes, floods);
     drive(wire, opening, context).await;
 }
 

@@ -20,9 +20,9 @@ use super::sessions::Sessions;
 use super::settings::{self, Settings};
 use super::stream::code;
 use super::{HalfOpen, request, streams};
-use crate::config::Config;
+use crate::clients::Place;
 use crate::context::Context;
-use crate::metrics::ConnectionKind;
+use crate::metrics::{ConnectionKind, Refused};
 use crate::transport::{HttpVersion, Via};
 
 type H3 = h3::server::Connection<demux::Connection, Bytes>;
@@ -46,21 +46,30 @@ pub(crate) struct Shared {
 
 /// Does the handshake and serves the connection until its end, which is also that of all its requests and sessions.
 ///
-/// It ends when the client leaves, breaks the protocol, sends no request within `request_head`, has none in flight for `idle`,
+/// `place` counts it for its client, unless the address is still to be proven. It ends when the client leaves, breaks the protocol, sends no request within `request_head`, has none in flight for `idle`,
 /// or is not heard of for two heartbeats. Draining sends GOAWAY and lets what is in flight finish; stopping cuts it off.
 pub(super) async fn serve(
     connecting: Connecting,
     half_open: HalfOpen,
+    place: Option<Place>,
     port: u16,
     router: Router,
     context: Arc<Context>,
 ) {
     let remote = connecting.remote_address();
-    let Some((quic, h3)) = handshake(connecting, &context.config).await else {
+    let Some((quic, h3)) = handshake(connecting, &context).await else {
         context.metrics.handshake_failed(ConnectionKind::H3);
         return;
     };
     drop(half_open);
+    // The handshake proves the address, where Retry has not.
+    let _place = match place.map_or_else(|| context.clients.connect(remote.ip()), Ok) {
+        Ok(place) => place,
+        Err(excess) => {
+            context.refuse_connection(remote, excess);
+            return quic.close(code(Code::H3_EXCESSIVE_LOAD), excess.limit.describe().as_bytes());
+        }
+    };
     let _open = context.metrics.connection(ConnectionKind::H3);
     let local = SocketAddr::new(quic.local_ip().unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), port);
     let via = Via { version: HttpVersion::H3, remote, local, encrypted: true };
@@ -73,15 +82,15 @@ pub(super) async fn serve(
 
 /// Both handshakes, TLS's and HTTP/3's, side by side: our SETTINGS go out in the server's first flight, so that a client may
 /// open a session with its second.
-async fn handshake(connecting: Connecting, config: &Config) -> Option<(quinn::Connection, H3)> {
-    let remote = connecting.remote_address();
+async fn handshake(connecting: Connecting, context: &Context) -> Option<(quinn::Connection, H3)> {
+    let (remote, config) = (connecting.remote_address(), &context.config);
     // What is sent this early is not yet proven to reach the client that asked; SETTINGS are the same for everybody. It is
     // not early data: nothing is received before the handshake is complete.
     let Ok((quic, established)) = connecting.into_0rtt() else {
         debug!(%remote, "QUIC handshake cannot send early");
         return None;
     };
-    let demux = demux::Connection::new(quic.clone(), options(config));
+    let demux = demux::Connection::new(quic.clone(), options(context));
     let mut builder = h3::server::builder();
     builder.send_grease(false).max_field_section_size(request::decoded_limit(&config.connections));
     let both = async { tokio::join!(established, builder.build(demux)) };
@@ -100,7 +109,8 @@ async fn handshake(connecting: Connecting, config: &Config) -> Option<(quinn::Co
     }
 }
 
-fn options(config: &Config) -> Options {
+fn options(context: &Context) -> Options {
+    let config = &context.config;
     // A session takes two streams: its CONNECT and its own.
     let sessions = (streams(config) / 2).max(1);
     Options {
@@ -108,6 +118,7 @@ fn options(config: &Config) -> Options {
         frame_limit: request::encoded_limit(&config.connections),
         sessions: sessions as usize,
         patience: config.connections.request_head,
+        floods: context.metrics.tally(Refused::Flood),
     }
 }
 

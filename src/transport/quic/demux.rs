@@ -23,6 +23,8 @@ use super::sessions::{BUFFERED_STREAM_REJECTED, SessionStream, Sessions};
 use super::settings::{CONTROL_STREAM, Settings};
 use super::stream::{BidiStream, RecvStream, SendStream, code, connection_error, poll_chunk};
 use super::varint;
+use crate::metrics::Tally;
+use crate::transport::flood::{FRAMES_A_SECOND, Flood};
 
 /// Type of a unidirectional stream of a session.
 const WEBTRANSPORT_UNI: u64 = 0x54;
@@ -37,6 +39,9 @@ const REQUEST_ID_STEP: u64 = 4;
 
 /// Datagrams taken in before other work gets its turn.
 const DATAGRAMS_AT_ONCE: usize = 64;
+
+/// Streams that may be opened in a second, requests and all others; many times what a page with several sessions needs.
+const STREAMS_A_SECOND: u32 = 4000;
 
 /// Resolves when the client has taken all of a response, or wants no more of it, or is gone.
 pub(crate) type Stopped = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -86,6 +91,8 @@ pub(super) struct Options {
     pub(super) sessions: usize,
     /// How long a stream may take to tell what it is, and to find its session.
     pub(super) patience: Duration,
+    /// Counts floods, for which the connection or a stream ends.
+    pub(super) floods: Tally,
 }
 
 /// The connection as h3 sees it.
@@ -101,6 +108,10 @@ pub(crate) struct Connection {
     unidirectional: Vec<RecvStream>,
     options: Options,
     sessions: Arc<Sessions>,
+    /// Of streams, whatever they are for.
+    stream_flood: Flood,
+    /// Of datagrams for no session.
+    datagram_flood: Flood,
     settings: watch::Sender<Option<Settings>>,
     /// Requests from this id on are refused: they are behind our GOAWAY.
     closed_from: Option<u64>,
@@ -121,6 +132,8 @@ impl Connection {
             requests: Vec::new(),
             unidirectional: Vec::new(),
             sessions: Sessions::new(options.sessions),
+            stream_flood: Flood::new(STREAMS_A_SECOND, options.floods.clone()),
+            datagram_flood: Flood::new(FRAMES_A_SECOND, options.floods.clone()),
             options,
             settings: watch::Sender::new(None),
             closed_from: None,
@@ -160,10 +173,10 @@ impl Connection {
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionErrorIncoming> {
         while let Poll::Ready(bidi) = self.incoming_bidi.poll(cx) {
             let (send, recv) = bidi.map_err(connection_error)?;
-            self.unclassified.push(Unclassified::new(Some(send), recv));
+            self.came(Unclassified::new(Some(send), recv));
         }
         while let Poll::Ready(uni) = self.incoming_uni.poll(cx) {
-            self.unclassified.push(Unclassified::new(None, uni.map_err(connection_error)?));
+            self.came(Unclassified::new(None, uni.map_err(connection_error)?));
         }
         self.poll_datagrams(cx)?;
         self.classify(cx);
@@ -171,10 +184,20 @@ impl Connection {
         Ok(())
     }
 
+    fn came(&mut self, stream: Unclassified) {
+        if self.stream_flood.note() {
+            self.quic.close(code(Code::H3_EXCESSIVE_LOAD), b"too many streams in a second");
+        }
+        self.unclassified.push(stream);
+    }
+
     fn poll_datagrams(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionErrorIncoming> {
         for _ in 0..DATAGRAMS_AT_ONCE {
             let Poll::Ready(datagram) = self.incoming_datagrams.poll(cx) else { return Ok(()) };
-            self.sessions.datagram(datagram.map_err(connection_error)?);
+            let for_a_session = self.sessions.datagram(datagram.map_err(connection_error)?);
+            if !for_a_session && self.datagram_flood.note() {
+                self.quic.close(code(Code::H3_EXCESSIVE_LOAD), b"too many datagrams for no session");
+            }
         }
         cx.waker().wake_by_ref();
         Ok(())
@@ -222,14 +245,17 @@ impl Connection {
             return;
         }
         let protocol = Arc::default();
-        let frames = Frames::of_request(self.options.frame_limit, Arc::clone(&protocol));
+        let frames = Frames::of_request(self.options.frame_limit, self.options.floods.clone(), Arc::clone(&protocol));
         let recv = RecvStream::new(recv, Bytes::new(), head, Some(frames));
         self.requests.push((BidiStream { send: SendStream::new(send), recv }, protocol));
     }
 
     fn dispatch_uni(&mut self, mut recv: quinn::RecvStream, kind: u64, mut head: Bytes) {
         let frames = match kind {
-            CONTROL_STREAM => Some(Frames::of_control(self.options.frame_limit, self.settings.clone())),
+            CONTROL_STREAM => {
+                let Options { frame_limit, floods, .. } = &self.options;
+                Some(Frames::of_control(*frame_limit, floods.clone(), self.settings.clone()))
+            }
             QPACK_ENCODER_STREAM | QPACK_DECODER_STREAM => None,
             PUSH_STREAM => {
                 return self.quic.close(code(Code::H3_STREAM_CREATION_ERROR), b"only servers push");

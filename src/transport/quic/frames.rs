@@ -11,6 +11,8 @@ use tokio::sync::watch;
 use super::extended::{self, Protocol};
 use super::settings::{SETTINGS_FRAME, Settings};
 use super::varint;
+use crate::metrics::Tally;
+use crate::transport::flood::{FRAMES_A_SECOND, Flood};
 
 const DATA: u64 = 0x00;
 const HEADERS: u64 = 0x01;
@@ -20,9 +22,9 @@ const KNOWN: [u64; 11] = [HEADERS, 0x02, 0x03, SETTINGS_FRAME, 0x05, 0x06, 0x07,
 /// Not a frame but the header of a stream, without a length.
 const WEBTRANSPORT_STREAM: u64 = 0x41;
 
-/// A frame, other than DATA, is longer than is allowed.
+/// A frame, other than DATA, is longer than is allowed, or there are too many that say nothing.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct TooLong;
+pub(super) struct Excess;
 
 /// One stream's frames.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub(super) struct Frames {
     limit: u64,
     /// Where the first SETTINGS go, beside h3.
     settings: Option<(watch::Sender<Option<Settings>>, BytesMut)>,
+    /// Of frames that are dropped, and of DATA without any.
+    flood: Flood,
     /// What has come of the first HEADERS, and where its `:protocol` goes, instead of to h3.
     head: Option<Head>,
 }
@@ -64,14 +68,15 @@ const HEADER: Position = Position::Header { seen: [0; 2 * varint::MAX_BYTES], le
 
 impl Frames {
     /// Frames of a request's stream; `protocol` is told what an extended CONNECT asks for, before h3 sees the request.
-    pub(super) fn of_request(limit: u64, protocol: Arc<OnceLock<Protocol>>) -> Self {
+    pub(super) fn of_request(limit: u64, floods: Tally, protocol: Arc<OnceLock<Protocol>>) -> Self {
         let head = Head { protocol, header: Bytes::new(), section: BytesMut::new() };
-        Frames { position: HEADER, limit, settings: None, head: Some(head) }
+        Frames { position: HEADER, limit, settings: None, head: Some(head), flood: Flood::new(FRAMES_A_SECOND, floods) }
     }
 
     /// Frames of the control stream, behind its type; `settings` is told what they say.
-    pub(super) fn of_control(limit: u64, settings: watch::Sender<Option<Settings>>) -> Self {
-        Frames { position: HEADER, limit, settings: Some((settings, BytesMut::new())), head: None }
+    pub(super) fn of_control(limit: u64, floods: Tally, settings: watch::Sender<Option<Settings>>) -> Self {
+        let (settings, flood) = (Some((settings, BytesMut::new())), Flood::new(FRAMES_A_SECOND, floods));
+        Frames { position: HEADER, limit, settings, head: None, flood }
     }
 
     /// What was held back when the stream ended: the beginning of a frame's header or of a request's head, for h3 to complain
@@ -87,7 +92,7 @@ impl Frames {
     }
 
     /// Takes the next piece for h3 from `input`; `None` when there is nothing for it in what is left, which is then nothing.
-    pub(super) fn next(&mut self, input: &mut Bytes) -> Result<Option<Bytes>, TooLong> {
+    pub(super) fn next(&mut self, input: &mut Bytes) -> Result<Option<Bytes>, Excess> {
         while !input.is_empty() {
             match &mut self.position {
                 Position::Header { seen, length } => {
@@ -130,7 +135,7 @@ impl Frames {
         Ok(None)
     }
 
-    fn begin(&mut self, frame: u64, size: u64) -> Result<Kind, TooLong> {
+    fn begin(&mut self, frame: u64, size: u64) -> Result<Kind, Excess> {
         let kind = match frame {
             DATA => Kind::Pass,
             _ if !KNOWN.contains(&frame) => Kind::Drop,
@@ -138,11 +143,14 @@ impl Frames {
                 self.position = HEADER;
                 return Ok(Kind::Pass);
             }
-            _ if size > self.limit => return Err(TooLong),
+            _ if size > self.limit => return Err(Excess),
             SETTINGS_FRAME if self.settings.is_some() => Kind::Settings,
             HEADERS if self.head.is_some() && size > 0 => Kind::Head,
             _ => Kind::Pass,
         };
+        if (kind == Kind::Drop || frame == DATA && size == 0) && self.flood.note() {
+            return Err(Excess);
+        }
         self.position = if size == 0 { HEADER } else { Position::Payload { left: size, kind } };
         if size == 0 && kind == Kind::Settings {
             self.settings(&[], true);
@@ -200,11 +208,11 @@ mod tests {
     }
 
     fn of_request(limit: u64) -> Frames {
-        Frames::of_request(limit, Arc::default())
+        Frames::of_request(limit, Tally::default(), Arc::default())
     }
 
     /// Everything that comes out when `bytes` come in as chunks of `size`.
-    fn through(frames: &mut Frames, bytes: &[u8], size: usize) -> Result<Vec<Bytes>, TooLong> {
+    fn through(frames: &mut Frames, bytes: &[u8], size: usize) -> Result<Vec<Bytes>, Excess> {
         let mut out = Vec::new();
         for chunk in bytes.chunks(size) {
             let mut chunk = Bytes::copy_from_slice(chunk);
@@ -243,7 +251,7 @@ mod tests {
         let all = [frame(HEADERS, &[&[0, 0, 0xd1][..], &protocol].concat()), frame(HEADERS, b"trailers")].concat();
         for size in 1..all.len() {
             let told = Arc::default();
-            let mut frames = Frames::of_request(100, Arc::clone(&told));
+            let mut frames = Frames::of_request(100, Tally::default(), Arc::clone(&told));
             let out = through(&mut frames, &all, size).expect("nothing is too long");
             assert_eq!(out[0], frame(HEADERS, &[0, 0, 0xd1]));
             assert_eq!(out[1..].concat(), frame(HEADERS, b"trailers"));
@@ -269,8 +277,21 @@ mod tests {
             let mut header = Vec::new();
             varint::put(&mut header, kind);
             varint::put(&mut header, 101);
-            assert_eq!(through(&mut of_request(100), &header, 1), Err(TooLong), "{kind:#x}");
+            assert_eq!(through(&mut of_request(100), &header, 1), Err(Excess), "{kind:#x}");
         }
+    }
+
+    #[test]
+    fn frames_that_say_nothing_are_limited_and_those_that_do_are_not() {
+        let most = FRAMES_A_SECOND as usize;
+        for nothing in [frame(0x21, b""), frame(0x21, b"ab"), frame(DATA, b"")] {
+            let all = nothing.repeat(most);
+            assert!(through(&mut of_request(100), &all, all.len()).is_ok());
+            let all = nothing.repeat(most + 1);
+            assert_eq!(through(&mut of_request(100), &all, all.len()), Err(Excess));
+        }
+        let all = frame(DATA, b"a").repeat(2 * most);
+        assert!(through(&mut of_request(100), &all, all.len()).is_ok());
     }
 
     #[test]
@@ -278,14 +299,14 @@ mod tests {
         for size in 1..10 {
             let (tell, told) = watch::channel(None);
             let bytes = [frame(SETTINGS_FRAME, &[0x33, 1, 0x08, 1]), frame(0x07, &[0])].concat();
-            let mut frames = Frames::of_control(100, tell);
+            let mut frames = Frames::of_control(100, Tally::default(), tell);
             let out = through(&mut frames, &bytes, size).expect("nothing is too long");
             assert_eq!(out.concat(), bytes);
             let expected = Settings { datagrams: true };
             assert_eq!(*told.borrow(), Some(expected));
         }
         let (tell, told) = watch::channel(None);
-        through(&mut Frames::of_control(100, tell), &[4, 0], 2).expect("nothing is too long");
+        through(&mut Frames::of_control(100, Tally::default(), tell), &[4, 0], 2).expect("nothing is too long");
         assert_eq!(*told.borrow(), Some(Settings::default()));
     }
 }

@@ -145,15 +145,17 @@ impl Sessions {
         }
     }
 
-    /// Gives a datagram (RFC 9297, 2.1) to its session; without one, or with too many unread, it is dropped.
-    pub(super) fn datagram(&self, mut datagram: Bytes) {
-        let Some((quarter_id, taken)) = varint::get(&datagram) else { return };
+    /// Gives a datagram (RFC 9297, 2.1) to its session. Without one, or with too many unread, it is dropped. Returns whether there
+    /// is such a session.
+    pub(super) fn datagram(&self, mut datagram: Bytes) -> bool {
+        let Some((quarter_id, taken)) = varint::get(&datagram) else { return false };
         let mut state = self.state.lock();
-        let Some(inbox) = quarter_id.checked_mul(4).and_then(|id| state.open.get_mut(&id)) else { return };
+        let Some(inbox) = quarter_id.checked_mul(4).and_then(|id| state.open.get_mut(&id)) else { return false };
         if inbox.datagrams.len() < DATAGRAMS {
             inbox.datagrams.push_back(datagram.split_off(taken));
             inbox.wake();
         }
+        true
     }
 
     /// Since when the stream that has waited longest for its session waits.

@@ -15,7 +15,7 @@ use quinn::VarInt;
 use tokio::task::coop;
 
 use super::demux::Stopped;
-use super::frames::{Frames, TooLong};
+use super::frames::{Excess, Frames};
 
 /// A QUIC application error code (RFC 9000, 20.2).
 pub(crate) fn code(code: Code) -> VarInt {
@@ -113,7 +113,7 @@ impl quic::RecvStream for RecvStream {
             match piece {
                 Ok(Some(piece)) => return Poll::Ready(Ok(Some(piece))),
                 Ok(None) => {}
-                Err(TooLong) => {
+                Err(Excess) => {
                     self.stop_sending(Code::H3_EXCESSIVE_LOAD.value());
                     let error_code = Code::H3_EXCESSIVE_LOAD.value();
                     return Poll::Ready(Err(StreamErrorIncoming::StreamTerminated { error_code }));

@@ -7,17 +7,27 @@ use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Reads from the stream below and notes when; what the library writes on its own account (pongs, Close frames) goes
+use super::heads::Heads;
+use crate::transport::flood::Flood;
+
+/// Reads from the stream below, and notes when, and whether it is a flood of fragments or control frames; what the library writes on its own account (pongs, Close frames) goes
 /// nowhere, because the wire writes its own.
 #[derive(Debug)]
 pub(super) struct Incoming<S> {
     stream: S,
     heard: Instant,
+    heads: Heads,
+    flood: Flood,
 }
 
 impl<S> Incoming<S> {
-    pub(super) fn new(stream: S) -> Self {
-        Incoming { stream, heard: Instant::now() }
+    pub(super) fn new(stream: S, flood: Flood) -> Self {
+        Incoming { stream, heard: Instant::now(), heads: Heads::default(), flood }
+    }
+
+    /// Whether the client was cut off for a flood.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.flood.is_on()
     }
 
     /// The stream itself, for the wire's own writes.
@@ -33,10 +43,17 @@ impl<S> Incoming<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Incoming<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.flood.is_on() {
+            return Poll::Ready(Err(io::Error::other("a flood of fragments or control frames")));
+        }
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
         if buffer.filled().len() > before {
-            self.heard = Instant::now();
+            this.heard = Instant::now();
+            this.heads.follow(&buffer.filled()[before..], || {
+                this.flood.note();
+            });
         }
         Poll::Ready(Ok(()))
     }

@@ -11,7 +11,7 @@ const FRAME_BYTES: usize = 1000;
 /// A wire, and the client's end of the stream with so much room in it.
 fn open(room: usize) -> (WebSocketWire<DuplexStream>, DuplexStream) {
     let (server, client) = duplex(room);
-    (WebSocketWire::new(server, FRAME_BYTES), client)
+    (WebSocketWire::new(server, FRAME_BYTES, Tally::default()), client)
 }
 
 /// A client's frame of up to 65,535 bytes, masked with zeros, which leave the payload as it is.
@@ -112,7 +112,7 @@ async fn a_ping_is_answered_between_the_fragments_of_a_message() {
 async fn a_client_that_pings_without_reading_costs_no_more_than_one_answer() {
     // Room for less than one pong each way but the pings', so that the server's side is always stuck.
     let (server, mut client) = duplex(64);
-    let mut wire = WebSocketWire::new(server, FRAME_BYTES);
+    let mut wire = WebSocketWire::new(server, FRAME_BYTES, Tally::default());
     let pings = tokio::spawn(async move {
         for _ in 0..1000 {
             client.write_all(&masked(PING, &[7; 100])).await.unwrap();

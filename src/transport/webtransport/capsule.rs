@@ -2,6 +2,8 @@
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
+use crate::metrics::Tally;
+use crate::transport::flood::{FRAMES_A_SECOND, Flood};
 use crate::transport::quic::varint;
 
 /// CLOSE_WEBTRANSPORT_SESSION.
@@ -31,6 +33,9 @@ pub(crate) enum Broken {
     /// A CLOSE_WEBTRANSPORT_SESSION has no code, or its reason is not UTF-8.
     #[error("a CLOSE_WEBTRANSPORT_SESSION without a code, or with a reason that is not UTF-8")]
     NotAClose,
+    /// There are too many that mean nothing.
+    #[error("more than {FRAMES_A_SECOND} capsules in a second")]
+    Flood,
 }
 
 /// A CLOSE_WEBTRANSPORT_SESSION capsule; a reason longer than may be is cut.
@@ -45,15 +50,28 @@ pub(crate) fn close(code: u32, reason: &str) -> Bytes {
 }
 
 /// Reads capsules from chunks that end anywhere.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Decoder {
     /// The capsule's head and, of a close, its payload, as far as they are there.
     begun: Vec<u8>,
     /// Bytes still to skip.
     skip: u64,
+    flood: Flood,
+}
+
+impl Default for Decoder {
+    /// One whose floods nobody counts: a client's.
+    fn default() -> Self {
+        Decoder::new(Tally::default())
+    }
 }
 
 impl Decoder {
+    /// `floods` counts the flood for which it may fail.
+    pub(crate) fn new(floods: Tally) -> Self {
+        Decoder { begun: Vec::new(), skip: 0, flood: Flood::new(FRAMES_A_SECOND, floods) }
+    }
+
     /// Takes a chunk in; the session is over once it has yielded a close, whatever comes behind.
     ///
     /// # Errors
@@ -84,7 +102,7 @@ impl Decoder {
             }
             self.skip = length;
             self.begun = Vec::new();
-            return Ok(None);
+            return if self.flood.note() { Err(Broken::Flood) } else { Ok(None) };
         }
         if length > (CODE_BYTES + REASON_BYTES) as u64 {
             return Err(Broken::TooLong(length));
@@ -144,5 +162,7 @@ mod tests {
         assert_eq!(push(&capsule(CLOSE, &[b'x'; 1029])), Err(Broken::TooLong(1029)));
         assert_eq!(push(&[0x00, 0x80, 0x01, 0x00, 0x01]), Err(Broken::TooLong(65_537)));
         assert_eq!(push(&capsule(0, &[0; 65_536])), Ok(None));
+        assert_eq!(push(&capsule(0, &[]).repeat(FRAMES_A_SECOND as usize)), Ok(None));
+        assert_eq!(push(&capsule(0, &[]).repeat(FRAMES_A_SECOND as usize + 1)), Err(Broken::Flood));
     }
 }

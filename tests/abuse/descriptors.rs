@@ -1,0 +1,83 @@
+//! A process that may open few files.
+
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use super::{DISCOVERY, ask, connect_from};
+use crate::support::within;
+
+/// The program in an empty directory, where it and whatever it starts may open so many files.
+fn wigwag(files: u32, dir: &tempfile::TempDir, args: &[&str]) -> Child {
+    let mut command = Command::new("sh");
+    command
+        .arg("-c")
+        .arg(format!("ulimit -n {files} && exec \"$0\" \"$@\""))
+        .arg(env!("CARGO_BIN_EXE_wigwag"))
+        .args(args);
+    for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WIGWAG_")) {
+        command.env_remove(variable);
+    }
+    command.current_dir(dir.path()).kill_on_drop(true).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs")
+}
+
+#[tokio::test]
+async fn at_its_limit_the_server_serves_those_that_it_has() {
+    // A reserve of 256, and 44 connections.
+    let dir = tempfile::tempdir().expect("a directory");
+    let args = ["--listen", "127.0.0.1:0", "--plain", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let mut child = wigwag(300, &dir, &args);
+    let mut printed = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    let (mut plain, mut admin) = (None, None);
+    while plain.is_none() || admin.is_none() {
+        let line = within(printed.next_line()).await.expect("UTF-8").expect("it becomes ready");
+        let address = || line.split([' ', '/']).find_map(|word| word.parse::<std::net::SocketAddr>().ok());
+        if line.contains("unencrypted") {
+            plain = address();
+        } else if line.contains("admin") {
+            admin = address();
+        }
+    }
+    let (plain, admin) = (plain.expect("an address"), admin.expect("an address"));
+    let mut open = Vec::new();
+    for _ in 0..44 {
+        let mut stream = connect_from("127.0.0.1", plain).await;
+        assert!(ask(&mut stream, DISCOVERY).await.is_some());
+        open.push(stream);
+    }
+    for _ in 0..20 {
+        assert_eq!(ask(&mut connect_from("127.0.0.1", plain).await, DISCOVERY).await, None, "closed unanswered");
+    }
+    for stream in &mut open {
+        assert!(ask(stream, DISCOVERY).await.is_some(), "those that it has are served");
+    }
+    let mut operator = connect_from("127.0.0.1", admin).await;
+    tokio::io::AsyncWriteExt::write_all(
+        &mut operator,
+        b"GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+    )
+    .await
+    .expect("open");
+    let mut metrics = String::new();
+    within(operator.read_to_string(&mut metrics)).await.expect("UTF-8");
+    assert!(metrics.contains("wigwag_refusals_total{reason=\"connections\"} 20"), "{metrics}");
+    child.start_kill().expect("it runs");
+    let mut log = String::new();
+    within(child.stderr.take().expect("it is piped").read_to_string(&mut log)).await.expect("UTF-8");
+    assert_eq!(log.matches("connections refused").count(), 1, "one line however many: {log}");
+    assert!(log.contains("fewer connections than --max-connections"), "{log}");
+}
+
+#[tokio::test]
+async fn with_too_few_files_it_does_not_start() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let output = within(wigwag(100, &dir, &["--listen", "127.0.0.1:0"]).wait_with_output()).await.expect("it ends");
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.lines().any(|line| line.starts_with("wigwag: ") && line.contains("at least 288 are needed")),
+        "{said}"
+    );
+}
