@@ -24,13 +24,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const FREE: [&str; 6] = ["--listen", "127.0.0.1:0", "--plain", "off", "--admin", "off"];
 
 /// The program in an empty directory and an environment without settings.
-struct Shell {
-    dir: TempDir,
+pub(crate) struct Shell {
+    pub(crate) dir: TempDir,
     environment: Vec<(&'static str, String)>,
 }
 
 impl Shell {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Shell { dir: TempDir::new().expect("a directory"), environment: Vec::new() }
     }
 
@@ -39,13 +39,13 @@ impl Shell {
         self
     }
 
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let path = self.dir.path().join(name);
         fs::write(&path, content).expect("writable");
         path.to_str().expect("UTF-8").to_owned()
     }
 
-    fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
+    pub(crate) fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wigwag"));
         for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WIGWAG_")) {
             command.env_remove(variable);
@@ -55,7 +55,7 @@ impl Shell {
         command
     }
 
-    async fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Output {
+    pub(crate) async fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Output {
         timeout(PATIENCE, self.command(args).output()).await.expect("it ends by itself").expect("it runs")
     }
 
@@ -313,7 +313,7 @@ async fn help_and_version_are_answers() {
 }
 
 #[cfg(unix)]
-async fn signal(server: &Child, name: &str) {
+pub(crate) async fn signal(server: &Child, name: &str) {
     let pid = server.id().expect("it runs").to_string();
     assert!(Command::new("kill").args(["-s", name, &pid]).status().await.expect("kill runs").success());
 }

@@ -15,6 +15,8 @@ mod quic;
 mod relay;
 mod schema;
 mod scripted;
+#[cfg(unix)]
+mod secrets;
 mod sessions;
 mod simulation;
 mod support;
