@@ -33,11 +33,13 @@ pub(super) struct Target {
     pub(super) peer: Arc<str>,
     /// What has been sent so far.
     pub(super) bytes: Arc<AtomicU64>,
+    /// How many requests were answered by a refusal, the connection staying open.
+    pub(super) refused: Arc<AtomicU64>,
 }
 
 impl Target {
     pub(super) fn new(address: SocketAddr, trust: &Trust, peer: &str) -> Self {
-        Target { address, trust: trust.clone(), peer: peer.into(), bytes: Arc::default() }
+        Target { address, trust: trust.clone(), peer: peer.into(), bytes: Arc::default(), refused: Arc::default() }
     }
 
     /// So many more have been sent.

@@ -28,6 +28,7 @@ pub(super) struct Talk {
 /// The pair; ends with its handle.
 pub(super) struct Pair {
     peer: String,
+    thread: Option<thread::JoinHandle<()>>,
     orders: channel::UnboundedSender<Order>,
     talks: mpsc::Receiver<Talk>,
 }
@@ -35,6 +36,7 @@ pub(super) struct Pair {
 enum Order {
     Begin,
     End,
+    Stop,
 }
 
 impl Pair {
@@ -43,7 +45,7 @@ impl Pair {
         let (orders, wanted) = channel::unbounded_channel();
         let (told, talks) = mpsc::channel();
         let (ready, joined) = mpsc::channel();
-        thread::spawn(move || {
+        let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 let (receiver, peer) = join(&server, &trust, Via::WebSocketH2).await;
@@ -53,7 +55,7 @@ impl Pair {
             });
         });
         let peer = joined.recv().expect("both join");
-        Pair { peer, orders, talks }
+        Pair { peer, thread: Some(thread), orders, talks }
     }
 
     /// The id of the one who listens.
@@ -70,6 +72,14 @@ impl Pair {
     pub(super) fn end(&self) -> Talk {
         self.orders.send(Order::End).expect("the pair lives");
         self.talks.recv_timeout(Duration::from_secs(60)).expect("the pair hears one another")
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        // A pair that has failed has said so.
+        let _ = self.orders.send(Order::Stop);
+        let _ = self.thread.take().map(thread::JoinHandle::join);
     }
 }
 
@@ -102,7 +112,7 @@ async fn talk(
             order = orders.recv() => match order {
                 Some(Order::Begin) => from = sent.len(),
                 Some(Order::End) => ending = true,
-                None => return,
+                Some(Order::Stop) | None => return,
             },
             _ = ticks.tick(), if !ending => {
                 sent.push(Instant::now());

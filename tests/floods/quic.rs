@@ -1,6 +1,7 @@
 //! QUIC: handshakes that are never finished, and streams, datagrams and headers without end.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Datagrams and streams between two looks at what has been sent.
 const BATCH: usize = 64;
 
+/// Whoever is answered by a Retry has to prove its address first, and has cost the server nothing that lasts (RFC 9000, 17.2.5).
+const TYPE_OF_LONG_HEADER: u8 = 0xb0;
+const RETRY: u8 = 0xb0;
+
 /// A connection that has said it speaks HTTP/3, its control stream, and the endpoint that must live as long.
 async fn connect(target: &Target) -> Result<(quinn::Endpoint, quinn::Connection, quinn::SendStream), End> {
     let endpoint = quinn::Endpoint::client(SocketAddr::new(FROM, 0)).expect("a socket");
@@ -29,18 +34,18 @@ async fn connect(target: &Target) -> Result<(quinn::Endpoint, quinn::Connection,
     Ok((endpoint, connection, control))
 }
 
-/// A connection with a session that has joined; what it hears is left unread, and its stream open.
-async fn session(
-    target: &Target,
-    room: &str,
-) -> Result<(quinn::Endpoint, quinn::Connection, [quinn::SendStream; 3]), End> {
+/// What keeps a session open; a half that is dropped would end it.
+type Streams = (quinn::SendStream, [(quinn::SendStream, quinn::RecvStream); 2]);
+
+/// A connection with a session that has joined; what it hears is left unread.
+async fn session(target: &Target, room: &str) -> Result<(quinn::Endpoint, quinn::Connection, Streams), End> {
     let (endpoint, connection, control) = connect(target).await?;
-    let (mut request, _) = connection.open_bi().await.map_err(|_| End::Cut)?;
-    request.write_all(&h3::connect(room)).await.map_err(|_| End::Cut)?;
-    let (mut lines, _) = connection.open_bi().await.map_err(|_| End::Cut)?;
+    let mut request = connection.open_bi().await.map_err(|_| End::Cut)?;
+    request.0.write_all(&h3::connect(room)).await.map_err(|_| End::Cut)?;
+    let mut lines = connection.open_bi().await.map_err(|_| End::Cut)?;
     let join = [h3::session_stream(0), b"{\"type\":\"join\"}\n".to_vec()].concat();
-    lines.write_all(&join).await.map_err(|_| End::Cut)?;
-    Ok((endpoint, connection, [control, request, lines]))
+    lines.0.write_all(&join).await.map_err(|_| End::Cut)?;
+    Ok((endpoint, connection, (control, [request, lines])))
 }
 
 /// What has really been sent since the last time.
@@ -69,10 +74,10 @@ fn quic_handshakes() {
         let trap = UdpSocket::bind((FROM, 0)).await.expect("a socket");
         let endpoint = quinn::Endpoint::client(SocketAddr::new(FROM, 0)).expect("a socket");
         let config = client_config(&target.trust).expect("QUIC's cipher suites");
-        let mut initial = vec![0; 2000];
+        let (mut initial, mut answer) = (vec![0; 2000], vec![0; 2000]);
         let forward = UdpSocket::bind((FROM, 0)).await.expect("a socket");
         loop {
-            // Made by a client that believes the trap to be its server, and handed on: the answer comes to nobody.
+            // Made by a client that believes the trap to be its server, and handed on: nobody goes on with the answer.
             let trapped = trap.local_addr().expect("bound");
             let connecting = endpoint.connect_with(config.clone(), trapped, "localhost").expect("a name");
             let Ok(Ok((length, _))) = timeout(PATIENCE, trap.recv_from(&mut initial)).await else {
@@ -81,6 +86,11 @@ fn quic_handshakes() {
             drop(connecting);
             if forward.send_to(&initial[..length], target.address).await.is_ok() {
                 target.count(length);
+            }
+            while forward.try_recv(&mut answer).is_ok() {
+                if answer[0] & TYPE_OF_LONG_HEADER == RETRY {
+                    target.refused.fetch_add(1, Ordering::Relaxed);
+                }
             }
         }
     });

@@ -29,7 +29,7 @@ const WATCH: Duration = Duration::from_millis(100);
 pub(super) struct Scene {
     pair: Pair,
     pub(super) server: Process,
-    child: Child,
+    _child: Killed,
     secure: SocketAddr,
     trust: Trust,
     reading: SocketAddr,
@@ -51,7 +51,7 @@ impl Scene {
         let trust = runtime.block_on(trust(secure, &dir));
         let server = Process::running(child.id()).expect("it runs");
         let pair = Pair::start(endpoint(secure), trust.clone());
-        Scene { pair, server, child, secure, trust, reading, runtime, _certificates: dir }
+        Scene { pair, server, _child: Killed(child), secure, trust, reading, runtime, _certificates: dir }
     }
 
     /// The server, as an offender finds it.
@@ -76,7 +76,7 @@ impl Scene {
         self.pair.begin();
         let fates = Arc::new(Fates::default());
         let peak = AtomicU64::new(0);
-        let bytes = target.bytes.clone();
+        let (bytes, refused) = (target.bytes.clone(), target.refused.clone());
         let (server, watched) = (&self.server, &fates);
         self.runtime.block_on(async {
             let flood = (0..connections).map(|_| tokio::spawn(offend(target.clone(), attack.clone(), watched.clone())));
@@ -95,6 +95,7 @@ impl Scene {
             cpu: (self.server.cpu().expect("it runs") - cpu).div_f64(lasted.as_secs_f64()).as_secs_f64(),
             pair: self.pair.end(),
             fates,
+            refused: refused.load(Ordering::Relaxed),
             bytes_a_second: bytes.load(Ordering::Relaxed) as f64 / lasted.as_secs_f64(),
             peak: peak.into_inner(),
         }
@@ -113,10 +114,13 @@ impl Scene {
     }
 }
 
-impl Drop for Scene {
+/// A child that is killed with this.
+struct Killed(Child);
+
+impl Drop for Killed {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

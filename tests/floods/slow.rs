@@ -58,7 +58,9 @@ fn slow_websocket_frames() {
         Ok(stream) => {
             let join = masked(0x81, br#"{"type":"join"}"#);
             // The head of a frame of 125 bytes.
-            let start = [upgrade_request("slow"), join, vec![0x81, 0x80 | 125, 0, 0, 0, 0]].concat();
+            // Each in a room of its own: a full one would let the others in as far as its door.
+            let room = format!("slow-{}", fastrand::u64(..));
+            let start = [upgrade_request(&room), join, vec![0x81, 0x80 | 125, 0, 0, 0, 0]].concat();
             drip(target, stream, &start).await
         }
         Err(end) => end,

@@ -27,6 +27,8 @@ pub(super) struct Act {
     pub(super) cpu: f64,
     pub(super) pair: Talk,
     pub(super) fates: Arc<Fates>,
+    /// Requests that were refused on connections that stayed open.
+    pub(super) refused: u64,
     /// What the target took.
     pub(super) bytes_a_second: f64,
     /// The server's memory at its most.
@@ -46,7 +48,7 @@ pub(super) struct Seen {
 pub(super) fn judge(name: &str, seen: &Seen) {
     let Seen { baseline, at_server, before, after } = seen;
     let (cuts, age) = at_server.fates.cut();
-    let refused = at_server.fates.refused();
+    let refused = at_server.fates.refused() as u64 + at_server.refused;
     let part = at_server.bytes_a_second / baseline.bytes_a_second.max(1.0);
     let mut fate = String::new();
     if cuts > 0 {
@@ -68,7 +70,10 @@ pub(super) fn judge(name: &str, seen: &Seen) {
         mib(at_server.peak),
         mib(*after),
     ));
-    assert!(cuts + refused > 0 || part < SLOWED, "{name}: the offender is neither cut off nor slowed down ({part:.2})");
+    assert!(
+        cuts > 0 || refused > 0 || part < SLOWED,
+        "{name}: the offender is neither cut off, refused nor slowed down ({part:.2})"
+    );
     let most = (baseline.pair.p99 * SLOWER).max(FLOOR);
     let (p99, longest) = (at_server.pair.p99, at_server.pair.longest);
     assert!(p99 <= most, "{name}: the honest pair waits {p99:?} (p99; at most {longest:?}), and may wait {most:?}");
