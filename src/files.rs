@@ -16,7 +16,7 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     read_all(File::open(path)?)
 }
 
-/// Reads a private key's file, and refuses one that any user of the machine can read.
+/// Reads the file of a private key or another secret, and refuses one that any user of the machine can read.
 pub(crate) fn read_private(path: &Path, remedy: &str) -> Result<Vec<u8>, StartError> {
     let failed = |error| StartError::file("read", path, &error, remedy);
     let file = File::open(path).map_err(failed)?;
@@ -39,13 +39,13 @@ fn refuse_open_to_all(path: &Path, metadata: &fs::Metadata) -> Result<(), StartE
     let mode = metadata.permissions().mode() & 0o777;
     if metadata.is_file() && mode & 0o007 != 0 {
         return Err(StartError::new(format_args!(
-            "the private key {0} is open to every user of this machine (mode {mode:04o}); run 'chmod 600 {0}', and replace \
-             the key if others may have read it",
+            "{0} is open to every user of this machine (mode {mode:04o}), though what it holds is secret; run 'chmod 600 {0}', \
+             and replace the secret if others may have read it",
             path.display()
         )));
     }
     if metadata.is_file() && mode & 0o070 != 0 {
-        warn!(path = %path.display(), mode = format_args!("{mode:04o}"), "the private key is open to its group");
+        warn!(path = %path.display(), mode = format_args!("{mode:04o}"), "a file that holds a secret is open to its group");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Keeps what docs/architecture.md says of imports true.
+//! Keeps true what docs/architecture.md says of imports, and SECURITY.md of tests.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -148,5 +148,30 @@ fn transports_import_neither_each_other_nor_the_room() {
                 code.contains(&format!("transport::{other}::")) || code.contains(&format!("super::{other}::"));
             assert!(carries || !imported, "{} imports {other}", path.display());
         }
+    }
+}
+
+/// The names of tests in SECURITY.md: file and function.
+fn tests_of_threats() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("SECURITY.md")).expect("readable");
+    let quoted = text.split('`').skip(1).step_by(2);
+    let names = quoted.filter_map(|quoted| quoted.split_once("::"));
+    names.map(|(file, test)| (file.to_owned(), test.to_owned())).collect()
+}
+
+#[test]
+fn tests_that_stand_for_threats_are_there() {
+    let named = tests_of_threats();
+    assert!(named.len() > 50, "only {} are named", named.len());
+    for (file, test) in named {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(&file);
+        let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("SECURITY.md names {file}: {error}"));
+        let at = text
+            .find(&format!("fn {test}()"))
+            .unwrap_or_else(|| panic!("{file} has no {test}, which SECURITY.md names"));
+        let attributes = text[..at].rsplit("\n\n").next().unwrap_or_default();
+        let is_test = attributes.contains("#[test]") || attributes.contains("#[tokio::test");
+        assert!(is_test, "{file}::{test}, which SECURITY.md names, is no test");
     }
 }

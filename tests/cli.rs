@@ -216,19 +216,58 @@ async fn certificates_and_keys_that_cannot_be_used_are_refused() {
     }
 }
 
+/// Settings that lead to a secret: in the file `secret.pem`, whatever kind it is.
+#[cfg(unix)]
+async fn secrets(shell: &Shell) -> [(Vec<String>, Vec<u8>); 3] {
+    let key = shell.certificate().await;
+    let symmetric = br#"{"kty":"oct","k":"MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE"}"#;
+    let args = |args: &[&str]| args.iter().map(|&arg| arg.to_owned()).collect();
+    [
+        (args(&["--cert", &key, "--key", "secret.pem"]), fs::read(&key).unwrap()),
+        (args(&["--token-keys", "secret.pem"]), symmetric.to_vec()),
+        (args(&["--ice-server", "turn:a.example", "--turn-secret", "secret.pem"]), b"north".repeat(8)),
+    ]
+}
+
 #[cfg(unix)]
 #[tokio::test]
-async fn a_key_open_to_every_user_is_refused() {
+async fn secrets_open_to_every_user_are_refused() {
     use std::os::unix::fs::PermissionsExt;
     let shell = Shell::new();
-    let good = shell.certificate().await;
-    let open = shell.write("open.pem", fs::read(&good).unwrap());
-    fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
-    let said = shell.refused(&["--cert", &good, "--key", &open]).await;
-    contains(&said, &["open.pem is open to every user", "0644", "chmod 600"]);
+    for (args, content) in secrets(&shell).await {
+        let path = shell.write("secret.pem", content);
+        for mode in [0o644, 0o602, 0o601] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let said = shell.refused(&[&args.iter().map(String::as_str).collect::<Vec<_>>()[..], &FREE].concat()).await;
+            let mode = format!("{mode:04o}");
+            contains(&said, &["secret.pem is open to every user", &mode, "chmod 600 secret.pem"]);
+        }
+    }
     // The chain is no secret.
-    private(Path::new(&good));
-    let (_server, _) = shell.serve(&[&["--cert", &open, "--key", &good][..], &FREE].concat(), "listening").await;
+    let good = shell.certificate().await;
+    let chain = shell.write("chain.pem", fs::read(&good).unwrap());
+    fs::set_permissions(&chain, fs::Permissions::from_mode(0o644)).unwrap();
+    let (_server, _) = shell.serve(&[&["--cert", &chain, "--key", &good][..], &FREE].concat(), "listening").await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn secrets_open_to_their_group_are_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let shell = Shell::new();
+    for (args, content) in secrets(&shell).await {
+        let path = shell.write("secret.pem", content);
+        for (mode, is_warned_of) in [(0o640, true), (0o600, false)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let args = [&args.iter().map(String::as_str).collect::<Vec<_>>()[..], &FREE].concat();
+            let (mut server, _) = shell.serve(&args, "listening").await;
+            server.kill().await.unwrap();
+            let mut said = String::new();
+            server.stderr.take().unwrap().read_to_string(&mut said).await.unwrap();
+            let warned = said.lines().any(|line| line.contains("WARN") && line.contains("open to its group"));
+            assert_eq!(warned, is_warned_of, "{mode:04o}: {said}");
+        }
+    }
 }
 
 #[cfg(unix)]

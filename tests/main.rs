@@ -5,6 +5,8 @@ mod api;
 mod architecture;
 mod cli;
 mod draining;
+#[cfg(target_os = "linux")]
+mod floods;
 mod hostile;
 mod http;
 mod http_features;

@@ -1,0 +1,38 @@
+//! One client that floods the server in every way there is, beside an honest pair that talks.
+//!
+//! Each flood runs twice: against a port that only reads and throws away, to see what the machine's load alone does to the
+//! pair, and then against the server. All are ignored unless `scripts/floods` runs them, and fail when the offender is
+//! neither cut off nor slowed down, when the pair waits longer than beside the reading port, or when memory does not come back.
+
+mod http1;
+mod http2;
+mod offender;
+mod pair;
+mod quic;
+mod reading;
+mod scene;
+mod slow;
+mod verdict;
+mod websocket;
+
+use std::future::Future;
+
+use offender::{End, Target};
+
+/// One flood: `attack` opens one connection to its target, does its worst, and returns when it has been refused or cut off.
+/// It is begun again for as long as the flood lasts, on `connections` connections at once.
+fn flood<A, F>(name: &'static str, connections: usize, attack: A)
+where
+    A: Fn(Target) -> F + Send + Sync + 'static,
+    F: Future<Output = End> + Send + 'static,
+{
+    let mut scene = scene::Scene::set();
+    let attack = std::sync::Arc::new(attack);
+    let before = scene.server.memory().expect("it runs");
+    println!("  {name}: at a port that only reads");
+    let baseline = scene.act(scene.reading(), connections, &attack);
+    println!("  {name}: at the server");
+    let at_server = scene.act(scene.target(), connections, &attack);
+    let after = scene.memory_returns(before);
+    verdict::judge(name, &verdict::Seen { baseline, at_server, before, after });
+}
