@@ -311,7 +311,7 @@ fn open(server: &TestServer) -> (BTreeMap<String, f64>, usize) {
 /// That others than the honest pair came as far as a session: bytes that are refused at the door test nothing behind it.
 fn assert_deep(server: &TestServer) {
     let metrics = server.context.metrics.encode().expect("text");
-    for via in [Via::WebTransport, Via::WebSocketH2, Via::WebSocketH1, Via::EventStream, Via::LongPoll] {
+    for via in [Via::WebTransport, Via::WebSocketH2, Via::WebSocketH1, Via::EventStreamH2, Via::LongPollH1] {
         let series = format!("wigwag_sessions_total{{transport=\"{}\"}} ", via.transport().name());
         let sessions = metrics.lines().find_map(|line| line.strip_prefix(&series)?.parse::<u32>().ok());
         assert!(sessions.is_some_and(|sessions| sessions > 2), "{series}{sessions:?}");
