@@ -100,8 +100,9 @@ pub(crate) fn sdp(data: &[u8]) {
         return;
     }
     assert!(sdp.starts_with("v=0") && !sdp.contains('\0'));
-    let whole = sdp.strip_suffix('\n').unwrap_or(sdp);
-    let lines: Vec<&str> = whole.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)).collect();
+    let mut lines: Vec<&str> = sdp.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)).collect();
+    // Behind the last line's end.
+    lines.pop_if(|line| line.is_empty());
     for end in ["\n", "\r\n"] {
         assert_eq!(check_sdp(&lines.join(end)), Ok(()));
         assert_eq!(check_sdp(&(lines.join(end) + end + "a=mid:0" + end)), Ok(()));
