@@ -223,7 +223,7 @@ async fn secrets(shell: &Shell) -> [(Vec<String>, Vec<u8>); 3] {
     let symmetric = br#"{"kty":"oct","k":"MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE"}"#;
     let args = |args: &[&str]| args.iter().map(|&arg| arg.to_owned()).collect();
     [
-        (args(&["--cert", &key, "--key", "secret.pem"]), fs::read(&key).unwrap()),
+        (args(&["--cert", &key, "--key", "secret.pem"]), fs::read(&key).expect("readable")),
         (args(&["--token-keys", "secret.pem"]), symmetric.to_vec()),
         (args(&["--ice-server", "turn:a.example", "--turn-secret", "secret.pem"]), b"north".repeat(8)),
     ]

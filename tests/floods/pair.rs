@@ -29,7 +29,7 @@ pub(super) struct Talk {
 pub(super) struct Pair {
     peer: String,
     thread: Option<thread::JoinHandle<()>>,
-    orders: channel::UnboundedSender<Order>,
+    orders: channel::Sender<Order>,
     talks: mpsc::Receiver<Talk>,
 }
 
@@ -42,9 +42,9 @@ enum Order {
 impl Pair {
     /// Both join, and say something to one another from now on.
     pub(super) fn start(server: Endpoint, trust: Trust) -> Self {
-        let (orders, wanted) = channel::unbounded_channel();
-        let (told, talks) = mpsc::channel();
-        let (ready, joined) = mpsc::channel();
+        let (orders, wanted) = channel::channel(4);
+        let (told, talks) = mpsc::sync_channel(1);
+        let (ready, joined) = mpsc::sync_channel(1);
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
@@ -65,12 +65,12 @@ impl Pair {
 
     /// From now on it is measured how long messages take.
     pub(super) fn begin(&self) {
-        self.orders.send(Order::Begin).expect("the pair lives");
+        self.orders.blocking_send(Order::Begin).expect("the pair lives");
     }
 
     /// What was measured since.
     pub(super) fn end(&self) -> Talk {
-        self.orders.send(Order::End).expect("the pair lives");
+        self.orders.blocking_send(Order::End).expect("the pair lives");
         self.talks.recv_timeout(Duration::from_secs(60)).expect("the pair hears one another")
     }
 }
@@ -78,7 +78,7 @@ impl Pair {
 impl Drop for Pair {
     fn drop(&mut self) {
         // A pair that has failed has said so.
-        let _ = self.orders.send(Order::Stop);
+        let _ = self.orders.blocking_send(Order::Stop);
         let _ = self.thread.take().map(thread::JoinHandle::join);
     }
 }
@@ -98,8 +98,8 @@ async fn talk(
     mut sender: Session,
     mut receiver: Session,
     peer: &str,
-    mut orders: channel::UnboundedReceiver<Order>,
-    told: mpsc::Sender<Talk>,
+    mut orders: channel::Receiver<Order>,
+    told: mpsc::SyncSender<Talk>,
 ) {
     let mut sent = Vec::new();
     let mut took = Vec::new();

@@ -15,7 +15,7 @@ use super::offender::hear_out;
 
 /// Starts it on a thread of its own, with the server's own certificates; it ends with the process.
 pub(super) fn start(certificates: PathBuf) -> SocketAddr {
-    let (told, address) = mpsc::channel();
+    let (told, address) = mpsc::sync_channel(1);
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {

@@ -1,6 +1,8 @@
 //! Follows a client's WebSocket frames (RFC 6455, 5.2) beside the library that reads them, which assembles fragments and passes
 //! over pings without telling how many there were.
 
+use std::time::Instant;
+
 /// Two bytes, eight of length, four of mask.
 const MOST_BYTES: usize = 14;
 
@@ -17,9 +19,18 @@ pub(super) struct Heads {
     head: [u8; MOST_BYTES],
     /// How much of it is there.
     filled: usize,
+    /// When the message began of which the end has not come yet.
+    begun: Option<Instant>,
+    /// Whether it ends with the frame at hand.
+    is_last: bool,
 }
 
 impl Heads {
+    /// When the message began that is not whole yet.
+    pub(super) fn begun(&self) -> Option<Instant> {
+        self.begun
+    }
+
     /// Takes in what was read; calls `beside` for each frame that is no whole message: pings and their like, and fragments.
     pub(super) fn follow(&mut self, mut bytes: &[u8], mut beside: impl FnMut()) {
         while !bytes.is_empty() {
@@ -27,6 +38,7 @@ impl Heads {
                 let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
                 self.skip -= skipped as u64;
                 bytes = &bytes[skipped..];
+                self.look_for_end();
                 continue;
             }
             self.head[self.filled] = bytes[0];
@@ -35,10 +47,23 @@ impl Heads {
             if let Some(payload) = payload(&self.head[..self.filled]) {
                 self.skip = payload;
                 self.filled = 0;
-                if !is_message(self.head[0]) {
+                let first = self.head[0];
+                if !is_message(first) {
                     beside();
                 }
+                let is_data = first & CONTROL == 0;
+                self.is_last = is_data && first & FIN != 0;
+                if is_data && first & OPCODE != 0 {
+                    self.begun = Some(Instant::now());
+                }
+                self.look_for_end();
             }
+        }
+    }
+
+    fn look_for_end(&mut self) {
+        if self.is_last && self.skip == 0 {
+            self.begun = None;
         }
     }
 }
@@ -93,5 +118,17 @@ mod tests {
             stream.chunks(size).for_each(|chunk| heads.follow(chunk, || beside += 1));
             assert_eq!(beside, 5, "in reads of {size}");
         }
+    }
+
+    #[test]
+    fn a_message_is_under_way_until_the_end_of_its_last_frame() {
+        let mut heads = Heads::default();
+        let stream = [frame(0x01, 10), frame(0x89, 5), frame(0x00, 0), frame(0x80, 300)].concat();
+        for (at, byte) in stream.iter().enumerate() {
+            // From the end of the first head on.
+            assert_eq!(heads.begun().is_some(), at >= 6, "before byte {at}");
+            heads.follow(&[*byte], || ());
+        }
+        assert_eq!(heads.begun(), None);
     }
 }

@@ -3,12 +3,16 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::heads::Heads;
 use crate::transport::flood::Flood;
+
+/// A message that is not whole within this time is no sign of life any more, however many bytes of it come: the largest one takes as
+/// long at 64 kbit/s.
+const WHOLE_WITHIN: Duration = Duration::from_secs(20);
 
 /// Reads from the stream below, and notes when, and whether it is a flood of fragments or control frames; what the library writes on its own account (pongs, Close frames) goes
 /// nowhere, because the wire writes its own.
@@ -35,7 +39,7 @@ impl<S> Incoming<S> {
         &mut self.stream
     }
 
-    /// When the last byte came in; before the first, when the stream was opened.
+    /// When the last byte came in of what is no endless message; before the first, when the stream was opened.
     pub(super) fn heard(&self) -> Instant {
         self.heard
     }
@@ -50,10 +54,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Incoming<S> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
         if buffer.filled().len() > before {
-            this.heard = Instant::now();
             this.heads.follow(&buffer.filled()[before..], || {
                 this.flood.note();
             });
+            if this.heads.begun().is_none_or(|begun| begun.elapsed() < WHOLE_WITHIN) {
+                this.heard = Instant::now();
+            }
         }
         Poll::Ready(Ok(()))
     }
