@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_websockets::{Message, ServerBuilder, WebSocketStream};
 use wigwag::client::session::{Event, Options, Session, Timing};
-use wigwag::client::{Endpoint, Request, Trust, Via};
+use wigwag::client::{Connection, Endpoint, Request, Trust, Via};
 use wigwag::protocol::RoomName;
 
 use crate::native::{hasty, join, numbers, reconnecting, wait_for};
@@ -318,4 +319,60 @@ async fn a_refused_transport_leaves_the_others_unasked() {
     let ((), refused) = tokio::join!(host, within(Session::connect(only)));
     let why = refused.expect_err("it is refused");
     assert_eq!((why.code.as_str(), why.close_code, why.message.as_str()), ("forbidden", Some(4503), "not you"));
+}
+
+/// Answers the next request over HTTP/1.1, on a connection of its own.
+async fn answer_one(listener: &TcpListener, status: &str, body: &str) {
+    let (mut client, _) = listener.accept().await.expect("a client");
+    let mut request = String::new();
+    let whole = |request: &str| {
+        let (head, body) = request.split_once("\r\n\r\n")?;
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
+        Some(length.parse::<usize>().expect("a number") <= body.len())
+    };
+    while whole(&request) != Some(true) {
+        let mut part = [0; 4096];
+        let read = client.read(&mut part).await.expect("the client is there");
+        assert!(read > 0, "no whole request: {request}");
+        request.push_str(std::str::from_utf8(&part[..read]).expect("text"));
+    }
+    let length = body.len();
+    let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+    client.write_all(answer.as_bytes()).await.expect("the client is there");
+    client.shutdown().await.expect("the client is there");
+}
+
+/// The server remembers the highest id: what comes behind a loss would make it take what was lost for handled.
+#[tokio::test]
+async fn behind_lines_that_may_be_lost_nothing_more_is_posted() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let endpoint = Endpoint { encrypted: false, host: "127.0.0.1".into(), port };
+    let trust = Trust::new(rustls::RootCertStore::empty(), vec![]).expect("TLS 1.3");
+    let room = RoomName::parse("script").expect("a name");
+    let headers = http::HeaderMap::new();
+    let open = Connection::open(&endpoint, &room, Via::LongPollH1, &trust, &headers);
+    let mut connection = within(open).await.expect("nothing is sent yet");
+
+    let join = json!({"type": "join"}).to_string();
+    let (sent, ()) = within(async {
+        let seat = joined(20_000).to_string();
+        tokio::join!(connection.send(&join), answer_one(&listener, "200 OK", &seat))
+    })
+    .await;
+    sent.expect("joined");
+
+    let lost = json!({"type": "message", "id": 1, "data": "lost"}).to_string();
+    let unavailable = answer_one(&listener, "503 Service Unavailable", "");
+    let (sent, ()) = within(async { tokio::join!(connection.send(&lost), unavailable) }).await;
+    assert!(matches!(sent, Err(wigwag::client::Error::Refused(_))), "{sent:?}");
+
+    let behind = json!({"type": "message", "id": 2, "data": "behind"}).to_string();
+    within(async {
+        tokio::select! {
+            sent = connection.send(&behind) => assert!(sent.is_err(), "it counts as sent"),
+            _ = listener.accept() => panic!("it was posted"),
+        }
+    })
+    .await;
 }

@@ -55,6 +55,8 @@ pub(super) struct Polling {
     seq: u64,
     /// `leave` was sent: the end that follows is no fault.
     left: bool,
+    /// Lines may have been lost on their way up. Nothing behind them may get there without them: the server would count them as handled.
+    is_broken: bool,
 }
 
 /// Lines on their way up.
@@ -157,6 +159,7 @@ impl Polling {
             waits: false,
             seq: 0,
             left: false,
+            is_broken: false,
         }
     }
 
@@ -183,6 +186,9 @@ impl Polling {
 
     /// Sends what was queued; ready when the server has it.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.is_broken {
+            return Poll::Ready(Err(Error::Io(std::io::ErrorKind::BrokenPipe.into())));
+        }
         if matches!(self.down, Down::Asking { opens: true, .. }) {
             ready!(self.poll_answer(cx))?;
         }
@@ -199,8 +205,7 @@ impl Polling {
                         lines.into_iter().rev().for_each(|line| self.up.push_front(line));
                     }
                     Err(error) => {
-                        // What is behind lines that may be lost must not get there without them.
-                        self.up.clear();
+                        self.is_broken = true;
                         return Poll::Ready(Err(error));
                     }
                 }
