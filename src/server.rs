@@ -113,6 +113,7 @@ impl Server {
             origins: origins(&config, &certificates, &advertised),
             connections: Arc::new(Semaphore::new(config.connections.connections)),
             clients: Clients::new(config.clients.clone()),
+            handshakes: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
             full_told: Seldom::new(TELL_FULL_EVERY),
             pace: Pace::new(config.connections.sessions_per_second),
             drain: CancellationToken::new(),

@@ -587,10 +587,28 @@ async fn a_handshake_never_finished_ends_and_gives_its_place_back() {
     drop(join(&server.http3().await, "demo").await);
 }
 
+const LONG_HEADER_TYPE: u8 = 0xb0;
+const RETRY: u8 = 0xb0;
+
+/// One who begins handshakes and ends them at once would be asked for no proof otherwise, and fill the server's memory.
+#[tokio::test]
+async fn a_handshake_that_failed_counts_as_half_open_until_nothing_of_it_is_left() {
+    let mut config = impatient();
+    config.connections.retry_above = 1;
+    let server = TestServer::start_with(config).await;
+    half_open(&server).await;
+    let failed = async {
+        let failure = "wigwag_handshake_failures_total{protocol=\"h3\"} 1";
+        while !server.context.metrics.encode().expect("text").contains(failure) {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(failed).await;
+    assert_eq!(half_open(&server).await & LONG_HEADER_TYPE, RETRY);
+}
+
 #[tokio::test]
 async fn under_load_addresses_are_validated_first() {
-    const LONG_HEADER_TYPE: u8 = 0xb0;
-    const RETRY: u8 = 0xb0;
     let mut config = config();
     config.connections.retry_above = 1;
     let server = TestServer::start_with(config).await;

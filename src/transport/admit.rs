@@ -1,14 +1,21 @@
 //! The checks that a request must pass before a transport accepts it: what path and headers show to be wrong is refused by
 //! an HTTP status, the same on every transport.
 
+use std::time::Duration;
+
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, ORIGIN};
 use http::request::Parts;
+use tokio::time::sleep;
 
 use super::{Transport, Via, room_of_path};
 use crate::clients::{Client, Place};
 use crate::context::Context;
 use crate::protocol::{Code, Grant, Refusal, RoomName, Token};
+
+/// How long a refusal takes for having asked too much: whoever asks again as soon as it is there has as many answers a second as
+/// requests at once, and not as many as the server can make.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(100);
 
 /// A request that may open a session.
 #[derive(Debug)]
@@ -33,6 +40,10 @@ impl Opening {
     /// # Errors
     /// The refusal to answer with as [`problem`](crate::problem::problem); the transport must not accept the request.
     pub async fn admit(parts: &Parts, transport: Transport, via: Via, context: &Context) -> Result<Self, Refusal> {
+        hold_back(Opening::check(parts, transport, via, context).await).await
+    }
+
+    async fn check(parts: &Parts, transport: Transport, via: Via, context: &Context) -> Result<Self, Refusal> {
         let room = room_of_path(parts.uri.path())
             .ok_or_else(|| Refusal::new(Code::NotFound, "sessions open at /v1/rooms/{room}"))??;
         check_origin(&parts.headers, context)?;
@@ -52,6 +63,14 @@ impl Opening {
         };
         Ok(Opening { room, transport, via, grant, client, place })
     }
+}
+
+/// Makes a refusal of one who asks for too much wait a moment; see [`REFUSAL_PAUSE`].
+pub(super) async fn hold_back<T>(result: Result<T, Refusal>) -> Result<T, Refusal> {
+    if matches!(&result, Err(refusal) if refusal.code == Code::RateLimited) {
+        sleep(REFUSAL_PAUSE).await;
+    }
+    result
 }
 
 /// Whether the client may show a token or a ticket.

@@ -98,7 +98,7 @@ pub async fn messages(
     }
     let accepted = async {
         let client = context.client(via.remote.ip(), &parts.headers)?;
-        let speaker = speaker(&parts, &client, &context)?;
+        let speaker = admit::hold_back(speaker(&parts, &client, &context)).await?;
         let transport = speaker.transport();
         for line in read_lines(body, &context).await? {
             if !drive::carry_out(&speaker, &line, transport, &client, &context).await {
@@ -143,14 +143,14 @@ async fn long_poll(
     let poll = match &message.command {
         Command::Join(join) => {
             if !hub.is_waiting_poll(room, join) {
-                context.let_in(&opening.client)?;
+                admit::hold_back(context.let_in(&opening.client)).await?;
             }
             let grant = drive::authorize(opening, &message.command, context).await?;
             hub.join_by_poll(room, join, grant, next_poll)?
         }
         Command::Resume(resume) => {
             if !hub.is_next_poll(room, resume) {
-                context.let_in(&opening.client)?;
+                admit::hold_back(context.let_in(&opening.client)).await?;
             }
             let renewal = drive::authorize(opening, &message.command, context).await?;
             admit::note_failure(&opening.client, hub.poll(room, resume, renewal, next_poll))?

@@ -15,7 +15,7 @@ use quinn::crypto::rustls::{NoInitialCipherSuite, QuicServerConfig};
 use quinn::{Endpoint, EndpointConfig, Incoming, TransportConfig};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
@@ -153,7 +153,11 @@ pub async fn serve(
     loop {
         tokio::select! {
             incoming = endpoint.accept() => match incoming {
-                Some(incoming) => listener.accept(incoming, &mut connections),
+                Some(incoming) => {
+                    listener.accept(incoming, &mut connections);
+                    // The handshake's first step was made in there, and it was not short. What has come for others goes first.
+                    yield_now().await;
+                }
                 None => break,
             },
             // Only to forget it.

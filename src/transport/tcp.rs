@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use axum::Router;
 use rustls::ServerConfig;
+use rustls::server::Acceptor;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -186,7 +188,8 @@ async fn behind_proxy(stream: &mut TcpStream, remote: SocketAddr, context: &Cont
 
 async fn encrypted(stream: TcpStream, via: Via, tls: TlsConfig, router: Router, context: Arc<Context>) {
     // Boxed, as is what follows: a task keeps the largest of its futures for as long as it lives.
-    let handshake = timeout(context.config.connections.handshake, Box::pin(handshake(stream, tls)));
+    let handshake =
+        timeout(context.config.connections.handshake, Box::pin(handshake(stream, tls, &context.handshakes)));
     let stream = tokio::select! {
         stream = handshake => match stream {
             Ok(Ok(stream)) => stream,
@@ -212,7 +215,11 @@ async fn encrypted(stream: TcpStream, via: Via, tls: TlsConfig, router: Router, 
     }
 }
 
-async fn handshake(mut stream: TcpStream, tls: TlsConfig) -> io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
+async fn handshake(
+    mut stream: TcpStream,
+    tls: TlsConfig,
+    turns: &Semaphore,
+) -> io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
     let mut first = [0];
     if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() && first[0] != TLS_HANDSHAKE {
         // Somebody typed http:// where https:// belongs; a TLS alert would tell nobody.
@@ -222,8 +229,15 @@ async fn handshake(mut stream: TcpStream, tls: TlsConfig) -> io::Result<tokio_ru
         tokio::io::copy(&mut stream.take(MISTAKEN_BYTES), &mut tokio::io::sink()).await?;
         return Err(io::Error::new(io::ErrorKind::InvalidData, "plain HTTP instead of TLS"));
     }
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
     let config = Arc::clone(&tls.borrow());
-    TlsAcceptor::from(config).accept(stream).await
+    let turn = turns.acquire().await.map_err(io::Error::other)?;
+    // Keys are agreed upon and signed for here and now.
+    let accepting = hello.into_stream(config);
+    // What has come for others meanwhile goes before the next handshake.
+    yield_now().await;
+    drop(turn);
+    accepting.await
 }
 
 /// The answer to a request without TLS, whatever it asks for.

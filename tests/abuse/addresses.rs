@@ -1,5 +1,7 @@
 //! Limits of one client address.
 
+use std::time::{Duration, Instant};
+
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
 use serde_json::{Value, json};
@@ -39,6 +41,19 @@ async fn an_address_opens_so_many_sessions_and_others_come_in() {
         talk(&mut honest, &mut first).await;
     }
     assert!(is_counted(&server, "address-joins"));
+}
+
+/// Otherwise one connection could ask, and be refused, as often as the server can answer.
+#[tokio::test]
+async fn who_is_refused_for_asking_too_much_waits_for_the_answer() {
+    let server = TestServer::start_with(behind_proxy(|limits| limits.joins = quota(1))).await;
+    for (number, via) in Via::ALL.into_iter().enumerate() {
+        let (room, offender) = (format!("waits.{number}"), format!("192.0.2.{number}"));
+        let _first = join(&server, via, &room, &offender).await;
+        let asked = Instant::now();
+        is_rate_limited(&refused(&server, via, &room, &offender, &join_line()).await);
+        assert!(asked.elapsed() >= Duration::from_millis(100), "{via:?}");
+    }
 }
 
 #[tokio::test]

@@ -67,33 +67,45 @@ impl<'a> Sent<'a> {
     }
 }
 
+/// Begins handshakes as fast as it can, and hands on the first `packets` of each to the target: nobody goes on with the answer.
+async fn begin_handshakes(target: Target, packets: usize) -> End {
+    let endpoint = quinn::Endpoint::client(SocketAddr::new(FROM, 0)).expect("a socket");
+    let config = client_config(&target.trust).expect("QUIC's cipher suites");
+    let (mut packet, mut answer) = (vec![0; 2000], vec![0; 2000]);
+    let forward = UdpSocket::bind((FROM, 0)).await.expect("a socket");
+    loop {
+        // Made by a client that believes the trap to be its server. Each has one of its own: what it says when it is given up
+        // belongs to no other.
+        let trap = UdpSocket::bind((FROM, 0)).await.expect("a socket");
+        let trapped = trap.local_addr().expect("bound");
+        let mut connecting = Some(endpoint.connect_with(config.clone(), trapped, "localhost").expect("a name"));
+        for _ in 0..packets {
+            let Ok(Ok((length, _))) = timeout(PATIENCE, trap.recv_from(&mut packet)).await else { return End::Refused };
+            if forward.send_to(&packet[..length], target.address).await.is_ok() {
+                target.count(length);
+            }
+            // Its last word is the next packet.
+            connecting = None;
+        }
+        drop(connecting);
+        while let Ok(length) = forward.try_recv(&mut answer) {
+            if length > 0 && answer[0] & TYPE_OF_LONG_HEADER == RETRY {
+                target.refused.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
 #[test]
 #[ignore = "run by scripts/floods"]
 fn quic_handshakes() {
-    flood("QUIC handshakes never finished", 1, async |target: Target| {
-        let trap = UdpSocket::bind((FROM, 0)).await.expect("a socket");
-        let endpoint = quinn::Endpoint::client(SocketAddr::new(FROM, 0)).expect("a socket");
-        let config = client_config(&target.trust).expect("QUIC's cipher suites");
-        let (mut initial, mut answer) = (vec![0; 2000], vec![0; 2000]);
-        let forward = UdpSocket::bind((FROM, 0)).await.expect("a socket");
-        loop {
-            // Made by a client that believes the trap to be its server, and handed on: nobody goes on with the answer.
-            let trapped = trap.local_addr().expect("bound");
-            let connecting = endpoint.connect_with(config.clone(), trapped, "localhost").expect("a name");
-            let Ok(Ok((length, _))) = timeout(PATIENCE, trap.recv_from(&mut initial)).await else {
-                return End::Refused;
-            };
-            drop(connecting);
-            if forward.send_to(&initial[..length], target.address).await.is_ok() {
-                target.count(length);
-            }
-            while forward.try_recv(&mut answer).is_ok() {
-                if answer[0] & TYPE_OF_LONG_HEADER == RETRY {
-                    target.refused.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        }
-    });
+    flood("QUIC handshakes never finished", 1, |target: Target| begin_handshakes(target, 1));
+}
+
+#[test]
+#[ignore = "run by scripts/floods"]
+fn quic_handshakes_closed() {
+    flood("QUIC handshakes closed at once", 1, |target: Target| begin_handshakes(target, 2));
 }
 
 #[test]

@@ -25,6 +25,9 @@ use crate::support::{authority, within};
 const RETURN: Duration = Duration::from_secs(20);
 const WATCH: Duration = Duration::from_millis(100);
 
+/// A flood that fills the allocator: as long as half-open connections and what remains of them may last.
+pub(super) const FIRST: Duration = Duration::from_secs(10);
+
 /// Everything but the flood. Fields end in this order.
 pub(super) struct Scene {
     pair: Pair,
@@ -64,13 +67,12 @@ impl Scene {
         Target::new(self.reading, &self.trust, self.pair.peer())
     }
 
-    /// Floods `target` and returns what was seen meanwhile.
-    pub(super) fn act<A, F>(&mut self, target: Target, connections: usize, attack: &Arc<A>) -> Act
+    /// Floods `target` for some time and returns what was seen meanwhile.
+    pub(super) fn act<A, F>(&mut self, target: Target, connections: usize, attack: &Arc<A>, time: Duration) -> Act
     where
         A: Fn(Target) -> F + Send + Sync + 'static,
         F: Future<Output = End> + Send + 'static,
     {
-        let time = seconds();
         let cpu = self.server.cpu().expect("it runs");
         let begun = Instant::now();
         self.pair.begin();
@@ -125,7 +127,7 @@ impl Drop for Killed {
 }
 
 /// How long each flood lasts.
-fn seconds() -> Duration {
+pub(super) fn seconds() -> Duration {
     let told = std::env::var("WIGWAG_FLOODS_SECONDS").expect("scripts/floods runs this");
     Duration::from_secs(told.parse().expect("seconds"))
 }

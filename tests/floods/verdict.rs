@@ -15,8 +15,8 @@ const SLOWER: u32 = 2;
 /// And so long in any case: on a shared machine one turn of another process takes more than a message does.
 const FLOOR: Duration = Duration::from_millis(20);
 
-/// Memory that the server may keep: what the allocator holds back, once for all floods.
-pub(super) const MEMORY_KEPT: u64 = 24 * 1024 * 1024;
+/// Memory by which the server may have grown since a first, short flood of the same kind.
+pub(super) const MEMORY_KEPT: u64 = 8 * 1024 * 1024;
 
 /// Who gets rid of less than this part of what a port takes that only reads has been slowed down.
 const SLOWED: f64 = 0.5;
@@ -39,7 +39,7 @@ pub(super) struct Act {
 pub(super) struct Seen {
     pub(super) baseline: Act,
     pub(super) at_server: Act,
-    /// The server's resident memory.
+    /// The server's resident memory, after a first, short flood and after this one.
     pub(super) before: u64,
     pub(super) after: u64,
 }
@@ -58,7 +58,8 @@ pub(super) fn judge(name: &str, seen: &Seen) {
         write!(fate, "{}refused {refused} times", if cuts > 0 { "; " } else { "" }).expect("a String");
     }
     if fate.is_empty() {
-        write!(fate, "slowed to {:.1} %", part * 100.0).expect("a String");
+        let kib = baseline.bytes_a_second / 1024.0;
+        write!(fate, "slowed to {:.1} % of {kib:.0} KiB a second", part * 100.0).expect("a String");
     }
     let mib = |bytes: u64| bytes as f64 / (1024.0 * 1024.0);
     row(&format!(

@@ -12,7 +12,7 @@ use h3::server::RequestResolver;
 use quinn::Connecting;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::debug;
 
 use super::demux::{self, Options};
@@ -24,6 +24,10 @@ use crate::clients::Place;
 use crate::context::Context;
 use crate::metrics::{ConnectionKind, Refused};
 use crate::transport::{HttpVersion, Via};
+
+/// For how long state is kept of a connection that has ended in its handshake: three probe timeouts (RFC 9000, 10.2), each three
+/// times the first guess of a round trip, a third of a second (RFC 9002, 6.2).
+const REMAINS: Duration = Duration::from_secs(3);
 
 type H3 = h3::server::Connection<demux::Connection, Bytes>;
 pub(super) type Resolver = RequestResolver<demux::Connection, Bytes>;
@@ -59,6 +63,11 @@ pub(super) async fn serve(
     let remote = connecting.remote_address();
     let Some((quic, h3)) = handshake(connecting, &context).await else {
         context.metrics.handshake_failed(ConnectionKind::H3);
+        // It counts as half open, and as a connection, for as long as QUIC's library keeps what is left of it.
+        tokio::select! {
+            () = sleep(REMAINS) => {}
+            () = context.stop.cancelled() => {}
+        }
         return;
     };
     drop(half_open);

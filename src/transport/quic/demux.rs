@@ -41,7 +41,7 @@ const REQUEST_ID_STEP: u64 = 4;
 const DATAGRAMS_AT_ONCE: usize = 64;
 
 /// Streams that may be opened in a second, requests and all others; many times what a page with several sessions needs.
-const STREAMS_A_SECOND: u32 = 4000;
+const STREAMS_A_SECOND: u32 = 2000;
 
 /// Resolves when the client has taken all of a response, or wants no more of it, or is gone.
 pub(crate) type Stopped = Pin<Box<dyn Future<Output = ()> + Send>>;
