@@ -324,17 +324,15 @@ async fn a_refused_transport_leaves_the_others_unasked() {
 /// Answers the next request over HTTP/1.1, on a connection of its own.
 async fn answer_one(listener: &TcpListener, status: &str, body: &str) {
     let (mut client, _) = listener.accept().await.expect("a client");
-    let mut request = String::new();
-    let whole = |request: &str| {
-        let (head, body) = request.split_once("\r\n\r\n")?;
+    let mut request = Vec::new();
+    let whole = |request: &[u8]| {
+        let (head, body) = std::str::from_utf8(request).expect("text").split_once("\r\n\r\n")?;
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
         Some(length.parse::<usize>().expect("a number") <= body.len())
     };
     while whole(&request) != Some(true) {
-        let mut part = [0; 4096];
-        let read = client.read(&mut part).await.expect("the client is there");
-        assert!(read > 0, "no whole request: {request}");
-        request.push_str(std::str::from_utf8(&part[..read]).expect("text"));
+        let read = client.read_buf(&mut request).await.expect("the client is there");
+        assert!(read > 0, "no whole request");
     }
     let length = body.len();
     let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
