@@ -1,13 +1,19 @@
 //! How often a client waits for the server until it has `joined`: in round trips, which neither noise nor a slow machine changes.
 
-use http::HeaderMap;
-use wigwag::client::{Connection, Endpoint, Event, Http2, Http3, Trust, Via};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http::header::ORIGIN;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use wigwag::client::{Connection, Endpoint, Error, Event, Http2, Http3, Trust, Via};
 use wigwag::protocol::RoomName;
 
 use crate::support::{TestServer, authority, within};
 use network::{Network, Way};
+use verifier::Counting;
 
 mod network;
+mod verifier;
 
 const PATH: &str = "/v1/rooms/trips";
 const JOIN: &str = r#"{"type":"join"}"#;
@@ -17,27 +23,29 @@ struct Far {
     server: TestServer,
     network: Network,
     trust: Trust,
+    /// Certificates that the client has verified.
+    verified: Arc<AtomicUsize>,
 }
 
 impl Far {
     async fn start() -> Self {
         let server = TestServer::start().await;
         let network = Network::to(server.addresses.secure[0]).await;
-        // By its authority: a session that was resumed keeps its verifier.
-        let trust = Trust::new(authority(&server.ca), vec![]).expect("TLS 1.3");
-        Far { server, network, trust }
+        let mut trust = Trust::new(authority(&server.ca), vec![]).expect("TLS 1.3");
+        let verified = Arc::new(AtomicUsize::new(0));
+        trust.tls.dangerous().set_certificate_verifier(Counting::new(authority(&server.ca), &verified));
+        Far { server, network, trust, verified }
     }
 
     fn endpoint(&self, via: Via) -> Endpoint {
-        let quic = matches!(via, Via::WebTransport | Via::WebSocketH3 | Via::EventStreamH3 | Via::LongPollH3);
-        let address = if quic { self.network.udp } else { self.network.tcp };
+        let address = if is_quic(via) { self.network.udp } else { self.network.tcp };
         Endpoint { encrypted: true, host: "127.0.0.1".into(), port: address.port() }
     }
 
     /// Ways since there were `before`; two make a round trip.
     fn since(&self, before: usize) -> Took {
         let ways = self.network.ways().split_off(before);
-        Took { ways }
+        Took { ways, verified: self.verified.load(Ordering::Relaxed) }
     }
 
     async fn silence(&self) -> usize {
@@ -51,10 +59,16 @@ impl Far {
     }
 }
 
+fn is_quic(via: Via) -> bool {
+    matches!(via, Via::WebTransport | Via::WebSocketH3 | Via::EventStreamH3 | Via::LongPollH3)
+}
+
 /// What has happened on the network.
 #[derive(Debug)]
 struct Took {
     ways: Vec<Way>,
+    /// Certificates that the client has ever verified.
+    verified: usize,
 }
 
 impl Took {
@@ -65,6 +79,11 @@ impl Took {
 
     fn down(&self) -> usize {
         self.ways.iter().map(|way| way.down).sum()
+    }
+
+    /// The bytes that came down; QUIC's are padding for the most part (RFC 9000, 14.1).
+    fn text(&self, via: Via) -> String {
+        if is_quic(via) { self.trips().to_string() } else { format!("{} ({} B)", self.trips(), self.down()) }
     }
 }
 
@@ -103,6 +122,7 @@ async fn resumed(via: Via) -> Took {
     let far = Far::start().await;
     join(&far, via, false).await;
     let took = join(&far, via, false).await;
+    assert_eq!(took.verified, 1, "the certificate and its signature came once ({})", via.name());
     far.stop().await;
     took
 }
@@ -167,17 +187,42 @@ async fn row(via: Via, waits: bool, is_open: bool) -> (Via, [Option<Took>; 4]) {
 async fn every_transport_joins_in_as_few_round_trips_as_it_can() {
     let rows = EXPECTED.map(|(via, _, _, waits, is_open)| row(via, waits.is_some(), is_open.is_some()));
     let rows = futures_util::future::join_all(rows).await;
-    let text = |cell: &Option<usize>| cell.map_or_else(|| "–".to_owned(), |trips| trips.to_string());
-    println!("| transport | first time | TLS resumed | waits for the answer | on an open connection | bytes down, first time | resumed |");
-    println!("|---|---|---|---|---|---|---|");
+    println!("| transport | first time (bytes down) | TLS resumed | waits for the answer | on an open connection |");
+    println!("|---|---|---|---|---|");
     let mut measured = Vec::new();
     for (via, cells) in &rows {
-        let trips = cells.each_ref().map(|took| took.as_ref().map(Took::trips));
-        let down = cells.each_ref().map(|took| took.as_ref().map(Took::down));
-        let [cold, resumed, waits, open] = trips.each_ref().map(text);
-        println!("| `{}` | {cold} | {resumed} | {waits} | {open} | {} | {} |", via.name(), text(&down[0]), text(&down[1]));
-        measured.push((*via, trips));
+        let text = |cell: &Option<Took>| cell.as_ref().map_or_else(|| "–".to_owned(), |took| took.text(*via));
+        let [cold, resumed, waits, open] = cells.each_ref().map(text);
+        println!("| `{}` | {cold} | {resumed} | {waits} | {open} |", via.name());
+        measured.push((*via, cells.each_ref().map(|took| took.as_ref().map(Took::trips))));
     }
     let expected = EXPECTED.map(|(via, cold, resumed, waits, open)| (via, [Some(cold), Some(resumed), waits, open]));
     assert_eq!(measured, expected, "{rows:#?}");
+}
+
+#[tokio::test]
+async fn what_is_said_with_a_request_that_is_refused_has_no_effect() {
+    let server = TestServer::start().await;
+    let room = RoomName::parse("closed").expect("a name");
+    let headers = HeaderMap::from_iter([(ORIGIN, HeaderValue::from_static("https://elsewhere.example"))]);
+    for via in [Via::WebTransport, Via::WebSocketH3, Via::WebSocketH2] {
+        let endpoint = server.secure();
+        let begin = Connection::begin(&endpoint, &room, via, &server.trust, &headers);
+        let mut connection = within(begin).await.expect("it can be asked for");
+        within(connection.send(JOIN)).await.expect("it takes a message");
+        match within(connection.recv()).await {
+            Err(Error::Refused(answer)) => assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{via:?}"),
+            other => panic!("{via:?}: {other:?}"),
+        }
+    }
+    assert_eq!(server.context.hub.room_count(), 0, "nobody has joined");
+    // Nor has it done any harm to the connection.
+    let http2 = within(Http2::connect(&server.secure(), &server.trust.tls)).await.expect("a connection");
+    let mut refused = within(http2.begin_websocket(PATH, &headers)).await.expect("it can be asked for");
+    within(refused.send(JOIN)).await.expect("it takes a message");
+    assert!(within(refused.recv()).await.is_err());
+    let mut socket = within(http2.websocket(PATH, &HeaderMap::new())).await.expect("another one opens");
+    within(socket.send(JOIN)).await.expect("it takes a message");
+    assert!(within(socket.recv()).await.is_ok());
+    server.stop().await;
 }

@@ -219,7 +219,8 @@ struct Tunnel {
 impl Tunnel {
     fn new(send: SendStream, recv: RecvStream, critical: Critical) -> Self {
         let (header, out) = (BytesMut::new(), BytesMut::new());
-        let answer = timeout(PATIENCE, accepted(recv)).map(|in_time| in_time.map_err(|_| http3("no answer in time"))?);
+        let answer =
+            timeout(PATIENCE, accepted(recv)).map(|in_time| in_time.map_err(|_| http3("no answer in time"))?);
         let (recv, answer) = (None, Some(answer.boxed()));
         Tunnel { send, recv, answer, header, left: (0, false), out, ended: false, _critical: critical }
     }
