@@ -34,6 +34,7 @@ mod search;
 pub mod seat;
 pub mod session;
 pub mod websocket;
+mod websocket_h2;
 mod websocket_h3;
 pub mod webtransport;
 
@@ -178,7 +179,7 @@ enum ClientWire {
 }
 
 impl ClientWire {
-    async fn open(
+    async fn begin(
         endpoint: &Endpoint,
         path: &str,
         via: Via,
@@ -187,12 +188,12 @@ impl ClientWire {
     ) -> Result<Self, Error> {
         let version = match via {
             Via::WebTransport => {
-                let session = Http3::connect(endpoint, trust).await?.webtransport(path, headers).await?;
+                let session = Http3::connect(endpoint, trust).await?.begin_webtransport(path, headers).await?;
                 return Ok(ClientWire::WebTransport(Box::new(session)));
             }
-            Via::WebSocketH3 => return Ok(websocket_h3::open(endpoint, path, trust, headers).await?.into()),
+            Via::WebSocketH3 => return Ok(websocket_h3::begin(endpoint, path, trust, headers).await?.into()),
             Via::WebSocketH2 => {
-                return Ok(Http2::connect(endpoint, &trust.tls).await?.websocket(path, headers).await?.into());
+                return Ok(Http2::connect(endpoint, &trust.tls).await?.begin_websocket(path, headers).await?.into());
             }
             Via::WebSocketH1 => {
                 return Ok(Http1::connect(endpoint, &trust.tls).await?.websocket(path, headers).await?.into());
@@ -225,10 +226,38 @@ impl Connection {
         trust: &Trust,
         headers: &HeaderMap,
     ) -> Result<Self, Error> {
+        let mut connection = Connection::begin(endpoint, room, via, trust, headers).await?;
+        poll_fn(|cx| connection.poll_opened(cx)).await?;
+        Ok(connection)
+    }
+
+    /// Asks for a transport to `room`. What is sent on it goes along at once, without waiting for the server's answer, which saves a
+    /// round trip; what it refuses to open is told by [`recv`](Self::recv). HTTP/1.1 has to wait (RFC 6455, 4.1), as what is said
+    /// on a connection that is not upgraded would be taken for the next request.
+    ///
+    /// # Errors
+    /// Whatever kept it from being asked for; over HTTP/1.1 also [`Error::Refused`].
+    pub async fn begin(
+        endpoint: &Endpoint,
+        room: &RoomName,
+        via: Via,
+        trust: &Trust,
+        headers: &HeaderMap,
+    ) -> Result<Self, Error> {
         let path = format!("{ROOMS_PATH}{room}");
         // Handshakes are large, and what waits for them should not be.
-        let wire = Box::pin(ClientWire::open(endpoint, &path, via, trust, headers)).await?;
+        let wire = Box::pin(ClientWire::begin(endpoint, &path, via, trust, headers)).await?;
         Ok(Connection { wire, queued: 0 })
+    }
+
+    /// Waits until the server has accepted the transport.
+    fn poll_opened(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        match &mut self.wire {
+            ClientWire::WebTransport(session) => session.poll_opened(cx),
+            ClientWire::WebSocket(socket) => socket.poll_opened(cx),
+            // The first message opens it.
+            ClientWire::Polling(_) => Poll::Ready(Ok(())),
+        }
     }
 
     /// Sends one message. Cancel safe: a message whose sending was given up is queued and goes out before the next.
@@ -251,7 +280,7 @@ impl Connection {
     /// Waits for the next message, or the end. Cancel safe.
     ///
     /// # Errors
-    /// If the connection is lost without a close.
+    /// If the connection is lost without a close; [`Error::Refused`] if the server does not open the transport.
     pub async fn recv(&mut self) -> Result<Event, Error> {
         let event = poll_fn(|cx| self.poll_recv(cx, false)).await?;
         if let (ClientWire::WebTransport(session), Event::Closed { .. }) = (&mut self.wire, &event) {
@@ -337,6 +366,7 @@ impl Connection {
 
     /// Waits for the next message; `all` of them, or those that the caller of [`recv`](Self::recv) has asked for.
     fn poll_recv(&mut self, cx: &mut Context<'_>, all: bool) -> Poll<Result<Event, Error>> {
+        ready!(self.poll_opened(cx))?;
         Poll::Ready(Ok(match &mut self.wire {
             ClientWire::WebTransport(session) => match ready!(session.poll_recv(cx))? {
                 webtransport::Incoming::Message(text) => Event::Message(String::from_utf8_lossy(&text).into_owned()),

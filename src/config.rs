@@ -69,7 +69,7 @@ impl Default for Config {
             tokens: None,
             ice: ice::Policy { lifetime: Duration::from_secs(3600), ..ice::Policy::default() },
             web: None,
-            protocols: Protocols { h3: true, h2: true },
+            protocols: Protocols { h3: true, h2: true, tls12: false },
             limits: Limits::default(),
             rooms: 65_536,
             connections: ConnectionLimits::default(),
@@ -103,13 +103,15 @@ pub enum CertificateSource {
     },
 }
 
-/// Protocols that can be switched off.
+/// Protocols that can be switched off, and one that can be switched on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Protocols {
     /// QUIC: HTTP/3 and WebTransport.
     pub h3: bool,
     /// HTTP/2 over TLS.
     pub h2: bool,
+    /// TLS 1.2 beside 1.3, over TCP.
+    pub tls12: bool,
 }
 
 /// Limits of connections, whatever they carry.

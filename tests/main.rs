@@ -27,4 +27,5 @@ mod tcp;
 mod tickets;
 mod tokens;
 mod transcripts;
+mod trips;
 mod waiting;

@@ -37,7 +37,7 @@ pub(crate) fn config() -> Config {
         tokens: None,
         ice: Config::default().ice,
         web: None,
-        protocols: Protocols { h3: true, h2: true },
+        protocols: Protocols { h3: true, h2: true, tls12: false },
         limits: Limits::default(),
         rooms: 1000,
         connections: ConnectionLimits::default(),

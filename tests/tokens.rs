@@ -420,7 +420,8 @@ impl WebServer {
         use wigwag::config::{CertificateSource, Protocols};
         let source = CertificateSource::Development { dir: dir.to_owned(), names: vec![] };
         let (certificates, _) =
-            wigwag::tls::Certificates::load(&source, Protocols { h3: false, h2: false }).expect("certificates");
+            wigwag::tls::Certificates::load(&source, Protocols { h3: false, h2: false, tls12: false })
+                .expect("certificates");
         let tls = TlsAcceptor::from(Arc::clone(&certificates.tcp().borrow()));
         let ca = certificates.ca_path().expect("a CA").to_owned();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");

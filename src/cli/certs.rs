@@ -25,7 +25,7 @@ pub enum Form {
 pub(super) fn run(settings: &Settings, sources: &Sources, form: Form) -> Result<(), End> {
     let source = settings.certificate_source(sources)?;
     log::start(settings, sources)?;
-    let (certificates, _) = Certificates::load(&source, Protocols { h3: true, h2: true })?;
+    let (certificates, _) = Certificates::load(&source, Protocols { h3: true, h2: true, tls12: false })?;
     let text = match form {
         Form::Text => as_text(&certificates),
         Form::Json => format!("{:#}\n", as_json(&certificates)),

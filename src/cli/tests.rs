@@ -163,7 +163,7 @@ mod banner {
             listen: vec!["127.0.0.1:4433".parse().unwrap(), "[::1]:4433".parse().unwrap()],
             plain: vec!["127.0.0.1:8080".parse().unwrap()],
             admin: Some("127.0.0.1:9433".parse().unwrap()),
-            protocols: Protocols { h3: true, h2: true },
+            protocols: Protocols { h3: true, h2: true, tls12: false },
             names: vec!["localhost".into()],
             ca: Some("certs/ca.pem".into()),
         }
@@ -185,7 +185,7 @@ mod banner {
         let text = banner(&Running {
             listen: vec!["0.0.0.0:443".parse().unwrap()],
             names: vec!["signal.example.org".into()],
-            protocols: Protocols { h3: false, h2: true },
+            protocols: Protocols { h3: false, h2: true, tls12: false },
             admin: None,
             ca: None,
             ..development()

@@ -3,9 +3,12 @@
 //! One [`Http2`] carries any number of requests and WebSockets; an [`Http1`] carries requests one after the other, or becomes
 //! one WebSocket.
 
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,16 +21,18 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::Download;
 use super::download::whole;
-use super::websocket::WebSocket;
+use super::websocket::{Carrier, WebSocket};
+use super::websocket_h2::Asked;
+use super::webtransport::PATIENCE;
 use crate::protocol::PROTOCOL;
-use crate::transport::Http2Stream;
 
 /// The most that a response's body may have; signaling's are small.
 pub(super) const BODY_BYTES: usize = 1024 * 1024;
@@ -162,11 +167,13 @@ pub(super) fn opening_headers(extra: &HeaderMap) -> HeaderMap {
 #[derive(Clone)]
 pub struct Http2 {
     requests: h2::client::SendRequest<Bytes>,
+    /// Whether the server takes WebSockets, once it has said so or has not.
+    takes_websockets: watch::Receiver<Option<bool>>,
     endpoint: Endpoint,
 }
 
 impl Http2 {
-    /// Connects and waits for the server's settings, which tell whether it takes WebSockets.
+    /// Connects. Ordinary requests need not wait for the server's SETTINGS, and do not.
     ///
     /// # Errors
     /// Whatever went wrong below HTTP or in the handshake; a server that does not speak HTTP/2 over TLS is [`Error::Url`].
@@ -181,14 +188,14 @@ impl Http2 {
             .enable_push(false)
             .handshake(stream)
             .await?;
+        let (tell, takes_websockets) = watch::channel(None);
+        let driving = drive(connection, requests.clone(), tell);
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            if let Err(error) = driving.await {
                 tracing::debug!(%error, "HTTP/2 connection ended");
             }
         });
-        // CONNECT with :protocol may only follow the server's SETTINGS (RFC 8441, 3).
-        let requests = requests.ready().await?;
-        Ok(Http2 { requests, endpoint: endpoint.clone() })
+        Ok(Http2 { requests, takes_websockets, endpoint: endpoint.clone() })
     }
 
     /// Sends one request without a body and reads the whole response.
@@ -232,16 +239,39 @@ impl Http2 {
     /// # Errors
     /// [`Error::Refused`] with the server's answer if that is not 200.
     pub async fn websocket(&self, path: &str, headers: &HeaderMap) -> Result<WebSocket, Error> {
+        self.begin_websocket(path, headers).await?.opened().await
+    }
+
+    /// Asks for a WebSocket; it takes what is said at once, and brings the server's answer when it is there.
+    ///
+    /// # Errors
+    /// Whatever kept it from being asked for.
+    pub async fn begin_websocket(&self, path: &str, headers: &HeaderMap) -> Result<WebSocket, Error> {
+        self.wait_for_websockets().await?;
         let mut request = self.head("https", path)?;
         *request.method_mut() = Method::CONNECT;
         *request.headers_mut() = opening_headers(headers);
         request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
         let (response, send) = self.requests.clone().ready().await?.send_request(request, false)?;
-        let response = response.await?;
-        if response.status() != StatusCode::OK {
-            return Err(Error::Refused(Box::new(read(response).await?)));
+        Ok(WebSocket::new(Asked::new(response, send)))
+    }
+
+    /// CONNECT with :protocol may only follow the server's SETTINGS (RFC 8441, 3).
+    async fn wait_for_websockets(&self) -> Result<(), Error> {
+        let mut takes_websockets = self.takes_websockets.clone();
+        let told = timeout(PATIENCE, takes_websockets.wait_for(Option::is_some)).await;
+        match told.map(|told| told.map(|takes| *takes)) {
+            Ok(Ok(Some(true))) => Ok(()),
+            Ok(Ok(_)) => {
+                Err(Error::Url(format!("{} takes no WebSockets over HTTP/2 (RFC 8441)", self.endpoint.authority())))
+            }
+            Ok(Err(_)) => {
+                // It knows why it ended.
+                self.requests.clone().ready().await?;
+                Err(Error::Io(io::ErrorKind::ConnectionReset.into()))
+            }
+            Err(_) => Err(Error::Io(io::Error::new(io::ErrorKind::TimedOut, "the server sent no SETTINGS"))),
         }
-        Ok(WebSocket::new(Http2Stream::new(response.into_body(), send)))
     }
 
     fn head(&self, scheme: &str, path: &str) -> Result<Request<()>, Error> {
@@ -254,9 +284,41 @@ impl Http2 {
     }
 }
 
-async fn read(response: Response<h2::RecvStream>) -> Result<Response<Bytes>, Error> {
+/// Runs a connection to its end, telling on the way whether the server takes WebSockets.
+async fn drive(
+    mut connection: h2::client::Connection<TlsStream<TcpStream>, Bytes>,
+    requests: h2::client::SendRequest<Bytes>,
+    takes_websockets: watch::Sender<Option<bool>>,
+) -> Result<(), h2::Error> {
+    let mut pings = connection.ping_pong().expect("taken once");
+    // Its answer comes behind the server's SETTINGS, so that what they do not say then they never will.
+    pings.send_ping(h2::Ping::opaque())?;
+    let told = poll_fn(|cx| {
+        if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
+            return Poll::Ready(Some(ended));
+        }
+        let takes = requests.is_extended_connect_protocol_enabled();
+        if takes || pings.poll_pong(cx).is_ready() {
+            takes_websockets.send_replace(Some(takes));
+            return Poll::Ready(None);
+        }
+        Poll::Pending
+    });
+    tokio::select! {
+        ended = told => if let Some(ended) = ended { return ended },
+        () = takes_websockets.closed() => {}
+    }
+    // It would keep the connection open.
+    drop(requests);
+    connection.await
+}
+
+pub(super) async fn read(response: Response<h2::RecvStream>) -> Result<Response<Bytes>, Error> {
     Ok(whole(response.map(Download::http2), BODY_BYTES).await?.0)
 }
+
+/// An upgraded connection. Nothing is said on it before the server's 101: what it refuses to upgrade it would read as the next request.
+impl Carrier for TokioIo<hyper::upgrade::Upgraded> {}
 
 /// An HTTP/1.1 connection (RFC 9112), with or without TLS.
 pub struct Http1 {

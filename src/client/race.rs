@@ -1,7 +1,8 @@
 //! Opens transports side by side and finds the first that works.
 //!
 //! A transport works when `joined` or `resumed` has come on it, not when it has opened: some middleboxes let it open and kill it
-//! at once. So the greeting goes out on one at a time, the first to open; the others wait, open, for it to fail.
+//! at once. So the greeting goes out on one at a time, the first on which it can be said; the others wait, open, for it to fail. It
+//! can be said as soon as the transport is asked for, but over HTTP/1.1.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -139,7 +140,7 @@ impl Race {
         let hashes = if offer.hashes.is_empty() { trust.hashes.clone() } else { offer.hashes };
         let (room, headers) = (room.clone(), headers.clone());
         let (via, trust) = (offer.via, Trust { hashes, tls: trust.tls.clone() });
-        let opening = async move { Connection::open(&offer.endpoint, &room, via, &trust, &headers).await };
+        let opening = async move { Connection::begin(&offer.endpoint, &room, via, &trust, &headers).await };
         let deadline = Some(now + timing.open);
         self.runners.push(Runner { via, state: State::Opening(Box::pin(opening)), deadline, impatient: false });
         self.next_start = now + self.waiting.front().map_or(timing.open, |next| next.wait);

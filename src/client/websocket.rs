@@ -10,12 +10,18 @@ use futures_util::{Sink as _, SinkExt as _, Stream as _};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_websockets::{ClientBuilder, CloseCode, Limits, Message, WebSocketStream};
 
+use super::Error;
+
 /// The most that a server's message may have: the whole picture of a large room is larger than any client's message.
 const MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// What can carry a WebSocket.
-trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Io for S {}
+pub(super) trait Carrier: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Waits for the server to accept it, where that is not yet known: it may be written to before.
+    fn poll_opened(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+}
 
 /// What the server sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,16 +39,36 @@ pub enum Incoming {
 
 /// One WebSocket with subprotocol `wigwag.v1`.
 pub struct WebSocket {
-    stream: WebSocketStream<Box<dyn Io>>,
+    stream: WebSocketStream<Box<dyn Carrier>>,
+    /// The server is known to have accepted it.
+    opened: bool,
     /// What the server's Close frame said, until the answer to it is out.
     closed: Option<Incoming>,
 }
 
 impl WebSocket {
-    /// Takes over a stream on which the opening handshake is done.
-    pub(super) fn new(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+    /// Takes over a stream on which the opening handshake is done, or at least said.
+    pub(super) fn new(stream: impl Carrier + 'static) -> Self {
         let limits = Limits::default().max_payload_len(Some(MESSAGE_BYTES));
-        WebSocket { stream: ClientBuilder::new().limits(limits).take_over(Box::new(stream)), closed: None }
+        let stream = ClientBuilder::new().limits(limits).take_over(Box::new(stream) as Box<dyn Carrier>);
+        WebSocket { stream, opened: false, closed: None }
+    }
+
+    /// Waits until the server has accepted it.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with the server's answer if it has not.
+    pub(super) async fn opened(mut self) -> Result<Self, Error> {
+        poll_fn(|cx| self.poll_opened(cx)).await?;
+        Ok(self)
+    }
+
+    pub(super) fn poll_opened(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if !self.opened {
+            ready!(self.stream.get_mut().poll_opened(cx))?;
+            self.opened = true;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Waits for the server's next message. Cancel safe. Pings are answered by the way.

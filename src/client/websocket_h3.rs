@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, Response, StatusCode};
 use quinn::{RecvStream, SendStream, VarInt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -13,7 +15,7 @@ use tokio::time::timeout;
 
 use super::Trust;
 use super::http::{BODY_BYTES, Endpoint, Error, opening_headers};
-use super::websocket::WebSocket;
+use super::websocket::{Carrier, WebSocket};
 use super::webtransport::{PATIENCE, dial, http3};
 use crate::transport::quic::varint;
 
@@ -27,11 +29,12 @@ const REQUEST_CANCELLED: VarInt = VarInt::from_u32(0x10c);
 /// The most that a frame other than DATA may have.
 const FRAME_BYTES: u64 = 64 * 1024;
 
-/// Opens a WebSocket by extended CONNECT, on a connection of its own.
+/// Asks for a WebSocket by extended CONNECT, on a connection of its own; it takes what is said at once, and brings the server's answer
+/// when it is there.
 ///
 /// # Errors
-/// [`Error::Refused`] with status and body of the server's answer if that is not 200.
-pub(super) async fn open(
+/// Whatever kept it from being asked for.
+pub(super) async fn begin(
     endpoint: &Endpoint,
     path: &str,
     trust: &Trust,
@@ -40,16 +43,21 @@ pub(super) async fn open(
     let quic = dial(endpoint, trust).await?;
     let opening = async {
         let critical = exchange_settings(&quic).await?;
-        let (mut send, mut recv) = quic.open_bi().await.map_err(http3)?;
+        let (mut send, recv) = quic.open_bi().await.map_err(http3)?;
         send.write_all(&request(&endpoint.authority(), path, headers)).await.map_err(http3)?;
-        let section = frame_of(&mut recv, HEADERS).await?;
-        let status = status(&section).ok_or_else(|| http3("the answer has no status"))?;
-        if status != StatusCode::OK {
-            return Err(Error::Refused(Box::new(refusal(status, &mut recv).await?)));
-        }
         Ok(WebSocket::new(Tunnel::new(send, recv, critical)))
     };
     timeout(PATIENCE, opening).await.map_err(|_| http3("no answer in time"))?
+}
+
+/// Waits for the answer to the CONNECT, behind which the WebSocket's bytes come.
+async fn accepted(mut recv: RecvStream) -> Result<RecvStream, Error> {
+    let section = frame_of(&mut recv, HEADERS).await?;
+    let status = status(&section).ok_or_else(|| http3("the answer has no status"))?;
+    if status != StatusCode::OK {
+        return Err(Error::Refused(Box::new(refusal(status, &mut recv).await?)));
+    }
+    Ok(recv)
 }
 
 /// Streams that must stay open as long as the connection (RFC 9114, 6.2.1): our control stream, and the server's.
@@ -191,10 +199,13 @@ async fn refusal(status: StatusCode, recv: &mut RecvStream) -> Result<Response<B
     Ok(response)
 }
 
-/// The DATA frames of the accepted CONNECT, both ways. Resets the stream when it is dropped before it has been shut down.
+/// The DATA frames of the CONNECT, both ways. Resets the stream when it is dropped before it has been shut down.
 struct Tunnel {
     send: SendStream,
-    recv: RecvStream,
+    /// `None` until the server has accepted it.
+    recv: Option<RecvStream>,
+    /// Until it is there.
+    answer: Option<BoxFuture<'static, Result<RecvStream, Error>>>,
     /// What has come of the next frame's header.
     header: BytesMut,
     /// Bytes to come of the frame that is being read, and whether it is DATA.
@@ -208,12 +219,17 @@ struct Tunnel {
 impl Tunnel {
     fn new(send: SendStream, recv: RecvStream, critical: Critical) -> Self {
         let (header, out) = (BytesMut::new(), BytesMut::new());
-        Tunnel { send, recv, header, left: (0, false), out, ended: false, _critical: critical }
+        let answer =
+            timeout(PATIENCE, accepted(recv)).map(|in_time| in_time.map_err(|_| http3("no answer in time"))?);
+        let (recv, answer) = (None, Some(answer.boxed()));
+        Tunnel { send, recv, answer, header, left: (0, false), out, ended: false, _critical: critical }
     }
 
     fn poll_raw(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+        ready!(self.poll_opened(cx)).map_err(io::Error::other)?;
         let before = buffer.filled().len();
-        ready!(AsyncRead::poll_read(Pin::new(&mut self.recv), cx, buffer))?;
+        let Some(recv) = &mut self.recv else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+        ready!(AsyncRead::poll_read(Pin::new(recv), cx, buffer))?;
         Poll::Ready(Ok(buffer.filled().len() - before))
     }
 
@@ -221,6 +237,17 @@ impl Tunnel {
         while !self.out.is_empty() {
             let written = ready!(AsyncWrite::poll_write(Pin::new(&mut self.send), cx, &self.out))?;
             self.out.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Carrier for Tunnel {
+    fn poll_opened(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let Some(answer) = &mut self.answer {
+            let answer = ready!(answer.as_mut().poll(cx));
+            self.answer = None;
+            self.recv = Some(answer?);
         }
         Poll::Ready(Ok(()))
     }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use h3::ConnectionState as _;
 use h3::client::{RequestStream, SendRequest};
 use h3::error::{Code, ConnectionError, StreamError};
@@ -162,21 +163,28 @@ impl Http3 {
     /// # Errors
     /// [`Error::Refused`] with the server's answer if that is not 200.
     pub async fn webtransport(&self, path: &str, headers: &HeaderMap) -> Result<WebTransport, Error> {
+        let mut session = self.begin_webtransport(path, headers).await?;
+        poll_fn(|cx| session.poll_opened(cx)).await?;
+        Ok(session)
+    }
+
+    /// Asks for a WebTransport session and opens its stream; it takes what is said at once (draft-ietf-webtrans-http3, 4.6), and
+    /// brings the server's answer when it is there.
+    ///
+    /// # Errors
+    /// Whatever kept it from being asked for.
+    pub async fn begin_webtransport(&self, path: &str, headers: &HeaderMap) -> Result<WebTransport, Error> {
         self.wait_for_webtransport().await?;
         let mut request = self.head(Method::CONNECT, path)?;
         request.extensions_mut().insert(Protocol::WEB_TRANSPORT);
         let offer = HeaderValue::try_from(format!("\"{PROTOCOL}\"")).expect("the protocol's name is ASCII");
         request.headers_mut().insert(AVAILABLE_PROTOCOLS, offer);
         request.headers_mut().extend(headers.clone());
-        let mut connect = self.requests.clone().send_request(request).await.map_err(http3)?;
+        let connect = self.requests.clone().send_request(request).await.map_err(http3)?;
         // The adapter knows the id only while it does not read.
         let id = connect.id().into_inner();
         let inbox = self.datagrams.open(id);
-        let response = connect.recv_response().await.map_err(http3)?;
-        if response.status() != StatusCode::OK {
-            return Err(Error::Refused(Box::new(read(response, &mut connect).await?)));
-        }
-        WebTransport::open(self.clone(), connect, inbox).await
+        WebTransport::open(self.clone(), ConnectStream { stream: connect, finished: false }, inbox).await
     }
 
     /// CONNECT with `:protocol` may only follow the server's SETTINGS (RFC 9220, 3).
@@ -357,11 +365,45 @@ pub enum Incoming {
     },
 }
 
+/// The CONNECT stream of a session.
+struct ConnectStream {
+    stream: Connect,
+    /// Our side has ended as it should.
+    finished: bool,
+}
+
+impl ConnectStream {
+    /// Waits for the server to accept the session.
+    async fn accepted(mut self) -> Result<Self, Error> {
+        let response = self.stream.recv_response().await.map_err(http3)?;
+        if response.status() != StatusCode::OK {
+            return Err(Error::Refused(Box::new(read(response, &mut self.stream).await?)));
+        }
+        Ok(self)
+    }
+
+    async fn finish(&mut self) -> Result<(), StreamError> {
+        self.stream.finish().await?;
+        self.finished = true;
+        Ok(())
+    }
+}
+
+impl Drop for ConnectStream {
+    fn drop(&mut self) {
+        // The adapter would end the stream as if the session had been closed.
+        if !self.finished {
+            self.stream.stop_stream(Code::H3_REQUEST_CANCELLED);
+        }
+    }
+}
+
 /// One WebTransport session with its one stream.
 pub struct WebTransport {
-    connect: Connect,
-    /// Our side of `connect` has ended as it should.
-    finished: bool,
+    /// `None` until the server has accepted it.
+    connect: Option<ConnectStream>,
+    /// Until it is there.
+    answer: Option<BoxFuture<'static, Result<ConnectStream, Error>>>,
     capsules: capsule::Decoder,
     inbox: Inbox,
     send: quinn::SendStream,
@@ -373,7 +415,7 @@ pub struct WebTransport {
 }
 
 impl WebTransport {
-    async fn open(connection: Http3, connect: Connect, inbox: Inbox) -> Result<Self, Error> {
+    async fn open(connection: Http3, connect: ConnectStream, inbox: Inbox) -> Result<Self, Error> {
         let (mut send, recv) = connection.quic.open_bi().await.map_err(http3)?;
         // The server hears of a stream by its first bytes.
         let mut header = BytesMut::new();
@@ -381,8 +423,8 @@ impl WebTransport {
         varint::put(&mut header, inbox.session());
         send.write_chunk(header.freeze()).await.map_err(http3)?;
         Ok(WebTransport {
-            connect,
-            finished: false,
+            connect: None,
+            answer: Some(connect.accepted().boxed()),
             capsules: capsule::Decoder::default(),
             inbox,
             send,
@@ -392,6 +434,20 @@ impl WebTransport {
             fed: BytesMut::new(),
             connection,
         })
+    }
+
+    pub(super) fn poll_opened(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let Some(answer) = &mut self.answer {
+            let answer = ready!(answer.as_mut().poll(cx));
+            self.answer = None;
+            self.connect = Some(answer?);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The CONNECT stream of a session that was accepted.
+    fn connect(&mut self) -> io::Result<&mut ConnectStream> {
+        self.connect.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// Waits for the server's next message, or the end. Cancel safe.
@@ -408,10 +464,13 @@ impl WebTransport {
 
     /// Ends our side after the server has closed: it waits for that. Should it be gone, nothing is lost.
     pub(super) async fn answer_close(&mut self) {
-        let _ = self.finish().await;
+        if let Some(connect) = &mut self.connect {
+            let _ = connect.finish().await;
+        }
     }
 
     pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Incoming>> {
+        ready!(self.poll_opened(cx)).map_err(io::Error::other)?;
         if let Poll::Ready(datagram) = self.inbox.poll_recv(cx) {
             return Poll::Ready(Ok(Incoming::Datagram(datagram)));
         }
@@ -424,7 +483,7 @@ impl WebTransport {
             }
         }
         loop {
-            let Some(mut data) = ready!(self.connect.poll_recv_data(cx)).map_err(lost)? else {
+            let Some(mut data) = ready!(self.connect()?.stream.poll_recv_data(cx)).map_err(lost)? else {
                 return Poll::Ready(Ok(Incoming::Closed { code: 0, reason: String::new() }));
             };
             let data = data.copy_to_bytes(data.remaining());
@@ -490,25 +549,12 @@ impl WebTransport {
     /// # Errors
     /// If the connection ends before.
     pub async fn close(mut self, code: u32, reason: &str) -> io::Result<()> {
-        self.connect.send_data(capsule::close(code, reason)).await.map_err(lost)?;
-        self.finish().await.map_err(lost)?;
-        while self.connect.recv_data().await.map_err(lost)?.is_some() {}
+        poll_fn(|cx| self.poll_opened(cx)).await.map_err(io::Error::other)?;
+        let connect = self.connect()?;
+        connect.stream.send_data(capsule::close(code, reason)).await.map_err(lost)?;
+        connect.finish().await.map_err(lost)?;
+        while connect.stream.recv_data().await.map_err(lost)?.is_some() {}
         Ok(())
-    }
-
-    async fn finish(&mut self) -> Result<(), StreamError> {
-        self.connect.finish().await?;
-        self.finished = true;
-        Ok(())
-    }
-}
-
-impl Drop for WebTransport {
-    fn drop(&mut self) {
-        // The adapter would end the stream as if the session had been closed.
-        if !self.finished {
-            self.connect.stop_stream(Code::H3_REQUEST_CANCELLED);
-        }
     }
 }
 

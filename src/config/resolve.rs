@@ -48,7 +48,11 @@ impl Settings {
             tokens: self.tokens(&check)?,
             ice: self.ice(&check, default.ice.lifetime)?,
             web: self.web.clone(),
-            protocols: Protocols { h3: !self.no_h3.unwrap_or(false), h2: !self.no_h2.unwrap_or(false) },
+            protocols: Protocols {
+                h3: !self.no_h3.unwrap_or(false),
+                h2: !self.no_h2.unwrap_or(false),
+                tls12: self.tls12.unwrap_or(false),
+            },
             limits: self.limits(&check)?,
             rooms: check.number("max-rooms", self.max_rooms, default.rooms, 1..=100_000_000)?,
             connections: self.connection_limits(&check)?,

@@ -45,6 +45,11 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_h2: Option<bool>,
 
+    /// Take TLS 1.2 as well as 1.3, for clients and proxies that know nothing newer; it costs them one round trip more
+    #[arg(long, env = "WIGWAG_TLS12", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = LISTENING)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls12: Option<bool>,
+
     /// Let pages of this origin in, beside the server's own; may be given again
     #[arg(long, env = "WIGWAG_ORIGIN", value_name = "https://HOST", value_delimiter = ',', help_heading = LISTENING)]
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "one_or_many")]

@@ -33,9 +33,10 @@ impl ConfigMaker {
         })
     }
 
-    /// For TCP: TLS 1.2 and 1.3, HTTP/2 unless it is switched off, and HTTP/1.1.
+    /// For TCP: TLS 1.3, with 1.2 beside it where that is asked for; HTTP/2 unless it is switched off, and HTTP/1.1.
     pub(super) fn tcp(&self, certified: Arc<CertifiedKey>) -> Arc<ServerConfig> {
-        let mut config = self.config(&[&TLS13, &TLS12], certified);
+        let versions: &[_] = if self.protocols.tls12 { &[&TLS13, &TLS12] } else { &[&TLS13] };
+        let mut config = self.config(versions, certified);
         config.ticketer = self.tcp_tickets.clone();
         config.alpn_protocols = match self.protocols.h2 {
             true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],

@@ -4,14 +4,16 @@ use std::io::{Read, Write};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConnection};
+use rustls::{
+    ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, ServerConnection, SupportedProtocolVersion,
+};
 use tempfile::TempDir;
 use time::macros::datetime;
 
 use super::*;
 use crate::files;
 
-const BOTH: Protocols = Protocols { h3: true, h2: true };
+const BOTH: Protocols = Protocols { h3: true, h2: true, tls12: false };
 
 fn development(dir: &TempDir, names: &[&str]) -> CertificateSource {
     CertificateSource::Development {
@@ -33,10 +35,20 @@ fn start(dir: &TempDir, names: &[&str], now: OffsetDateTime) -> (Certificates, R
 
 /// A handshake in memory: the client's view of it, or its error.
 fn handshake(server: &Arc<ServerConfig>, ca: &Path, name: &str, alpn: &[&str]) -> Result<ClientConnection, String> {
+    handshake_with(server, ca, name, alpn, rustls::DEFAULT_VERSIONS)
+}
+
+fn handshake_with(
+    server: &Arc<ServerConfig>,
+    ca: &Path,
+    name: &str,
+    alpn: &[&str],
+    versions: &[&'static SupportedProtocolVersion],
+) -> Result<ClientConnection, String> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
     let mut client = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
@@ -88,11 +100,25 @@ fn clients_that_trust_the_ca_accept_every_name_and_no_other() {
 #[test]
 fn http2_is_not_offered_when_it_is_switched_off() {
     let dir = TempDir::new().unwrap();
-    let protocols = Protocols { h3: true, h2: false };
+    let protocols = Protocols { h3: true, h2: false, tls12: false };
     let (certificates, _) = Certificates::load(&development(&dir, &[]), protocols).unwrap();
     let tcp = certificates.tcp().borrow().clone();
     let client = handshake(&tcp, certificates.ca_path().unwrap(), "localhost", &["h2", "http/1.1"]).unwrap();
     assert_eq!(client.alpn_protocol(), Some(&b"http/1.1"[..]));
+}
+
+#[test]
+fn tls_1_2_is_refused_unless_it_is_asked_for_and_never_preferred() {
+    for (tls12, expected) in [(false, None), (true, Some(ProtocolVersion::TLSv1_2))] {
+        let dir = TempDir::new().unwrap();
+        let (certificates, _) =
+            Certificates::load(&development(&dir, &[]), Protocols { h3: true, h2: true, tls12 }).unwrap();
+        let (tcp, ca) = (certificates.tcp().borrow().clone(), certificates.ca_path().unwrap());
+        let old = handshake_with(&tcp, ca, "localhost", &["h2"], &[&rustls::version::TLS12]);
+        assert_eq!(old.ok().and_then(|client| client.protocol_version()), expected);
+        let new = handshake(&tcp, ca, "localhost", &["h2"]).unwrap();
+        assert_eq!(new.protocol_version(), Some(ProtocolVersion::TLSv1_3));
+    }
 }
 
 #[test]

@@ -24,10 +24,13 @@ use crate::metrics::Refused;
 
 mod connect;
 mod meter;
+mod preface;
 mod request;
 mod stream;
 
 use meter::Metered;
+use preface::Ahead;
+pub(crate) use preface::preface;
 pub(crate) use stream::Http2Stream;
 
 /// What all streams of a connection together may send without having been read.
@@ -50,14 +53,17 @@ const SMALL_FRAME_BUDGET: usize = 2 * 1024 * 1024;
 ///
 /// It ends when the client leaves, breaks the protocol, sends no request within `request_head`, has none in flight for `idle`,
 /// or does not answer a PING within a heartbeat. Draining sends GOAWAY and lets what is in flight finish; stopping cuts it off.
-pub(crate) async fn serve<S>(io: S, via: Via, router: Router, context: Arc<Context>)
+///
+/// `said` is the part of [`preface()`] that the client has been sent already.
+pub(crate) async fn serve<S>(io: S, said: Bytes, via: Via, router: Router, context: Arc<Context>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let limits = &context.config.connections;
     let begun = Instant::now();
+    let io = Metered::new(Ahead::new(io, said), context.metrics.tally(Refused::Flood));
     // Boxed, as it is over long before the connection is.
-    let handshake = Box::pin(settings(limits).handshake(Metered::new(io, context.metrics.tally(Refused::Flood))));
+    let handshake = Box::pin(settings(limits).handshake(io));
     let h2 = match timeout(limits.request_head, handshake).await {
         Ok(Ok(h2)) => h2,
         Ok(Err(error)) => return debug!(remote = %via.remote, %error, "no HTTP/2 connection preface"),
@@ -84,7 +90,7 @@ fn settings(limits: &ConnectionLimits) -> Builder {
 type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
 
 struct Connection<S> {
-    h2: h2::server::Connection<Metered<S>, Bytes>,
+    h2: h2::server::Connection<Metered<Ahead<S>>, Bytes>,
     pings: PingPong,
     via: Via,
     router: Router,
@@ -103,7 +109,7 @@ struct Connection<S> {
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<S> {
     fn new(
-        mut h2: h2::server::Connection<Metered<S>, Bytes>,
+        mut h2: h2::server::Connection<Metered<Ahead<S>>, Bytes>,
         begun: Instant,
         via: Via,
         router: Router,

@@ -1,19 +1,21 @@
 //! TCP listeners: accepting, socket options, TLS, and the choice between HTTP/2 and HTTP/1.1.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use bytes::Bytes;
 use rustls::ServerConfig;
-use rustls::server::Acceptor;
+use rustls::server::{Acceptor, ClientHello, ServerConnection};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -26,6 +28,14 @@ use crate::protocol::Refusal;
 
 /// The TLS configuration that new connections use; a new value (a renewed certificate) leaves those that are open alone.
 pub type TlsConfig = watch::Receiver<Arc<ServerConfig>>;
+
+/// How connections of a listener are encrypted.
+#[derive(Clone)]
+struct Encryption {
+    config: TlsConfig,
+    /// What HTTP/2 begins with.
+    preface: Bytes,
+}
 
 /// The first byte of every TLS connection: a handshake record (RFC 8446, 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -51,6 +61,7 @@ const PAUSE: std::ops::Range<Duration> = Duration::from_millis(10)..Duration::fr
 /// client's address may have, is closed unanswered, as is one without a PROXY header where that is asked for. `tls` must offer `h2` and `http/1.1` by ALPN (without ALPN a client gets HTTP/1.1).
 pub async fn serve_tcp(listener: TcpListener, tls: Option<TlsConfig>, router: Router, context: Arc<Context>) {
     let until = context.stop.clone();
+    let tls = tls.map(|config| Encryption { config, preface: http2::preface(&context.config.connections) });
     accept(listener, &until, |stream, remote| {
         let Some(permit) = context.take_connection(remote) else { return };
         let place = match context.clients.connect(remote.ip()) {
@@ -134,7 +145,7 @@ fn prepare(stream: &TcpStream, remote: SocketAddr, heartbeat: Duration) -> io::R
 async fn connection(
     mut stream: TcpStream,
     remote: SocketAddr,
-    tls: Option<TlsConfig>,
+    tls: Option<Encryption>,
     router: Router,
     context: Arc<Context>,
     _places: (OwnedSemaphorePermit, Place),
@@ -186,7 +197,8 @@ async fn behind_proxy(stream: &mut TcpStream, remote: SocketAddr, context: &Cont
     }
 }
 
-async fn encrypted(stream: TcpStream, via: Via, tls: TlsConfig, router: Router, context: Arc<Context>) {
+async fn encrypted(stream: TcpStream, via: Via, tls: Encryption, router: Router, context: Arc<Context>) {
+    let preface = tls.preface.clone();
     // Boxed, as is what follows: a task keeps the largest of its futures for as long as it lives.
     let handshake =
         timeout(context.config.connections.handshake, Box::pin(handshake(stream, tls, &context.handshakes)));
@@ -207,7 +219,7 @@ async fn encrypted(stream: TcpStream, via: Via, tls: TlsConfig, router: Router, 
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         let _open = context.metrics.connection(ConnectionKind::H2);
         let via = Via { version: HttpVersion::H2, encrypted: true, ..via };
-        Box::pin(http2::serve(stream, via, router, Arc::clone(&context))).await;
+        Box::pin(http2::serve(stream, preface, via, router, Arc::clone(&context))).await;
     } else {
         let _open = context.metrics.connection(ConnectionKind::H1);
         let via = Via { encrypted: true, ..via };
@@ -215,11 +227,7 @@ async fn encrypted(stream: TcpStream, via: Via, tls: TlsConfig, router: Router, 
     }
 }
 
-async fn handshake(
-    mut stream: TcpStream,
-    tls: TlsConfig,
-    turns: &Semaphore,
-) -> io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
+async fn handshake(mut stream: TcpStream, tls: Encryption, turns: &Semaphore) -> io::Result<TlsStream<TcpStream>> {
     let mut first = [0];
     if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() && first[0] != TLS_HANDSHAKE {
         // Somebody typed http:// where https:// belongs; a TLS alert would tell nobody.
@@ -229,15 +237,30 @@ async fn handshake(
         tokio::io::copy(&mut stream.take(MISTAKEN_BYTES), &mut tokio::io::sink()).await?;
         return Err(io::Error::new(io::ErrorKind::InvalidData, "plain HTTP instead of TLS"));
     }
-    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-    let config = Arc::clone(&tls.borrow());
+    let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    let config = Arc::clone(&tls.config.borrow());
+    let says_first = chooses_http2(&start.client_hello(), &config);
+    // Goes out behind the server's Finished, in the same flight: half-RTT data (RFC 8446, 4.4.4), which is read by whom it was
+    // encrypted for, but not known to be. So it is SETTINGS and nothing else. Nothing at all is read before the client's Finished,
+    // and 0-RTT is off, so that a ClientHello that somebody recorded makes the server say this and do nothing.
+    let say = |connection: &mut ServerConnection| {
+        if says_first {
+            connection.writer().write_all(&tls.preface).expect("rustls keeps what may not be sent yet");
+        }
+    };
     let turn = turns.acquire().await.map_err(io::Error::other)?;
     // Keys are agreed upon and signed for here and now.
-    let accepting = hello.into_stream(config);
+    let accepting = start.into_stream_with(config, say);
     // What has come for others meanwhile goes before the next handshake.
     yield_now().await;
     drop(turn);
     accepting.await
+}
+
+/// Whether the handshake will end with ALPN h2: the server's order decides (RFC 7301, 3.2), and h2 is first in it.
+fn chooses_http2(hello: &ClientHello<'_>, config: &ServerConfig) -> bool {
+    let ours = config.alpn_protocols.first().is_some_and(|first| first == b"h2");
+    ours && hello.alpn().is_some_and(|mut offered| offered.any(|name| name == b"h2"))
 }
 
 /// The answer to a request without TLS, whatever it asks for.

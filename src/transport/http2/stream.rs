@@ -14,7 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// frees at once what the other side has not taken.
 #[derive(Debug)]
 pub(crate) struct Http2Stream {
-    recv: RecvStream,
+    /// `None` until the CONNECT is answered, which is for a client to wait for.
+    recv: Option<RecvStream>,
     send: SendStream<Bytes>,
     /// Received and not yet read; still counted against the flow-control window.
     rest: Bytes,
@@ -23,7 +24,17 @@ pub(crate) struct Http2Stream {
 
 impl Http2Stream {
     pub(crate) fn new(recv: RecvStream, send: SendStream<Bytes>) -> Self {
-        Http2Stream { recv, send, rest: Bytes::new(), ended: false }
+        Http2Stream { recv: Some(recv), send, rest: Bytes::new(), ended: false }
+    }
+
+    /// The stream of a CONNECT that is not answered yet: it takes what is said, and has nothing to read.
+    pub(crate) fn asked(send: SendStream<Bytes>) -> Self {
+        Http2Stream { recv: None, send, rest: Bytes::new(), ended: false }
+    }
+
+    /// The CONNECT was accepted: what is read comes from `recv`.
+    pub(crate) fn accepted(&mut self, recv: RecvStream) {
+        self.recv = Some(recv);
     }
 
     /// Why the stream takes no more: the other side's reset, or the loss of the connection.
@@ -38,9 +49,11 @@ impl Http2Stream {
 
 impl AsyncRead for Http2Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        while self.rest.is_empty() {
-            match ready!(self.recv.poll_data(cx)) {
-                Some(Ok(data)) => self.rest = data,
+        let Self { recv, rest, .. } = &mut *self;
+        let Some(recv) = recv else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+        while rest.is_empty() {
+            match ready!(recv.poll_data(cx)) {
+                Some(Ok(data)) => *rest = data,
                 Some(Err(error)) => {
                     return Poll::Ready(match error.reason() {
                         // A reset without an error is an end without a Close frame.
@@ -51,11 +64,11 @@ impl AsyncRead for Http2Stream {
                 None => return Poll::Ready(Ok(())),
             }
         }
-        let taken = self.rest.len().min(buffer.remaining());
-        buffer.put_slice(&self.rest[..taken]);
-        self.rest.advance(taken);
+        let taken = rest.len().min(buffer.remaining());
+        buffer.put_slice(&rest[..taken]);
+        rest.advance(taken);
         // Fails only when the stream is closed, which the next read tells.
-        let _ = self.recv.flow_control().release_capacity(taken);
+        let _ = recv.flow_control().release_capacity(taken);
         Poll::Ready(Ok(()))
     }
 }
