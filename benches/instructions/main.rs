@@ -5,8 +5,8 @@
 //! [`MARGIN`]. `-- --update` writes the baseline anew: to be committed together with what changed the figures. `-- --spread N` counts N
 //! times and prints the least and the most.
 //!
-//! Each workload runs in a process of its own under callgrind, once with so many rounds and once with twice as many: what the second
-//! took more is that of the rounds alone, without start-up.
+//! Each workload runs in a process of its own under callgrind, once with a few rounds and once with many: what the second took more is
+//! that of the rounds alone, without start-up.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ mod workload;
 use workload::Workload;
 
 /// By how much a figure may grow, in percent. What varies from run to run are the seeds of hash tables, keys, and moments at which timers
-/// are set: less than a tenth of it.
+/// are set: less than one percent in ten runs.
 const MARGIN: f64 = 3.0;
 /// By how much it must shrink to be worth a new baseline: what is not written down can be lost again unseen.
 const SHRUNK: f64 = 5.0;
@@ -127,10 +127,10 @@ fn count_all() -> Result<Baseline> {
 fn count(workload: Workload) -> Result<u64> {
     let rounds = workload.rounds();
     // Side by side: what one process does is no business of the other's.
-    let (once, twice) = (start(workload, rounds)?, start(workload, 2 * rounds)?);
-    let (once, twice) = (collected(once)?, collected(twice)?);
-    let more = twice.checked_sub(once).context("twice as many rounds took less")?;
-    Ok(more / (rounds * workload.units()))
+    let (few, all) = (start(workload, rounds / 8)?, start(workload, rounds)?);
+    let (few, all) = (collected(few)?, collected(all)?);
+    let more = all.checked_sub(few).context("more rounds took less")?;
+    Ok(more / ((rounds - rounds / 8) * workload.units()))
 }
 
 fn start(workload: Workload, rounds: u64) -> Result<std::process::Child> {

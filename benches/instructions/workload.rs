@@ -18,6 +18,8 @@ use crate::memory::{Client, pipe};
 
 /// Members of the room that is spoken to as a whole.
 const CROWD: u64 = 16;
+/// Two peers relay in each of so many rooms, one after the other. Hash tables have seeds, good ones and bad ones; this is their mean.
+const ROOMS: u64 = 16;
 /// A client acknowledges so many messages at once, as the protocol asks.
 const ACK_EVERY: u64 = 32;
 
@@ -59,13 +61,13 @@ impl Workload {
         }
     }
 
-    /// Rounds of the shorter run.
+    /// Rounds of the longer run; the shorter one has an eighth.
     pub(crate) fn rounds(self) -> u64 {
         match self {
             Workload::Relay => 4096,
-            Workload::Burst => 128,
-            Workload::FanOut | Workload::Join => 512,
-            Workload::WebSocketH1 | Workload::WebSocketH2 => 1024,
+            Workload::Burst => 256,
+            Workload::FanOut | Workload::Join => 1024,
+            Workload::WebSocketH1 | Workload::WebSocketH2 => 2048,
         }
     }
 
@@ -121,8 +123,8 @@ struct Member {
 }
 
 impl Member {
-    async fn join(context: &Arc<Context>) -> Result<Self> {
-        let (head, ()) = Request::get("/v1/rooms/count").body(())?.into_parts();
+    async fn join(context: &Arc<Context>, room: u64) -> Result<Self> {
+        let (head, ()) = Request::get(format!("/v1/rooms/{room}")).body(())?.into_parts();
         let address = "127.0.0.1:1".parse()?;
         let via = Via { version: HttpVersion::H1, remote: address, local: address, encrypted: false };
         let opening = Opening::admit(&head, Transport::WebSocketH1, via, context).await;
@@ -161,7 +163,14 @@ impl Member {
 }
 
 async fn relay(context: &Arc<Context>, rounds: u64, in_flight: u64) -> Result<()> {
-    let (mut alice, mut bob) = (Member::join(context).await?, Member::join(context).await?);
+    for room in 0..ROOMS {
+        relay_in(context, room, rounds / ROOMS, in_flight).await?;
+    }
+    Ok(())
+}
+
+async fn relay_in(context: &Arc<Context>, room: u64, rounds: u64, in_flight: u64) -> Result<()> {
+    let (mut alice, mut bob) = (Member::join(context, room).await?, Member::join(context, room).await?);
     alice.hears(1).await;
     let request = format!(r#""type":"candidate","to":"{}","candidate":{}"#, bob.peer, candidate());
     for _ in 0..rounds {
@@ -178,7 +187,7 @@ async fn relay(context: &Arc<Context>, rounds: u64, in_flight: u64) -> Result<()
 async fn fan_out(context: &Arc<Context>, rounds: u64) -> Result<()> {
     let mut members: Vec<Member> = Vec::new();
     for _ in 0..CROWD {
-        let member = Member::join(context).await?;
+        let member = Member::join(context, 0).await?;
         for other in &mut members {
             other.hears(1).await;
         }
@@ -195,9 +204,9 @@ async fn fan_out(context: &Arc<Context>, rounds: u64) -> Result<()> {
 }
 
 async fn join(context: &Arc<Context>, rounds: u64) -> Result<()> {
-    let mut stays = Member::join(context).await?;
+    let mut stays = Member::join(context, 0).await?;
     for _ in 0..rounds {
-        let mut visitor = Member::join(context).await?;
+        let mut visitor = Member::join(context, 0).await?;
         visitor.request(r#""type":"leave""#);
         visitor.hears(1).await;
         ensure!(visitor.last_is("ok"), "it has left");
