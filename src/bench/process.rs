@@ -1,7 +1,9 @@
 //! The server's process, seen from outside: how much processor time it took, and how much memory it has.
 
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 use std::{fs, io};
 
@@ -33,7 +35,7 @@ impl Process {
     /// # Errors
     /// If it cannot be started.
     pub fn start(command: &mut Command) -> Result<Self> {
-        let (first, others) = split(&sched_getaffinity(None)?);
+        let (first, others) = split(&processors()?);
         // A child inherits the processors of its parent: set before, no thread of its is ever elsewhere.
         sched_setaffinity(None, &first)?;
         let started = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
@@ -94,6 +96,30 @@ impl Drop for Process {
     }
 }
 
+/// The processors that this process was given. Asked for once: after the first start, its own are the others alone.
+fn processors() -> io::Result<CpuSet> {
+    static PROCESSORS: OnceLock<CpuSet> = OnceLock::new();
+    if let Some(known) = PROCESSORS.get() {
+        return Ok(*known);
+    }
+    let given = sched_getaffinity(None)?;
+    Ok(*PROCESSORS.get_or_init(|| given))
+}
+
+/// A port of loopback that neither a server nor a client of another round has, for TCP and UDP.
+///
+/// # Errors
+/// If there is none.
+pub fn free_port() -> io::Result<u16> {
+    loop {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = listener.local_addr()?;
+        if UdpSocket::bind(address).is_ok() {
+            return Ok(address.port());
+        }
+    }
+}
+
 /// The first processor, and the others, or the same one if there are none.
 fn split(all: &CpuSet) -> (CpuSet, CpuSet) {
     let mut numbers = (0..CpuSet::MAX_CPU).filter(|number| all.is_set(*number));
@@ -130,5 +156,27 @@ impl TemporaryDir {
 impl Drop for TemporaryDir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn processors_of(id: u32) -> CpuSet {
+        sched_getaffinity(rustix::process::Pid::from_raw(id.cast_signed())).expect("runs")
+    }
+
+    #[test]
+    fn each_server_has_the_first_processor_and_the_load_never_moves_there() {
+        // A thread of its own, as it is moved to other processors.
+        let started = std::thread::spawn(|| {
+            let given = sched_getaffinity(None).expect("Linux");
+            let servers = [(); 2].map(|()| Process::start(Command::new("sleep").arg("60")).expect("sleep"));
+            let (first, others) = split(&given);
+            assert_eq!(servers.each_ref().map(|server| processors_of(server.id())), [first, first]);
+            assert_eq!(sched_getaffinity(None).expect("Linux"), others);
+        });
+        started.join().expect("no assertion fails");
     }
 }
