@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -49,6 +49,11 @@ impl Kit {
 
     pub(crate) fn key(&self) -> PathBuf {
         self.dir.path().join("key.pem")
+    }
+
+    /// For what one server needs beside.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     pub(crate) fn roots(&self) -> RootCertStore {

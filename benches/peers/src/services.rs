@@ -12,7 +12,12 @@ use wigwag::bench::{Process, Wigwag};
 use wigwag::client::Via;
 
 use crate::clients::Target;
+use crate::clients::matchbox::Matchbox;
+use crate::clients::nats::Nats;
+use crate::clients::peerjs::PeerJs;
 use crate::clients::raw::{RawQuic, RawTls};
+use crate::clients::relay::Relay;
+use crate::clients::socketio::SocketIo;
 use crate::kit::Kit;
 use crate::workload::{Amount, Workload};
 
@@ -28,6 +33,13 @@ pub(crate) enum Service {
     RawTls,
     RawQuic,
     Wigwag(Via),
+    Uwebsockets,
+    Matchbox,
+    Nats,
+    Socketioxide,
+    Ws,
+    SocketIo,
+    PeerJs,
 }
 
 impl Service {
@@ -39,6 +51,13 @@ impl Service {
         Service::RawQuic,
         Service::Wigwag(Via::WebSocketH3),
         Service::Wigwag(Via::WebTransport),
+        Service::Uwebsockets,
+        Service::Matchbox,
+        Service::Socketioxide,
+        Service::Nats,
+        Service::Ws,
+        Service::SocketIo,
+        Service::PeerJs,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -50,6 +69,13 @@ impl Service {
             Service::Wigwag(Via::WebSocketH3) => "wigwag-websocket-h3",
             Service::Wigwag(Via::WebTransport) => "wigwag-webtransport",
             Service::Wigwag(other) => other.name(),
+            Service::Uwebsockets => "uwebsockets",
+            Service::Matchbox => "matchbox",
+            Service::Socketioxide => "socketioxide",
+            Service::Nats => "nats",
+            Service::Ws => "ws",
+            Service::SocketIo => "socket.io",
+            Service::PeerJs => "peerjs",
         }
     }
 
@@ -63,6 +89,13 @@ impl Service {
             Service::Wigwag(Via::WebSocketH3) => "wigwag, WebSocket over HTTP/3",
             Service::Wigwag(Via::WebTransport) => "wigwag, WebTransport",
             Service::Wigwag(_) => "wigwag",
+            Service::Uwebsockets => "relay on uWebSockets (C++), which does not look at messages",
+            Service::Matchbox => "matchbox_signaling (Rust), full mesh",
+            Service::Socketioxide => "signaling server on socketioxide (Rust), the protocol of Socket.IO",
+            Service::Nats => "NATS (Go) over its WebSocket, a subject for each room and member",
+            Service::Ws => "relay on ws (Node), which does not look at messages",
+            Service::SocketIo => "signaling server on Socket.IO (Node)",
+            Service::PeerJs => "PeerJS's own server (Node)",
         }
     }
 
@@ -85,16 +118,34 @@ impl Service {
             Service::RawTls => locked(kit, &["tokio", "tokio-rustls", "rustls"]),
             Service::RawQuic => locked(kit, &["tokio", "quinn", "rustls"]),
             Service::Wigwag(_) => said(Command::new(&kit.wigwag).arg("--version")),
+            Service::Matchbox => locked(kit, &["matchbox_signaling", "axum", "rustls"]),
+            Service::Socketioxide => locked(kit, &["socketioxide", "axum", "rustls"]),
+            Service::Nats => Ok(said(Command::new("nats-server").arg("--version"))?.replace(": v", " ")),
+            Service::Uwebsockets => uwebsockets(kit),
+            Service::Ws => node(kit, &["ws"]),
+            Service::SocketIo => node(kit, &["socket.io", "ws"]),
+            Service::PeerJs => node(kit, &["peer", "ws"]),
         }
     }
 
-    fn command(self, kit: &Kit, port: u16) -> Command {
+    fn command(self, kit: &Kit, port: u16) -> Result<Command> {
+        let script = |file| {
+            let mut command = Command::new("node");
+            command.arg(kit.sources.join("servers").join(file));
+            command
+        };
         let mut command = match self {
-            Service::RawTls | Service::RawQuic => Command::new(kit.built.join(self.name())),
-            Service::Wigwag(_) => return wigwag(kit, port),
+            Service::RawTls | Service::RawQuic | Service::Uwebsockets | Service::Matchbox | Service::Socketioxide => {
+                Command::new(kit.built.join(self.name()))
+            }
+            Service::Ws => script("ws.mjs"),
+            Service::SocketIo => script("socketio.mjs"),
+            Service::PeerJs => script("peerjs.mjs"),
+            Service::Wigwag(_) => return Ok(wigwag(kit, port)),
+            Service::Nats => return nats(kit, port),
         };
         command.arg(port.to_string()).arg(kit.cert()).arg(kit.key());
-        command
+        Ok(command)
     }
 
     fn client(self, target: Target) -> Client {
@@ -107,6 +158,11 @@ impl Service {
                 via,
                 headers: HeaderMap::new(),
             }),
+            Service::Uwebsockets | Service::Ws => Client::Relay(Relay(target)),
+            Service::Socketioxide | Service::SocketIo => Client::SocketIo(SocketIo(target)),
+            Service::PeerJs => Client::PeerJs(PeerJs::new(target)),
+            Service::Matchbox => Client::Matchbox(Matchbox::new(target)),
+            Service::Nats => Client::Nats(Nats(target)),
         }
     }
 
@@ -116,7 +172,7 @@ impl Service {
     /// If it ends, or lets nobody in.
     pub(crate) async fn start(self, kit: &Kit) -> Result<Running> {
         let port = free_port()?;
-        let mut process = Process::start(&mut self.command(kit, port))?;
+        let mut process = Process::start(&mut self.command(kit, port)?)?;
         let client = self.client(Target::new(port, kit.roots())?);
         let started = tokio::time::Instant::now();
         loop {
@@ -144,6 +200,51 @@ fn wigwag(kit: &Kit, port: u16) -> Command {
     command
 }
 
+/// A server for clients over WebSocket alone; its port for others is one that nobody knows.
+fn nats(kit: &Kit, port: u16) -> Result<Command> {
+    let (cert, key) = (kit.cert(), kit.key());
+    let config = format!(
+        r#"
+        host: "127.0.0.1"
+        port: -1
+        websocket {{
+            host: "127.0.0.1"
+            port: {port}
+            tls {{ cert_file: "{}", key_file: "{}" }}
+        }}
+        "#,
+        cert.display(),
+        key.display()
+    );
+    let path = kit.dir().join(format!("nats-{port}.conf"));
+    std::fs::write(&path, config)?;
+    let mut command = Command::new("nats-server");
+    // It logs to standard error what is of no interest here, unless it fails.
+    command.arg("--config").arg(path).arg("--log").arg(kit.dir().join(format!("nats-{port}.log")));
+    Ok(command)
+}
+
+/// Node and packages that npm has installed.
+fn node(kit: &Kit, packages: &[&str]) -> Result<String> {
+    let mut versions = vec![format!("node {}", said(Command::new("node").arg("--version"))?.trim_start_matches('v'))];
+    for package in packages {
+        let path = kit.sources.join("node_modules").join(package).join("package.json");
+        let text = std::fs::read_to_string(&path).with_context(|| format!("{package} is not installed"))?;
+        let package_json: serde_json::Value = serde_json::from_str(&text)?;
+        versions.push(format!("{package} {}", package_json["version"].as_str().unwrap_or("?")));
+    }
+    Ok(versions.join(", "))
+}
+
+/// Built with the library inside a Python package, which the script that has installed it names.
+fn uwebsockets(kit: &Kit) -> Result<String> {
+    let program = kit.built.join(Service::Uwebsockets.name());
+    anyhow::ensure!(program.exists(), "{} is not built", program.display());
+    let wanted = std::fs::read_to_string(kit.sources.join("requirements.txt"))?;
+    let version = wanted.lines().find_map(|line| line.strip_prefix("socketify==")?.split(' ').next());
+    Ok(format!("uWebSockets as in socketify {}", version.context("requirements.txt names no socketify")?))
+}
+
 /// The first line that a program prints.
 fn said(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("{} is not there", command.get_program().display()))?;
@@ -169,6 +270,11 @@ enum Client {
     RawTls(RawTls),
     RawQuic(RawQuic),
     Wigwag(Wigwag),
+    Relay(Relay),
+    SocketIo(SocketIo),
+    PeerJs(PeerJs),
+    Matchbox(Matchbox),
+    Nats(Nats),
 }
 
 /// Does the same with whatever client it is.
@@ -178,6 +284,11 @@ macro_rules! with_client {
             Client::RawTls($service) => $do,
             Client::RawQuic($service) => $do,
             Client::Wigwag($service) => $do,
+            Client::Relay($service) => $do,
+            Client::SocketIo($service) => $do,
+            Client::PeerJs($service) => $do,
+            Client::Matchbox($service) => $do,
+            Client::Nats($service) => $do,
         }
     };
 }

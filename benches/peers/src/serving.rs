@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use axum::Router;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
@@ -89,4 +92,20 @@ pub async fn serve_tls<F: Future<Output = ()> + Send>(
             }
         });
     }
+}
+
+/// Serves HTTP/1.1, and what it is upgraded to, over TLS.
+///
+/// # Errors
+/// If it cannot listen any more.
+pub async fn serve_http(arguments: &Arguments, router: Router) -> Result<()> {
+    serve_tls(arguments, b"http/1.1", move |stream| {
+        let service = TowerToHyperService::new(router.clone());
+        async move {
+            let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            // A client that fails knows why.
+            let _ = connection.with_upgrades().await;
+        }
+    })
+    .await
 }
