@@ -4,11 +4,15 @@ use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 use std::{fs, io};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// How many ports are tried for a server.
+const SERVER_PORTS: u16 = 8192;
 
 /// A process under measurement.
 #[derive(Debug)]
@@ -106,18 +110,24 @@ fn processors() -> io::Result<CpuSet> {
     Ok(*PROCESSORS.get_or_init(|| given))
 }
 
-/// A port of loopback that neither a server nor a client of another round has, for TCP and UDP.
+/// A free port of loopback, for TCP and UDP, below those that the system gives to clients: none of them can take it before the server has.
 ///
 /// # Errors
-/// If there is none.
-pub fn free_port() -> io::Result<u16> {
-    loop {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let address = listener.local_addr()?;
-        if UdpSocket::bind(address).is_ok() {
-            return Ok(address.port());
-        }
-    }
+/// If there is none, or the system does not tell (Linux does).
+pub fn free_port() -> Result<u16> {
+    static TRIED: AtomicU16 = AtomicU16::new(0);
+    let clients = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")?;
+    let end: u16 = clients.split_whitespace().next().context("ip_local_port_range")?.parse()?;
+    // Runs side by side begin at different ones.
+    let begin = std::process::id() as u16;
+    (0..SERVER_PORTS)
+        .map(|_| end.saturating_sub(1 + begin.wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed)) % SERVER_PORTS))
+        .find(|port| is_free((Ipv4Addr::LOCALHOST, *port)))
+        .with_context(|| format!("none of the {SERVER_PORTS} ports below {end} is free"))
+}
+
+fn is_free(address: (Ipv4Addr, u16)) -> bool {
+    TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok()
 }
 
 /// The first processor, and the others, or the same one if there are none.
@@ -178,5 +188,12 @@ mod tests {
             assert_eq!(sched_getaffinity(None).expect("Linux"), others);
         });
         started.join().expect("no assertion fails");
+    }
+
+    #[test]
+    fn no_port_is_given_out_twice_nor_one_of_a_client() {
+        let (one, other) = (free_port().expect("a port"), free_port().expect("another port"));
+        let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr()).expect("a port");
+        assert!(one != other && one.max(other) < client.port());
     }
 }

@@ -11,12 +11,14 @@ use clap::{Parser, ValueEnum as _};
 mod clients;
 mod kit;
 mod measure;
+mod plot;
 mod report;
 mod services;
 mod workload;
 
 use kit::Kit;
 use measure::Plan;
+use plot::Layout;
 use report::{Described, Report};
 use services::Service;
 use workload::{Amount, Workload};
@@ -51,10 +53,16 @@ struct Arguments {
     members: u32,
     /// The wigwag to be measured
     #[arg(long, value_name = "FILE")]
-    wigwag: PathBuf,
+    wigwag: Option<PathBuf>,
     /// Write the results here as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Draw the results here, and for narrow screens beside it, as NAME-narrow.svg
+    #[arg(long, value_name = "NAME.svg")]
+    svg: Option<PathBuf>,
+    /// Measure nothing: show the results in this file, that --json has written
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["workloads", "only", "quick", "rounds", "seconds", "clients"])]
+    from: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -85,8 +93,25 @@ fn run(arguments: &Arguments) -> Result<()> {
         print!("{}", list());
         return Ok(());
     }
+    let report = match &arguments.from {
+        Some(path) => read(path)?,
+        None => measure(arguments)?,
+    };
+    print!("{}", report.table());
+    if let Some(path) = &arguments.json {
+        write(path, &(serde_json::to_string_pretty(&report)? + "\n"))?;
+    }
+    if let Some(path) = &arguments.svg {
+        write(path, &plot::draw(&report, Layout::WIDE))?;
+        write(&narrow(path)?, &plot::draw(&report, Layout::NARROW))?;
+    }
+    Ok(())
+}
+
+fn measure(arguments: &Arguments) -> Result<Report> {
     raise_open_files();
-    let kit = Kit::new(arguments.wigwag.clone(), services::sources())?;
+    let wigwag = arguments.wigwag.clone().context("--wigwag is missing; benches/peers/run names it")?;
+    let kit = Kit::new(wigwag, services::sources())?;
     let (services, described) = available(&kit, services::named(&arguments.only)?);
     ensure!(!services.is_empty(), "nothing is left to be measured");
     let workloads =
@@ -94,22 +119,29 @@ fn run(arguments: &Arguments) -> Result<()> {
     let plan = Plan { services, workloads, rounds: arguments.rounds(), amount: arguments.amount()? };
     // One thread for all of the load: no wake-up between threads is part of a latency.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let lines = runtime.block_on(Box::pin(plan.run(&kit)))?;
-    let report = Report {
+    let lines = runtime.block_on(Box::pin(plan.run(&kit)));
+    Ok(Report {
         command: command_line(),
         machine: machine(),
         rounds: plan.rounds,
         results: Report::compare(&described, lines),
         services: described,
-    };
-    print!("{}", report.table());
-    write_json(arguments.json.as_deref(), &report)
+    })
 }
 
-fn write_json(path: Option<&Path>, report: &Report) -> Result<()> {
-    let Some(path) = path else { return Ok(()) };
-    let json = serde_json::to_string_pretty(report)? + "\n";
-    fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))
+fn read(path: &Path) -> Result<Report> {
+    let text = fs::read_to_string(path).with_context(|| format!("--from {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("--from {}: not the results of a run", path.display()))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// `peers-narrow.svg` beside `peers.svg`.
+fn narrow(path: &Path) -> Result<PathBuf> {
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).context("--svg: a file's name")?;
+    Ok(path.with_file_name(format!("{stem}-narrow.svg")))
 }
 
 fn list() -> String {
@@ -167,7 +199,16 @@ fn command_line() -> String {
             own.push(word);
         }
     }
-    ["benches/peers/run".to_owned()].into_iter().chain(own).collect::<Vec<_>>().join(" ")
+    [&["benches/peers/run".to_owned()], profile().as_slice(), &own].concat().join(" ")
+}
+
+/// How the profile is asked for that the programs here were built with, unless it is the usual one. Cargo calls the directory by it.
+fn profile() -> Vec<String> {
+    let directory = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.file_name()?.to_owned()));
+    match directory.as_ref().and_then(|name| name.to_str()) {
+        Some("dist") | None => Vec::new(),
+        Some(profile) => vec!["--profile".to_owned(), profile.to_owned()],
+    }
 }
 
 fn machine() -> String {

@@ -23,15 +23,15 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Results in the order of workloads and services. A service that fails a workload is left out there, and said so.
-    pub(crate) async fn run(&self, kit: &Kit) -> Result<Vec<Line>> {
+    pub(crate) async fn run(&self, kit: &Kit) -> Vec<Line> {
         let progress = Progress::new(self.workloads.len() * self.services.len() * self.rounds);
         let mut lines = Vec::new();
         for workload in &self.workloads {
             let mut rounds = Rounds::default();
             if workload.wants_fresh_server() {
-                self.with_fresh_servers(kit, *workload, &progress, &mut rounds).await?;
+                self.with_fresh_servers(kit, *workload, &progress, &mut rounds).await;
             } else {
-                self.with_lasting_servers(kit, *workload, &progress, &mut rounds).await?;
+                self.with_lasting_servers(kit, *workload, &progress, &mut rounds).await;
             }
             for service in &self.services {
                 let of = rounds.of.remove(service.name()).unwrap_or_default();
@@ -39,30 +39,24 @@ impl Plan {
             }
         }
         progress.0.finish_and_clear();
-        Ok(lines)
+        lines
     }
 
     /// All servers run for the time of all rounds; those that wait for their turn have nothing to do. A short round before the others is not
     /// counted: compilers at run time, caches and allocators have done their first work then.
-    async fn with_lasting_servers(
-        &self,
-        kit: &Kit,
-        workload: Workload,
-        progress: &Progress,
-        rounds: &mut Rounds,
-    ) -> Result<()> {
+    async fn with_lasting_servers(&self, kit: &Kit, workload: Workload, progress: &Progress, rounds: &mut Rounds) {
         let warm_up = Amount { time: self.amount.time / 2, clients: self.amount.clients / 4, ..self.amount };
         let mut running = Vec::new();
         for service in &self.services {
             progress.say(format!("{}: starting {}", workload.name(), service.name()));
-            let server = service.start(kit).await.with_context(|| format!("{} does not start", service.name()))?;
-            running.push((*service, server));
+            match service.start(kit).await {
+                Ok(server) => running.push((*service, server)),
+                Err(error) => rounds.fail(*service, workload, progress, &error.context("it does not start")),
+            }
         }
         for (service, server) in &running {
             progress.say(format!("{}: warming up {}", workload.name(), service.name()));
-            if let Err(error) = server.round(workload, warm_up).await {
-                rounds.fail(*service, workload, progress, &error);
-            }
+            rounds.warm_up(*service, workload, warm_up, server, progress).await;
         }
         for number in 1..=self.rounds {
             for (service, server) in &running {
@@ -70,24 +64,18 @@ impl Plan {
                 rounds.take(*service, workload, self.amount, server, progress).await;
             }
         }
-        Ok(())
     }
 
-    async fn with_fresh_servers(
-        &self,
-        kit: &Kit,
-        workload: Workload,
-        progress: &Progress,
-        rounds: &mut Rounds,
-    ) -> Result<()> {
+    async fn with_fresh_servers(&self, kit: &Kit, workload: Workload, progress: &Progress, rounds: &mut Rounds) {
         for number in 1..=self.rounds {
             for service in &self.services {
                 progress.round(workload, *service, number, self.rounds);
-                let server = service.start(kit).await.with_context(|| format!("{} does not start", service.name()))?;
-                rounds.take(*service, workload, self.amount, &server, progress).await;
+                match service.start(kit).await {
+                    Ok(server) => rounds.take(*service, workload, self.amount, &server, progress).await,
+                    Err(error) => rounds.fail(*service, workload, progress, &error.context("it does not start")),
+                }
             }
         }
-        Ok(())
     }
 }
 
@@ -111,10 +99,22 @@ impl Rounds {
         if self.failed.contains(&service) {
             return;
         }
-        match tokio::time::timeout(amount.patience(), server.round(workload, amount)).await {
-            Ok(Ok(round)) => self.of.entry(service.name()).or_default().push(round),
-            Ok(Err(error)) => self.fail(service, workload, progress, &error),
-            Err(_) => self.fail(service, workload, progress, &anyhow::anyhow!("not done in time")),
+        match in_time(workload, amount, server).await {
+            Ok(round) => self.of.entry(service.name()).or_default().push(round),
+            Err(error) => self.fail(service, workload, progress, &error),
+        }
+    }
+
+    async fn warm_up(
+        &mut self,
+        service: Service,
+        workload: Workload,
+        amount: Amount,
+        server: &Running,
+        progress: &Progress,
+    ) {
+        if let Err(error) = in_time(workload, amount, server).await {
+            self.fail(service, workload, progress, &error);
         }
     }
 
@@ -123,6 +123,10 @@ impl Rounds {
         self.of.remove(service.name());
         self.failed.push(service);
     }
+}
+
+async fn in_time(workload: Workload, amount: Amount, server: &Running) -> Result<Round> {
+    tokio::time::timeout(amount.patience(), server.round(workload, amount)).await.context("not done in time")?
 }
 
 /// A bar on the terminal, lines elsewhere.

@@ -137,3 +137,48 @@ pub(crate) fn micros(micros: f64) -> String {
     let digits = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
     format!("{value:.digits$} {unit}")
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// One workload on services of these costs.
+    pub(crate) fn report(costs: &[(&str, f64)]) -> Report {
+        let line = |(service, cost): &(&str, f64)| Line {
+            workload: "relay".to_owned(),
+            via: (*service).to_owned(),
+            unit: "message".to_owned(),
+            units: 10,
+            cpu_micros: *cost,
+            per_second: 100.0,
+            latency: None,
+            memory_kib: None,
+        };
+        let described = |(service, _): &(&str, f64)| Described {
+            name: (*service).to_owned(),
+            about: String::new(),
+            version: "1".to_owned(),
+            yardstick: "raw-tls".to_owned(),
+        };
+        let services: Vec<Described> = costs.iter().map(described).collect();
+        let results = Report::compare(&services, costs.iter().map(line).collect());
+        Report { command: "run".to_owned(), machine: "2 × processor".to_owned(), rounds: 5, services, results }
+    }
+
+    #[test]
+    fn costs_stand_beside_the_yardstick_where_that_was_measured() {
+        let measured = report(&[("raw-tls", 2.0), ("ws", 20.0)]);
+        assert_eq!(measured.result("relay", "ws").and_then(|result| result.ratio), Some(10.0));
+        assert_eq!(report(&[("ws", 20.0)]).results[0].ratio, None);
+        let table = measured.table();
+        let row: Vec<&str> = table.lines().nth(3).expect("a row").split_whitespace().collect();
+        assert_eq!(row, ["ws", "20.0", "µs", "10.00×", "100", "–", "–"]);
+    }
+
+    #[test]
+    fn a_run_is_read_as_it_was_written() {
+        let written = serde_json::to_string(&report(&[("raw-tls", 2.0)])).expect("JSON");
+        let read: Report = serde_json::from_str(&written).expect("the same");
+        assert_eq!(read.table(), report(&[("raw-tls", 2.0)]).table());
+    }
+}

@@ -139,3 +139,28 @@ impl Peer for Member {
         self.socket.close().await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_are_found_wherever_messages_are_cut() {
+        // A payload may have what ends operations.
+        let said = b"INFO {\"a\":1}\r\nMSG room.a.all 1 7\r\none\r\nwo\r\nPING\r\n";
+        for cut in 0..said.len() {
+            let (mut incoming, mut operations) = (Incoming::default(), Vec::new());
+            for part in [&said[..cut], &said[cut..]] {
+                incoming.push(part);
+                while let Some(operation) = incoming.next().expect("well-formed") {
+                    operations.push(operation);
+                }
+            }
+            assert_eq!(
+                operations,
+                [Operation::Info, Operation::Message("one\r\nwo".to_owned()), Operation::Ping],
+                "{cut}"
+            );
+        }
+    }
+}
