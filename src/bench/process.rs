@@ -13,6 +13,8 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// How many ports are tried for a server.
 const SERVER_PORTS: u16 = 8192;
+/// Those below are not everybody's.
+const UNPRIVILEGED: u16 = 1024;
 
 /// A process under measurement.
 #[derive(Debug)]
@@ -122,7 +124,7 @@ pub fn free_port() -> Result<u16> {
     let begin = std::process::id() as u16;
     (0..SERVER_PORTS)
         .map(|_| end.saturating_sub(1 + begin.wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed)) % SERVER_PORTS))
-        .find(|port| is_free((Ipv4Addr::LOCALHOST, *port)))
+        .find(|port| *port >= UNPRIVILEGED && is_free((Ipv4Addr::LOCALHOST, *port)))
         .with_context(|| format!("none of the {SERVER_PORTS} ports below {end} is free"))
 }
 

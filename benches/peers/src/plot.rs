@@ -31,13 +31,13 @@ const HEAD: f64 = 44.0;
 const ROW: f64 = 20.0;
 const BAR: f64 = 12.0;
 /// For the names of services.
-const NAMES: f64 = 132.0;
+const NAMES: f64 = 146.0;
 /// For figures behind the longest bar.
-const FIGURES: f64 = 108.0;
+const FIGURES: f64 = 112.0;
 const TITLE: f64 = 40.0;
 const FOOT_LINE: f64 = 16.0;
 /// Of the small print, on average.
-const CHARACTER: f64 = 6.1;
+const CHARACTER: f64 = 6.4;
 
 /// Own background: a page may be dark where its reader's system is light.
 const STYLE: &str = "
