@@ -1,12 +1,20 @@
 //! The server's process, seen from outside: how much processor time it took, and how much memory it has.
 
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 use std::{fs, io};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// How many ports are tried for a server.
+const SERVER_PORTS: u16 = 8192;
+/// Those below are not everybody's.
+const UNPRIVILEGED: u16 = 1024;
 
 /// A process under measurement.
 #[derive(Debug)]
@@ -33,7 +41,7 @@ impl Process {
     /// # Errors
     /// If it cannot be started.
     pub fn start(command: &mut Command) -> Result<Self> {
-        let (first, others) = split(&sched_getaffinity(None)?);
+        let (first, others) = split(&processors()?);
         // A child inherits the processors of its parent: set before, no thread of its is ever elsewhere.
         sched_setaffinity(None, &first)?;
         let started = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
@@ -94,6 +102,36 @@ impl Drop for Process {
     }
 }
 
+/// The processors that this process was given. Asked for once: after the first start, its own are the others alone.
+fn processors() -> io::Result<CpuSet> {
+    static PROCESSORS: OnceLock<CpuSet> = OnceLock::new();
+    if let Some(known) = PROCESSORS.get() {
+        return Ok(*known);
+    }
+    let given = sched_getaffinity(None)?;
+    Ok(*PROCESSORS.get_or_init(|| given))
+}
+
+/// A free port of loopback, for TCP and UDP, below those that the system gives to clients: none of them can take it before the server has.
+///
+/// # Errors
+/// If there is none, or the system does not tell (Linux does).
+pub fn free_port() -> Result<u16> {
+    static TRIED: AtomicU16 = AtomicU16::new(0);
+    let clients = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")?;
+    let end: u16 = clients.split_whitespace().next().context("ip_local_port_range")?.parse()?;
+    // Runs side by side begin at different ones.
+    let begin = std::process::id() as u16;
+    (0..SERVER_PORTS)
+        .map(|_| end.saturating_sub(1 + begin.wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed)) % SERVER_PORTS))
+        .find(|port| *port >= UNPRIVILEGED && is_free((Ipv4Addr::LOCALHOST, *port)))
+        .with_context(|| format!("none of the {SERVER_PORTS} ports below {end} is free"))
+}
+
+fn is_free(address: (Ipv4Addr, u16)) -> bool {
+    TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok()
+}
+
 /// The first processor, and the others, or the same one if there are none.
 fn split(all: &CpuSet) -> (CpuSet, CpuSet) {
     let mut numbers = (0..CpuSet::MAX_CPU).filter(|number| all.is_set(*number));
@@ -130,5 +168,34 @@ impl TemporaryDir {
 impl Drop for TemporaryDir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn processors_of(id: u32) -> CpuSet {
+        sched_getaffinity(rustix::process::Pid::from_raw(id.cast_signed())).expect("runs")
+    }
+
+    #[test]
+    fn each_server_has_the_first_processor_and_the_load_never_moves_there() {
+        // A thread of its own, as it is moved to other processors.
+        let started = std::thread::spawn(|| {
+            let given = sched_getaffinity(None).expect("Linux");
+            let servers = [(); 2].map(|()| Process::start(Command::new("sleep").arg("60")).expect("sleep"));
+            let (first, others) = split(&given);
+            assert_eq!(servers.each_ref().map(|server| processors_of(server.id())), [first, first]);
+            assert_eq!(sched_getaffinity(None).expect("Linux"), others);
+        });
+        started.join().expect("no assertion fails");
+    }
+
+    #[test]
+    fn no_port_is_given_out_twice_nor_one_of_a_client() {
+        let (one, other) = (free_port().expect("a port"), free_port().expect("another port"));
+        let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr()).expect("a port");
+        assert!(one != other && one.max(other) < client.port());
     }
 }

@@ -12,8 +12,6 @@ use tokio::task::JoinSet;
 
 use super::{Peer, Process, Service, Wigwag, answer, candidate, offer};
 
-/// Messages in flight, where there are many.
-const WINDOW: usize = 128;
 /// Messages before the measured ones.
 const WARM_UP: usize = 200;
 /// Candidates that each side of a call sends.
@@ -170,11 +168,11 @@ async fn send_on_time<P: Peer>(
     Ok((latency, [from, to]))
 }
 
-/// Two peers, many messages in flight: what a message costs when there is always a next one.
+/// Two peers, `window` messages in flight: what a message costs when there is always a next one.
 ///
 /// # Errors
 /// If a connection is lost.
-pub async fn pipelined<S: Service>(service: &S, server: &Process, time: Duration) -> Result<Round> {
+pub async fn pipelined<S: Service>(service: &S, server: &Process, time: Duration, window: usize) -> Result<Round> {
     let (mut from, mut to) = pair(service, "bench-pipelined").await?;
     let recipient = to.id().to_owned();
     let data = numbered(0);
@@ -184,17 +182,17 @@ pub async fn pipelined<S: Service>(service: &S, server: &Process, time: Duration
         }
         from.flush().await
     };
-    send(WINDOW).await?;
+    send(window).await?;
     let mut meter = Meter::start(server)?;
     while meter.goes_on(time) {
-        for _ in 0..WINDOW / 2 {
+        for _ in 0..window / 2 {
             to.recv().await?;
         }
-        meter.units += WINDOW as u64 / 2;
-        send(WINDOW / 2).await?;
+        meter.units += window as u64 / 2;
+        send(window / 2).await?;
     }
     let round = meter.stop()?;
-    for _ in 0..WINDOW {
+    for _ in 0..window {
         to.recv().await?;
     }
     leave([from, to]).await?;

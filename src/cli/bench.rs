@@ -1,7 +1,6 @@
 //! `wigwag bench`: what a server costs under load.
 
 use std::io::IsTerminal as _;
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::join::{ViaName, roots};
 use super::{End, descriptors, print};
-use crate::bench::process::TemporaryDir;
+use crate::bench::process::{TemporaryDir, free_port};
 use crate::bench::report::{Line, Report};
 use crate::bench::workload::{self, Round};
 use crate::bench::{Process, Wigwag};
@@ -24,6 +23,9 @@ use crate::error::StartError;
 
 /// A server of our own must answer within this time.
 const START: Duration = Duration::from_secs(20);
+
+/// Messages in flight, where there are many.
+const WINDOW: usize = 128;
 
 /// Polling costs much the same over each version of HTTP.
 const USUAL: &str = "webtransport,websocket-h3,websocket-h2,websocket-h1,event-stream-h2,long-poll-h2";
@@ -111,7 +113,7 @@ impl Workload {
         match self {
             Workload::Relay => workload::relay(service, server, time).await,
             Workload::Paced => workload::paced(service, server, time, 100, args.rate).await,
-            Workload::Pipelined => workload::pipelined(service, server, time).await,
+            Workload::Pipelined => workload::pipelined(service, server, time, WINDOW).await,
             Workload::FanOut => workload::fan_out(service, server, time, args.members as usize).await,
             Workload::Setup => workload::setup(service, server, time).await,
             Workload::Storm => workload::storm(service, server, clients).await,
@@ -235,17 +237,6 @@ impl Measured {
         let service =
             tokio::time::timeout(START, answers).await.map_err(|_| anyhow!("the server does not answer"))??;
         Ok(Measured { process, service, _dir: Some(dir) })
-    }
-}
-
-/// A port that neither a server nor a client of another round has, for TCP and UDP.
-fn free_port() -> Result<u16> {
-    loop {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let address = listener.local_addr()?;
-        if UdpSocket::bind(address).is_ok() {
-            return Ok(address.port());
-        }
     }
 }
 
