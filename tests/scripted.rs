@@ -364,7 +364,7 @@ async fn behind_lines_that_may_be_lost_nothing_more_is_posted() {
 
     let lost = json!({"type": "message", "id": 1, "data": "lost"}).to_string();
     let unavailable = answer_one(&listener, "503 Service Unavailable", "");
-    let (sent, ()) = within(async { tokio::join!(connection.send(&lost), unavailable) }).await;
+    let (sent, ()) = Box::pin(within(async { tokio::join!(connection.send(&lost), unavailable) })).await;
     assert!(matches!(sent, Err(wigwag::client::Error::Refused(_))), "{sent:?}");
 
     let behind = json!({"type": "message", "id": 2, "data": "behind"}).to_string();
