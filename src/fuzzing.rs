@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::origin::Origins;
 use crate::protocol::{Body, PeerId};
-use crate::{auth, client, protocol, transport};
+use crate::{auth, client, clients, protocol, transport};
 
 /// A target's name, and its function.
 pub type Target = (&'static str, fn(&[u8]));
@@ -21,6 +21,7 @@ pub const TARGETS: &[Target] = &[
     ("discovery", client::fuzzing::discovery),
     ("event_stream", client::fuzzing::event_stream),
     ("field_section", transport::quic::fuzzing::field_section),
+    ("forwarded", clients::fuzzing::forwarded),
     ("frames", transport::quic::fuzzing::frames),
     ("lines", transport::webtransport::fuzzing::lines),
     ("names", protocol::fuzzing::names),
@@ -28,6 +29,7 @@ pub const TARGETS: &[Target] = &[
     ("origin", origin),
     ("poll_body", poll_body),
     ("protocols", transport::webtransport::fuzzing::protocols),
+    ("proxy_protocol", transport::proxy::fuzzing::proxy_protocol),
     ("request", request),
     ("room_pattern", auth::fuzzing::room_pattern),
     ("sdp", protocol::fuzzing::sdp),
