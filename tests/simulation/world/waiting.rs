@@ -80,7 +80,9 @@ impl Door {
         let (kind, other) = (line["type"].as_str(), line["peer"].as_str().unwrap_or_default());
         match kind {
             Some("token") => self.is_shown(peer, line["token"].as_str()),
-            Some("admit") if self.moderators.contains(peer) => _ = self.open_to.insert(other.to_owned()),
+            Some("admit") if self.moderators.contains(peer) && self.is_open_for(other) => {
+                self.open_to.insert(other.to_owned());
+            }
             Some("refuse") if self.moderators.contains(peer) => _ = self.refusals.insert(other.to_owned()),
             Some("message") if !self.open_to.contains(peer) => {
                 let number = line["data"]["number"].as_u64().expect("a number");
