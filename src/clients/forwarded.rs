@@ -59,9 +59,9 @@ impl ForwardedHeader {
         };
         // Several lines are one list (RFC 9110, 5.3).
         for line in headers.get_all(name).iter().rev() {
-            let line = line.to_str().map_err(|_| malformed())?;
-            let elements = split(line, b',').ok_or_else(malformed)?;
+            let elements = split(line.as_bytes(), b',').ok_or_else(malformed)?;
             for element in elements.into_iter().rev().filter(|element| !element.is_empty()) {
+                let element = str::from_utf8(element).map_err(|_| malformed())?;
                 let node = match self {
                     ForwardedHeader::Forwarded => forwarded_for(element),
                     ForwardedHeader::XForwardedFor => address(element).map(Node::Address),
@@ -87,8 +87,8 @@ pub(super) fn contains(networks: &[IpNet], address: IpAddr) -> bool {
 /// The `for` of one element (RFC 7239, 4), which has one at most; without one it hides the client.
 fn forwarded_for(element: &str) -> Option<Node> {
     let mut node = None;
-    for pair in split(element, b';')?.into_iter().filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=')?;
+    for pair in split(element.as_bytes(), b';')?.into_iter().filter(|pair| !pair.is_empty()) {
+        let (name, value) = str::from_utf8(pair).ok()?.split_once('=')?;
         let value = match value.strip_prefix('"') {
             // An escaped character (RFC 9110, 5.6.4) has no place in an address, a host or a scheme.
             Some(quoted) => quoted.strip_suffix('"').filter(|value| !value.contains(['"', '\\']))?,
@@ -134,21 +134,21 @@ fn is_port(text: &str) -> bool {
 
 /// Splits at a separator outside quoted strings, and trims. `None` if the last string does not end: the client may have begun it,
 /// to have what the proxy appends taken for its rest.
-fn split(text: &str, separator: u8) -> Option<Vec<&str>> {
+fn split(text: &[u8], separator: u8) -> Option<Vec<&[u8]>> {
     let (mut parts, mut begin, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
-    for (at, byte) in text.bytes().enumerate() {
+    for (at, &byte) in text.iter().enumerate() {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if quoted => escaped = true,
             b'"' => quoted = !quoted,
             _ if byte == separator && !quoted => {
-                parts.push(text[begin..at].trim());
+                parts.push(text[begin..at].trim_ascii());
                 begin = at + 1;
             }
             _ => {}
         }
     }
-    parts.push(text[begin..].trim());
+    parts.push(text[begin..].trim_ascii());
     (!quoted).then_some(parts)
 }
 
@@ -160,7 +160,8 @@ mod tests {
         let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|text| text.parse().unwrap());
         let mut headers = HeaderMap::new();
         for line in lines {
-            headers.append(HeaderName::from_static(header.name()), line.parse().unwrap());
+            let line = http::HeaderValue::from_bytes(line.as_bytes()).unwrap();
+            headers.append(HeaderName::from_static(header.name()), line);
         }
         let client = header.client(peer.parse().unwrap(), &headers, &trusted);
         client.ok().map(|address| address.to_string())
@@ -173,7 +174,10 @@ mod tests {
         assert_eq!(of("10.0.0.1", &["192.0.2.1:_hidden"]), "192.0.2.1");
         assert_eq!(of("10.0.0.1", &["6.6.6.6, 192.0.2.1"]), "192.0.2.1", "the client wrote the first itself");
         assert_eq!(of("10.0.0.1", &["6.6.6.6", "192.0.2.1, 10.0.0.9"]), "192.0.2.1", "two proxies, two lines");
-        assert_eq!(of("10.0.0.1", &["nonsense, 192.0.2.1"]), "192.0.2.1", "what the client wrote is not read");
+        for own in ["nonsense", "n\u{f6}nsense"] {
+            let line = format!("{own}, 192.0.2.1");
+            assert_eq!(of("10.0.0.1", &[&line]), "192.0.2.1", "what the client wrote is not read");
+        }
         assert_eq!(of("192.0.2.7", &["192.0.2.1"]), "192.0.2.7", "nobody trusts this peer");
         assert_eq!(of("10.0.0.1", &[]), "10.0.0.1");
         assert_eq!(of("10.0.0.1", &["10.0.0.2, 10.0.0.3"]), "10.0.0.2", "proxies all the way");

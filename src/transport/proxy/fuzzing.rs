@@ -71,26 +71,23 @@ fn binary(bytes: &[u8]) -> (Option<SocketAddr>, usize) {
 fn text(bytes: &[u8]) -> (Option<SocketAddr>, usize) {
     let length = 2 + bytes.windows(2).position(|pair| pair == b"\r\n").expect("a line");
     assert!(length <= 107, "{length} bytes");
+    if matches!(bytes.strip_prefix(b"PROXY UNKNOWN"), Some([b' ' | b'\r', ..])) {
+        // Whatever stands before the line end does not count.
+        return (None, length);
+    }
     let line = std::str::from_utf8(&bytes[..length - 2]).expect("text");
     let words: Vec<&str> = line.split(' ').collect();
-    let client = match words[..] {
-        ["PROXY", "UNKNOWN", ..] => None,
-        ["PROXY", family @ ("TCP4" | "TCP6"), source, destination, source_port, destination_port] => {
-            let [source, destination] = [source, destination].map(|word| {
-                let address: IpAddr = word.parse().expect("an address");
-                assert_eq!(address.is_ipv4(), family == "TCP4", "{line}");
-                address.to_canonical()
-            });
-            let ports = [(source, source_port), (destination, destination_port)].map(|(address, word)| {
-                let port: u16 = word.parse().expect("a port");
-                assert_eq!(port.to_string(), word, "{line}");
-                SocketAddr::new(address, port)
-            });
-            Some(ports[0])
-        }
-        _ => panic!("{line:?} was taken for a header"),
+    let ["PROXY", family @ ("TCP4" | "TCP6"), source, destination, source_port, destination_port] = words[..] else {
+        panic!("{line:?} was taken for a header")
     };
-    (client, length)
+    let read = |address: &str, port: &str| {
+        let (address, number): (IpAddr, u16) = (address.parse().expect("an address"), port.parse().expect("a port"));
+        assert_eq!(address.is_ipv4(), family == "TCP4", "{line}");
+        assert_eq!(number.to_string(), port, "{line}");
+        SocketAddr::new(address.to_canonical(), number)
+    };
+    read(destination, destination_port);
+    (Some(read(source, source_port)), length)
 }
 
 fn write_v1(client: SocketAddr) -> Vec<u8> {
