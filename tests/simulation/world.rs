@@ -591,8 +591,11 @@ impl World {
             self.door.check_told(&peer, &message);
             waiting.push(message);
         }
-        let (answers, queued): (Vec<&Value>, Vec<&Value>) =
-            waiting.iter().partition(|message| message["type"] == "ok" || message["type"] == "error");
+        // The picture for one who was admitted goes before the queue.
+        let (answers, queued): (Vec<&Value>, Vec<&Value>) = waiting
+            .iter()
+            .filter(|message| message["type"] != "joined")
+            .partition(|message| message["type"] == "ok" || message["type"] == "error");
         let most = self.limits.queue_messages;
         assert!(queued.len() <= most, "{} messages in a queue of {most}", queued.len());
         // One answer above the limit closes the transport, or the request that asked for it was in a body of several.
