@@ -66,7 +66,7 @@ fn entry(header: ForwardedHeader, address: IpAddr) -> HeaderValue {
 
 /// Whether an address is an entry of a line, with a port or without.
 fn names(line: &HeaderValue, address: IpAddr) -> bool {
-    let text = line.to_str().unwrap_or_default();
+    let text = String::from_utf8_lossy(line.as_bytes());
     let is_port = |port: &str| port.strip_prefix('_').map_or(port.parse::<u16>().is_ok(), |name| !name.is_empty());
     text.split([',', ';', '=', '"', ' ', '\t']).any(|word| {
         let host = match word.rsplit_once(':') {
