@@ -18,6 +18,8 @@ use parking_lot::Mutex;
 mod address;
 mod bucket;
 mod forwarded;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 
 pub use address::ClientAddress;
 pub use bucket::Quota;

@@ -7,44 +7,53 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::origin::Origins;
 use crate::protocol::{Body, PeerId};
-use crate::{auth, client, protocol, transport};
+use crate::{client, protocol, transport};
 
 /// A target's name, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All of them: each has a program in `fuzz/fuzz_targets/` and a corpus in `fuzz/corpus/`.
-pub const TARGETS: &[Target] = &[
-    ("candidate", protocol::fuzzing::candidate),
-    ("capsules", transport::webtransport::fuzzing::capsules),
-    ("claims", auth::fuzzing::claims),
-    ("datagram", transport::quic::fuzzing::datagram),
-    ("discovery", client::fuzzing::discovery),
-    ("event_stream", client::fuzzing::event_stream),
-    ("field_section", transport::quic::fuzzing::field_section),
-    ("frames", transport::quic::fuzzing::frames),
-    ("lines", transport::webtransport::fuzzing::lines),
-    ("names", protocol::fuzzing::names),
-    ("opening", opening),
-    ("origin", origin),
-    ("poll_body", poll_body),
-    ("protocols", transport::webtransport::fuzzing::protocols),
-    ("request", request),
-    ("room_pattern", auth::fuzzing::room_pattern),
-    ("sdp", protocol::fuzzing::sdp),
-    ("server_message", client::fuzzing::server_message),
-    ("stream_head", transport::quic::fuzzing::stream_head),
-    ("token", auth::fuzzing::token),
-    ("varint", transport::quic::fuzzing::varint),
-    ("websocket", transport::websocket::fuzzing::websocket),
-];
+macro_rules! targets {
+    ($($name:ident: $function:path,)*) => {
+        /// All of them: each has a program in `fuzz/fuzz_targets/` and a corpus in `fuzz/corpus/`.
+        pub const TARGETS: &[Target] = &[$((stringify!($name), $function)),*];
 
-/// Runs one target.
-///
-/// # Panics
-/// If what must hold does not, or there is no such target.
-pub fn run(name: &str, data: &[u8]) {
-    let (_, target) = TARGETS.iter().find(|(known, _)| *known == name).expect("a target of that name");
-    target(data);
+        /// Each by its name, so that a program has no code but what its own target reaches.
+        pub mod target {
+            $(
+                /// Panics if what must hold does not.
+                pub fn $name(data: &[u8]) {
+                    $function(data);
+                }
+            )*
+        }
+    };
+}
+
+targets! {
+    candidate: crate::protocol::fuzzing::candidate,
+    capsules: crate::transport::webtransport::fuzzing::capsules,
+    claims: crate::auth::fuzzing::claims,
+    datagram: crate::transport::quic::fuzzing::datagram,
+    discovery: crate::client::fuzzing::discovery,
+    event_stream: crate::client::fuzzing::event_stream,
+    field_section: crate::transport::quic::fuzzing::field_section,
+    forwarded: crate::clients::fuzzing::forwarded,
+    frames: crate::transport::quic::fuzzing::frames,
+    lines: crate::transport::webtransport::fuzzing::lines,
+    names: crate::protocol::fuzzing::names,
+    opening: crate::fuzzing::opening,
+    origin: crate::fuzzing::origin,
+    poll_body: crate::fuzzing::poll_body,
+    protocols: crate::transport::webtransport::fuzzing::protocols,
+    proxy_protocol: crate::transport::proxy::fuzzing::proxy_protocol,
+    request: crate::fuzzing::request,
+    room_pattern: crate::auth::fuzzing::room_pattern,
+    sdp: crate::protocol::fuzzing::sdp,
+    server_message: crate::client::fuzzing::server_message,
+    stream_head: crate::transport::quic::fuzzing::stream_head,
+    token: crate::auth::fuzzing::token,
+    varint: crate::transport::quic::fuzzing::varint,
+    websocket: crate::transport::websocket::fuzzing::websocket,
 }
 
 /// What a client sends, understood, relayed and read by the other client, is the same payload from the right peer.

@@ -183,10 +183,7 @@ impl Hub {
             Resumption::Whole { lost } => self.joined(hall, &session.seat, Some(lost), transport),
             Resumption::Replay => session.seat.quietly(|seat| resumed(seat)),
         };
-        hall.update_role(session.peer(), &session.seat);
-        if let Resumption::Whole { .. } = resumption {
-            hall.tell_of_waiting(session.peer());
-        }
+        hall.is_back(&session, &resumption);
         Ok((session, greeting))
     }
 

@@ -120,6 +120,8 @@ pub struct Seat {
     look: Option<Instant>,
     /// The `joined` of one who was admitted while its transport had the seat; goes before all else.
     greeting: Option<Frame>,
+    /// What belongs to its client's picture did not fit, and is told when it comes back.
+    incomplete: bool,
     /// A poll has told that the server drains; a transport that lasts remembers it by itself.
     go_away_told: bool,
     log: Log,
@@ -160,6 +162,7 @@ impl Seat {
             ice_due: None,
             look: None,
             greeting: None,
+            incomplete: false,
             log,
             grant,
         }
@@ -506,12 +509,19 @@ impl Seat {
         let taken = self.buffer.push(body);
         let is_slow = !taken && self.lease == Lease::Here;
         if (is_slow || self.buffer.is_over()) && self.ending.is_none() {
-            self.ending = Some(Ending::Closed(Refusal::new(
-                Code::SlowConsumer,
-                "the queue is full: the client does not read fast enough; resume to get what is in it",
-            )));
+            self.ending = Some(Ending::Closed(slow_consumer()));
         }
         taken
+    }
+
+    /// Queues what belongs to the picture that its client is given. If the queue is too full for it, the transport is closed once
+    /// it has written what waits, not before: what could not be read would fill the queue again the next time.
+    pub fn complete(&mut self, body: Body) {
+        let kind = body.kind;
+        if !self.buffer.push(body) {
+            self.buffer.miss(kind);
+            self.incomplete = true;
+        }
     }
 
     /// A directed message that did not fit is told to its sender; any other that did not fit is missed, and the recipient
@@ -534,6 +544,8 @@ impl Seat {
         }
         match &self.ending {
             Some(ending) if wants_frames => Next::End(ending.clone()),
+            // The next poll comes by itself.
+            None if wants_frames && self.incomplete && !self.is_polled() => Next::End(Ending::Closed(slow_consumer())),
             _ => Next::Nothing,
         }
     }
@@ -601,6 +613,7 @@ impl Seat {
         self.lease = Lease::Here;
         self.ending = None;
         self.greeting = None;
+        self.incomplete = false;
     }
 }
 
@@ -613,6 +626,11 @@ fn token_expired() -> Refusal {
     Refusal::new(Code::TokenExpired, "the token has expired; resume with a new one")
 }
 
+fn slow_consumer() -> Refusal {
+    let why = "the queue is full: the client does not read fast enough; resume to get what is in it";
+    Refusal::new(Code::SlowConsumer, why)
+}
+
 fn too_many(wait: Duration) -> Refusal {
     Refusal::new(Code::RateLimited, "too many messages; see limits.messagesPerSecond and limits.burst")
         .retry_after(wait)
@@ -623,6 +641,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::protocol::{LeftReason, Limits};
 
     #[test]
     fn an_earlier_ticket_does_not_take_the_seat_from_a_poll_that_came_with_the_newest() {
@@ -640,5 +659,28 @@ mod tests {
         assert_eq!(late.code, Code::ResumeExpired);
         assert_eq!(seat.generation(), waiting, "the poll that waits keeps the seat");
         assert!(seat.show_ticket(ticket(1)).is_some(), "lines may come with the ticket before the present one");
+    }
+
+    #[test]
+    fn a_full_queue_is_read_before_what_did_not_fit_into_it_is_asked_for_again() {
+        let now = Instant::now();
+        let ticket = Ticket::new(PeerId::new(Uuid::nil()), [1; 16]);
+        let limits = Limits { queue_messages: 2, ..Limits::default() };
+        let mut seat = Seat::new(ticket, Transport::WebTransport, Grant::open(limits.into()), now);
+        let presence = || Body::peer_left(ticket.peer, LeftReason::Left, 1);
+        for _ in 0..2 {
+            assert!(seat.push(presence()));
+        }
+        seat.complete(presence());
+        for _ in 0..2 {
+            assert!(matches!(seat.next(1, true), Next::Frame(_)));
+        }
+        let Next::End(Ending::Closed(refusal)) = seat.next(1, true) else { panic!("it is to come back") };
+        assert_eq!(refusal.code, Code::SlowConsumer);
+        let resumed = seat.resume(ticket, 2, None, Transport::WebTransport, now);
+        assert_eq!(resumed, Ok(Resumption::Whole { lost: 0 }));
+        seat.complete(presence());
+        assert!(matches!(seat.next(2, true), Next::Frame(_)));
+        assert!(matches!(seat.next(2, true), Next::Nothing));
     }
 }

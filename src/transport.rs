@@ -25,7 +25,7 @@ pub mod http1;
 pub mod http2;
 pub mod poll;
 pub(crate) mod priority;
-mod proxy;
+pub(crate) mod proxy;
 pub mod quic;
 pub mod tcp;
 pub(crate) mod websocket;

@@ -6,17 +6,22 @@
 //! after a takeover, and break at every possible point: before a request arrived, after it was handled, before its answer was
 //! read.
 //!
+//! Half of the rooms have a waiting room, for guests or for everyone: clients knock and get better tokens, moderators admit,
+//! refuse and leave, places and time run out.
+//!
 //! Throughout must hold:
 //! - no hole in `seq`, none of the room's changes told twice;
 //! - a seat is given to whoever shows its ticket until its window ends, and to nobody afterwards; a join key is good until a
 //!   ticket was shown;
-//! - bounded memory: no queue ever holds more than its limit, answers aside, which have one too.
+//! - bounded memory: no queue ever holds more than its limit, answers aside, which have one too;
+//! - nobody is in the room, heard there or told of it, who has to wait and was not admitted; no more wait than may, and not longer.
 //!
 //! At the end every client is let through, and then must hold:
 //! - no double, no strangers, order per pair: what a client's application got from another is a growing sequence of numbers;
 //! - no silent loss: a directed message answered `ok` was delivered, one never delivered was answered `error`, unless the
 //!   recipient was told by `lost` or its seat was given up;
 //! - one order of presence: `revision` grows, and all rosters equal the room;
+//! - every moderator knows who waits; who was admitted has heard it, who was refused is not in by the same knock;
 //! - no ghosts: who left or timed out is in no roster, and when nobody comes back the room ends with the last window.
 
 use std::sync::Arc;

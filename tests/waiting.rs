@@ -253,6 +253,22 @@ async fn a_better_token_spares_the_waiting_and_makes_a_moderator_who_hears_of_it
 }
 
 #[tokio::test]
+async fn a_better_token_in_a_resume_makes_a_moderator_who_hears_who_waits() {
+    let house = House::open().await;
+    for via in Via::ALL {
+        let room = format!("resumed.{}", via.name());
+        let (_first, joined) = enter(&house.server, via, &room, &house.issuer.token(&json!({"sub": "mo"}))).await;
+        let (_guest, _) = house.knock(Via::WebSocketH1, &room, KEY).await;
+        let moderates = house.issuer.token(&json!({"sub": "mo", "grants": ["join", "moderate"]}));
+        let mut again = house.server.connect(via, &room).await;
+        say(&mut again, &json!({"type": "resume", "ticket": joined["ticket"], "seq": 0, "token": moderates})).await;
+        assert_eq!(next(&mut again).await["type"], "resumed", "over {}", via.name());
+        hear(&mut again, "knock").await;
+    }
+    house.server.stop().await;
+}
+
+#[tokio::test]
 async fn everyone_but_moderators_waits_where_the_operator_wants_that() {
     let waiting = WaitingRoom { holds: Newcomers::Everyone, ..WaitingRoom::default() };
     let house = House::with(|config| Config { waiting, ..config }).await;

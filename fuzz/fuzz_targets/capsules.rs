@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| wigwag::fuzzing::run("capsules", data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| wigwag::fuzzing::target::capsules(data));

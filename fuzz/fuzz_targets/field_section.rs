@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| wigwag::fuzzing::run("field_section", data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| wigwag::fuzzing::target::field_section(data));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| wigwag::fuzzing::run("frames", data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| wigwag::fuzzing::target::frames(data));

@@ -1,6 +1,6 @@
 //! What must hold of tokens, whatever they are.
 
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -25,8 +25,9 @@ fn verifier() -> &'static Verifier {
     })
 }
 
-fn key() -> hmac::Key {
-    hmac::Key::new(hmac::HMAC_SHA256, SECRET)
+fn key() -> &'static hmac::Key {
+    static KEY: LazyLock<hmac::Key> = LazyLock::new(|| hmac::Key::new(hmac::HMAC_SHA256, SECRET));
+    &KEY
 }
 
 fn check(token: &str) -> Option<Grant> {
@@ -51,7 +52,7 @@ pub(crate) fn token(data: &[u8]) {
     if check(text).is_some() {
         let (signed, signature) = text.rsplit_once('.').expect("three parts");
         let signature = URL_SAFE_NO_PAD.decode(signature).expect("base64");
-        assert!(hmac::verify(&key(), signed.as_bytes(), &signature).is_ok());
+        assert!(hmac::verify(key(), signed.as_bytes(), &signature).is_ok());
     }
 }
 
@@ -59,13 +60,14 @@ pub(crate) fn token(data: &[u8]) {
 pub(crate) fn claims(data: &[u8]) {
     let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#);
     let signed = format!("{header}.{}", URL_SAFE_NO_PAD.encode(data));
-    let signature = URL_SAFE_NO_PAD.encode(hmac::sign(&key(), signed.as_bytes()));
+    let signature = URL_SAFE_NO_PAD.encode(hmac::sign(key(), signed.as_bytes()));
     let token = format!("{signed}.{signature}");
-    let is_let_in = check(&token).is_some();
-    // Claims are a JSON object or nothing.
-    assert!(!is_let_in || data.trim_ascii_start().starts_with(b"{"));
-    // One bit of the signed text changed, and the signature is none.
-    assert!(check(&format!("{header}.A{}.{signature}", URL_SAFE_NO_PAD.encode(data))).is_none());
+    if check(&token).is_some() {
+        // Claims are a JSON object or nothing.
+        assert!(data.trim_ascii_start().starts_with(b"{"));
+        // A character of the signed text more, and the signature is none.
+        assert!(check(&format!("{header}.A{}.{signature}", URL_SAFE_NO_PAD.encode(data))).is_none());
+    }
 }
 
 /// A pattern fits a name if one way to stretch its stars does.

@@ -41,7 +41,8 @@ pub(crate) fn event_stream(data: &[u8]) {
     let Some((&size, stream)) = data.split_first() else { return };
     let read = |size: usize| {
         let (mut received, mut events) = (BytesMut::new(), Vec::new());
-        for chunk in stream.chunks(size.max(1)) {
+        // What has come of an event is looked through again with each chunk: not too many of a long one.
+        for chunk in stream.chunks(size.max(stream.len() / 64).max(1)) {
             received.extend_from_slice(chunk);
             events.extend(std::iter::from_fn(|| poll::take_event(&mut received)));
         }

@@ -225,7 +225,9 @@ impl Seat {
     pub fn greet(&mut self, member: &Member) -> (LinkId, String) {
         self.newest += 1;
         let link = LinkId(self.newest);
-        self.greeting = Some(link);
+        // With the greeting, a link that waits is given up: what it brings would be of a room that is not known here.
+        let given_up = self.greeting.replace(link);
+        self.links.retain(|one| Some(*one) != given_up);
         self.greeted_seq = self.last_seq;
         let line = match &self.ticket {
             None => join(&self.key, member),
@@ -372,10 +374,14 @@ impl Seat {
 
     fn joined(&mut self, link: LinkId, joined: Box<Joined>) -> Outcome {
         let before = self.roster.own().map(|own| own.peer.clone());
+        let is_first = before.is_none();
         let is_new = before.is_some_and(|before| before != joined.own.peer);
         let abandoned = if is_new { std::mem::take(&mut self.pending) } else { BTreeMap::new() };
         if is_new {
             self.pending_bytes = 0;
+        }
+        // What came while another link waited may have had the numbers of another seat.
+        if is_new || is_first && !self.links.contains(&link) {
             self.last_seq = 0;
         }
         // What was lost leaves numbers free, under which refusals are said again: an earlier link's mean something else.
@@ -636,6 +642,25 @@ mod tests {
         assert!(matches!(&outcome.told[..], [Told::Joined(joined)] if joined.lost == Some(7)));
         assert_eq!((seat.last_seq(), seat.ack()), (39, Ack::None));
         assert_eq!(hear(&mut seat, link, &numbered(40)).told.len(), 1);
+    }
+
+    #[test]
+    fn a_link_that_waits_is_given_up_by_the_next_greeting_and_its_numbers_with_it() {
+        let mut seat = seat();
+        let (asked, _) = seat.request(&Request::ice_servers()).expect("taken");
+        let waiting = json!({"type": "waiting", "heartbeatMs": 10_000, "expireMs": 600_000});
+        let (first, _) = greet(&mut seat);
+        hear(&mut seat, first, &waiting);
+        let refusal = json!({"type": "error", "seq": 1, "code": "forbidden", "message": "m"});
+        assert_eq!(hear(&mut seat, first, &refusal).told.len(), 1);
+        let (second, _) = greet(&mut seat);
+        assert!(!seat.is_waiting(first));
+        hear(&mut seat, first, &joined("me", "t1", 2));
+        assert!(hear(&mut seat, first, &numbered(2)).told.is_empty(), "of a room that nobody has told of");
+        hear(&mut seat, second, &joined("me again", "u1", 1));
+        let told = hear(&mut seat, second, &json!({"type": "ok", "seq": 1, "id": asked})).told;
+        assert!(matches!(told[..], [Told::Answered { answer: Ok(()), .. }]), "the new seat counts anew");
+        assert_eq!(hear(&mut seat, second, &numbered(2)).told.len(), 1);
     }
 
     #[test]

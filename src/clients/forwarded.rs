@@ -4,7 +4,7 @@
 //! its end: each entry is vouched for by the one behind it, the last by the connection's peer. The first address that is not a
 //! trusted proxy's is the client; what stands before it, the client may have written itself.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use http::header::FORWARDED;
 use http::{HeaderMap, HeaderName};
@@ -59,9 +59,9 @@ impl ForwardedHeader {
         };
         // Several lines are one list (RFC 9110, 5.3).
         for line in headers.get_all(name).iter().rev() {
-            let line = line.to_str().map_err(|_| malformed())?;
-            let elements = split(line, b',').ok_or_else(malformed)?;
+            let elements = split(line.as_bytes(), b',').ok_or_else(malformed)?;
             for element in elements.into_iter().rev().filter(|element| !element.is_empty()) {
+                let element = str::from_utf8(element).map_err(|_| malformed())?;
                 let node = match self {
                     ForwardedHeader::Forwarded => forwarded_for(element),
                     ForwardedHeader::XForwardedFor => address(element).map(Node::Address),
@@ -84,11 +84,11 @@ pub(super) fn contains(networks: &[IpNet], address: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&address))
 }
 
-/// The `for` of one element (RFC 7239, 4); an element without one hides the client.
+/// The `for` of one element (RFC 7239, 4), which has one at most; without one it hides the client.
 fn forwarded_for(element: &str) -> Option<Node> {
-    let mut node = Node::Hidden;
-    for pair in split(element, b';')?.into_iter().filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=')?;
+    let mut node = None;
+    for pair in split(element.as_bytes(), b';')?.into_iter().filter(|pair| !pair.is_empty()) {
+        let (name, value) = str::from_utf8(pair).ok()?.split_once('=')?;
         let value = match value.strip_prefix('"') {
             // An escaped character (RFC 9110, 5.6.4) has no place in an address, a host or a scheme.
             Some(quoted) => quoted.strip_suffix('"').filter(|value| !value.contains(['"', '\\']))?,
@@ -97,47 +97,58 @@ fn forwarded_for(element: &str) -> Option<Node> {
         if !name.eq_ignore_ascii_case("for") {
             continue;
         }
-        node = if value.eq_ignore_ascii_case("unknown") || value.starts_with('_') {
+        let told = if value.eq_ignore_ascii_case("unknown") || value.starts_with('_') {
             Node::Hidden
         } else {
             Node::Address(address(value)?)
         };
+        if node.replace(told).is_some() {
+            return None;
+        }
     }
-    Some(node)
+    Some(node.unwrap_or(Node::Hidden))
 }
 
-/// An address with or without port, an IPv6 one with or without brackets.
+/// An address, with or without port (RFC 7239, 6). An IPv6 one has brackets, or no port.
 fn address(text: &str) -> Option<IpAddr> {
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
-    let address = match (bare, text.parse::<SocketAddr>()) {
-        (Some(bare), _) => IpAddr::V6(bare.parse().ok()?),
-        (None, Ok(with_port)) => with_port.ip(),
-        (None, Err(_)) => match text.rsplit_once(':') {
-            // An obfuscated port (RFC 7239, 6.3).
-            Some((host, port)) if port.starts_with('_') => return address(host),
-            _ => text.parse().ok()?,
-        },
+    let (address, port) = if let Some(bracketed) = text.strip_prefix('[') {
+        let (address, rest) = bracketed.split_once(']')?;
+        (IpAddr::V6(address.parse().ok()?), rest)
+    } else if let Ok(address) = text.parse() {
+        (address, "")
+    } else {
+        let (address, port) = text.split_at(text.find(':')?);
+        (IpAddr::V4(address.parse().ok()?), port)
     };
-    Some(address.to_canonical())
+    (port.is_empty() || is_port(port.strip_prefix(':')?)).then(|| address.to_canonical())
+}
+
+/// A number, or a name that hides it (RFC 7239, 6.3).
+fn is_port(text: &str) -> bool {
+    let named = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    match text.strip_prefix('_') {
+        Some(name) => !name.is_empty() && name.bytes().all(named),
+        None => text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok(),
+    }
 }
 
 /// Splits at a separator outside quoted strings, and trims. `None` if the last string does not end: the client may have begun it,
 /// to have what the proxy appends taken for its rest.
-fn split(text: &str, separator: u8) -> Option<Vec<&str>> {
+fn split(text: &[u8], separator: u8) -> Option<Vec<&[u8]>> {
     let (mut parts, mut begin, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
-    for (at, byte) in text.bytes().enumerate() {
+    for (at, &byte) in text.iter().enumerate() {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if quoted => escaped = true,
             b'"' => quoted = !quoted,
             _ if byte == separator && !quoted => {
-                parts.push(text[begin..at].trim());
+                parts.push(text[begin..at].trim_ascii());
                 begin = at + 1;
             }
             _ => {}
         }
     }
-    parts.push(text[begin..].trim());
+    parts.push(text[begin..].trim_ascii());
     (!quoted).then_some(parts)
 }
 
@@ -149,7 +160,8 @@ mod tests {
         let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|text| text.parse().unwrap());
         let mut headers = HeaderMap::new();
         for line in lines {
-            headers.append(HeaderName::from_static(header.name()), line.parse().unwrap());
+            let line = http::HeaderValue::from_bytes(line.as_bytes()).unwrap();
+            headers.append(HeaderName::from_static(header.name()), line);
         }
         let client = header.client(peer.parse().unwrap(), &headers, &trusted);
         client.ok().map(|address| address.to_string())
@@ -159,9 +171,13 @@ mod tests {
     fn the_client_is_the_rightmost_address_that_is_no_trusted_proxys() {
         let of = |peer, lines: &[&str]| client(ForwardedHeader::XForwardedFor, peer, lines).unwrap();
         assert_eq!(of("10.0.0.1", &["192.0.2.1"]), "192.0.2.1");
+        assert_eq!(of("10.0.0.1", &["192.0.2.1:_hidden"]), "192.0.2.1");
         assert_eq!(of("10.0.0.1", &["6.6.6.6, 192.0.2.1"]), "192.0.2.1", "the client wrote the first itself");
         assert_eq!(of("10.0.0.1", &["6.6.6.6", "192.0.2.1, 10.0.0.9"]), "192.0.2.1", "two proxies, two lines");
-        assert_eq!(of("10.0.0.1", &["nonsense, 192.0.2.1"]), "192.0.2.1", "what the client wrote is not read");
+        for own in ["nonsense", "n\u{f6}nsense"] {
+            let line = format!("{own}, 192.0.2.1");
+            assert_eq!(of("10.0.0.1", &[&line]), "192.0.2.1", "what the client wrote is not read");
+        }
         assert_eq!(of("192.0.2.7", &["192.0.2.1"]), "192.0.2.7", "nobody trusts this peer");
         assert_eq!(of("10.0.0.1", &[]), "10.0.0.1");
         assert_eq!(of("10.0.0.1", &["10.0.0.2, 10.0.0.3"]), "10.0.0.2", "proxies all the way");
@@ -185,10 +201,20 @@ mod tests {
 
     #[test]
     fn what_a_trusted_proxy_should_not_send_is_malformed() {
-        for line in ["192.0.2.1, x", "192.0.2.256", "unknown", "[192.0.2.1]", "[::1", "a\"b", "192.0.2.1:99999"] {
+        let lists = ["192.0.2.1, x", "192.0.2.256", "unknown", "[192.0.2.1]", "[::1", "a\"b", "[fe80::1%1]:443"];
+        let ports = ["99999", "+80", "_", "_a b", "80:_a", "_a:_b", ""].map(|port| format!("192.0.2.1:{port}"));
+        for line in lists.into_iter().chain(ports.iter().map(String::as_str)).chain(["2001:db8::7:_a", "[::1]443"]) {
             assert_eq!(client(ForwardedHeader::XForwardedFor, "10.0.0.1", &[line]), None, "{line}");
         }
-        for line in ["for", "for=", "192.0.2.1", "for=\"192.0.2.1", "for=2001:db8::g", "for=\"192.0.2.\\1\""] {
+        for line in [
+            "for",
+            "for=",
+            "192.0.2.1",
+            "for=\"192.0.2.1",
+            "for=192.0.2.1;for=6.6.6.6",
+            "for=2001:db8::g",
+            "for=\"192.0.2.\\1\"",
+        ] {
             assert_eq!(client(ForwardedHeader::Forwarded, "10.0.0.1", &[line]), None, "{line}");
         }
     }

@@ -65,14 +65,15 @@ impl Hub {
         let moved = seat.quietly(|seat| !seat.is_polled());
         let (mut session, resumption) = self.take_up(&mut shard, name, resume, renewal, transport)?;
         session.next_poll = Some(next_poll);
+        let hall = shard.get_mut(name).ok_or_else(resume_expired)?;
         let greeting = match resumption {
             Resumption::Replay => None,
             Resumption::Whole { lost } => {
                 session.seat.quietly(|seat| seat.use_ticket(fresh_ticket(session.peer())));
-                let hall = shard.get_mut(name).ok_or_else(resume_expired)?;
                 Some(self.joined(hall, &session.seat, Some(lost), transport))
             }
         };
+        hall.is_back(&session, &resumption);
         Ok(Poll { session, greeting, enters: false, moved })
     }
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Hall, Hub, now};
+use super::{Hall, Hub, Session, now};
 use crate::outbox::SharedSeat;
 use crate::protocol::{Code, Frame, LeftReason, PeerId, Refusal, notice};
+use crate::seat::Resumption;
 
 impl Hub {
     /// `waiting`, for one who waits until then.
@@ -68,10 +69,21 @@ impl Hall {
         self.carry_out(out);
     }
 
+    /// One who has taken its seat up again hears who waits, if its token lets it moderate now and did not before, or if it is given a
+    /// whole new picture.
+    pub(super) fn is_back(&mut self, session: &Session, resumption: &Resumption) {
+        self.update_role(session.peer(), &session.seat);
+        if let Resumption::Whole { .. } = resumption {
+            self.tell_of_waiting(session.peer());
+        }
+    }
+
     /// A moderator that was given a whole new picture is told who waits.
     pub(super) fn tell_of_waiting(&mut self, peer: PeerId) {
         let mut out = Vec::new();
         self.room.tell_of_waiting(peer, &mut out);
-        self.carry_out(out);
+        if let Some(seat) = self.seats.get(&peer) {
+            out.into_iter().for_each(|knock| seat.with(|seat| seat.complete(knock.body)));
+        }
     }
 }

@@ -7,6 +7,9 @@ use std::net::{IpAddr, SocketAddr};
 use ppp::{v1, v2};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
+
 /// The longest header of version 1, its line end included (section 2.1).
 const V1_BYTES: usize = 107;
 
@@ -44,8 +47,12 @@ async fn read_v1<S: AsyncRead + Unpin>(stream: &mut S, mut header: Vec<u8>) -> i
         }
         header.push(stream.read_u8().await?);
     }
-    let header = v1::Header::try_from(&header[..]).map_err(invalid)?;
-    Ok(match header.addresses {
+    let line = v1::Header::try_from(&header[..]).map_err(invalid)?;
+    // The library takes a sign before a port.
+    if header.contains(&b'+') && line.addresses != v1::Addresses::Unknown {
+        return Err(invalid("a port is digits alone"));
+    }
+    Ok(match line.addresses {
         v1::Addresses::Unknown => None,
         v1::Addresses::Tcp4(pair) => Some((pair.source_address, pair.source_port).into()),
         v1::Addresses::Tcp6(pair) => Some(canonical(pair.source_address, pair.source_port)),
@@ -124,6 +131,7 @@ mod tests {
             b"GET / HTTP/1.1\r\n\r\n".to_vec(),
             b"PROXY TCP4 192.0.2.256 10.0.0.1 1 2\r\n".to_vec(),
             b"PROXY TCP4 192.0.2.1\r\n".to_vec(),
+            b"PROXY TCP4 192.0.2.1 10.0.0.1 +1 2\r\n".to_vec(),
             long_line,
             v2(1, 0x11, &[0; 4]),
             v2(1, 0x11, &[0; 3000]),

@@ -1,16 +1,44 @@
 //! A client: the native client's own half of the session, and an application that notes what it is told.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::{Value, json};
 use wigwag::client::message::{Change, Incoming, Peer, PeerState};
-use wigwag::client::seat::{Ack, LinkId, Member, Seat, Told};
+use wigwag::client::seat::{Ack, LinkId, Member, Seat, Token, Told};
 use wigwag::client::{Payload, Request};
+
+/// What a client's token says that it is, where tokens are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Guest,
+    Member,
+    Moderator,
+}
+
+impl Role {
+    pub(super) fn token(self) -> &'static str {
+        match self {
+            Role::Guest => "guest",
+            Role::Member => "member",
+            Role::Moderator => "moderator",
+        }
+    }
+
+    pub(super) fn of(token: &str) -> Self {
+        let all = [Role::Guest, Role::Member, Role::Moderator];
+        all.into_iter().find(|role| role.token() == token).expect("a role's token")
+    }
+}
 
 /// One client with one seat, for as long as that lives.
 pub(super) struct Client {
     pub(super) name: usize,
     pub(super) key: String,
+    pub(super) role: Role,
+    /// Its role is not the one that it began with.
+    pub(super) renewed: bool,
+    /// The seat that its key has, which it does not know itself before it is in the room.
+    pub(super) knocked: Option<String>,
     pub(super) seat: Seat,
     /// Left, or its seat was given up.
     pub(super) gone: bool,
@@ -26,6 +54,10 @@ pub(super) struct Application {
     pub(super) roster: BTreeMap<String, (i64, bool)>,
     pub(super) version: i64,
     pub(super) lost: u64,
+    /// Who waits to be admitted, as a moderator has heard.
+    pub(super) knocks: BTreeSet<String>,
+    /// Answers to knocks: whether it is to be admitted, who, and what the server said.
+    pub(super) decisions: HashMap<u64, (bool, String, Option<bool>)>,
     /// Messages in order: sender and number.
     pub(super) got: Vec<(String, u64)>,
     /// Datagrams, which keep no order.
@@ -34,14 +66,15 @@ pub(super) struct Application {
     /// What became of each message that may not get lost: recipients, number, and the answer.
     pub(super) sent: HashMap<u64, (Vec<String>, u64, Option<bool>)>,
     /// The request to leave, and whether it was answered.
-    leaving: Option<u64>,
+    pub(super) leaving: Option<u64>,
     pub(super) left: bool,
 }
 
 impl Client {
-    pub(super) fn new(name: usize, seed: u64) -> Self {
+    pub(super) fn new(name: usize, seed: u64, role: Role) -> Self {
         let key = format!("key-{seed:020}-{name}");
-        Client { name, seat: Seat::new(key.clone()), key, gone: false, app: Application::default() }
+        let seat = Seat::new(key.clone());
+        Client { name, key, role, renewed: false, knocked: None, seat, gone: false, app: Application::default() }
     }
 
     /// Whether it is in the room, as far as it knows.
@@ -58,7 +91,7 @@ impl Client {
     /// Begins a transport.
     pub(super) fn greet(&mut self) -> (LinkId, String) {
         let metadata = Payload::of(&json!({"version": self.app.version})).expect("JSON");
-        self.seat.greet(&Member { metadata: Some(metadata), token: None })
+        self.seat.greet(&Member { metadata: Some(metadata), token: Some(Token(self.role.token().to_owned())) })
     }
 
     /// Enters a request; the line is to be sent on the link in use, if there is one.
@@ -123,10 +156,13 @@ impl Application {
                     assert_eq!(*known, None, "request {id} was answered twice");
                     *known = Some(answer.is_ok());
                 }
+                if let Some((.., known)) = self.decisions.get_mut(&id) {
+                    *known = Some(answer.is_ok());
+                }
             }
-            // A datagram has no id to be answered under, and nothing else can be wrong.
-            Told::Error(refused) => assert_eq!(refused.code, "peerGone"),
-            Told::Resumed(_) => {}
+            // A datagram, and what one says who waits, have no id to be answered under.
+            Told::Error(refused) => assert!(matches!(&refused.code[..], "peerGone" | "forbidden"), "{refused:?}"),
+            Told::Resumed(_) | Told::Waiting { .. } => {}
             other => panic!("unexpected {other:?}"),
         }
     }
@@ -145,6 +181,7 @@ impl Application {
         match change {
             Change::PeerJoined(peer) => {
                 let (peer, state) = entry(&peer);
+                self.knocks.remove(&peer);
                 assert!(self.roster.insert(peer, state).is_none(), "joined twice");
             }
             Change::PeerUpdated(peer) => self.known(&peer.peer).0 = version(&peer),
@@ -154,9 +191,11 @@ impl Application {
             Change::PeerBack { peer } => {
                 assert!(!std::mem::replace(&mut self.known(&peer).1, true), "back twice");
             }
-            Change::PeerLeft { peer, .. } => assert!(self.roster.remove(&peer).is_some(), "an unknown peer left"),
+            Change::PeerLeft { peer, .. } => {
+                assert!(self.roster.remove(&peer).is_some() || self.knocks.remove(&peer), "an unknown peer left");
+            }
             Change::RoomUpdated { .. } => panic!("nobody has locked the room"),
-            Change::Knock(_) => panic!("nobody has to knock"),
+            Change::Knock(peer) => _ = self.knocks.insert(peer.peer),
         }
     }
 

@@ -14,6 +14,8 @@ pub(super) struct Link {
     pub(super) id: LinkId,
     pub(super) number: u64,
     pub(super) transport: Transport,
+    /// The first message, with which one who waits polls again.
+    pub(super) greeting: String,
     /// Lasting transports: on the way to the server, the first message first. Others: to go with the next request.
     pub(super) up: VecDeque<String>,
     /// On the way to the client.
@@ -41,11 +43,13 @@ pub(super) enum Server {
 
 impl Link {
     pub(super) fn new(id: LinkId, number: u64, transport: Transport, greeting: String) -> Self {
+        let is_polled = transport == Transport::LongPoll;
         Link {
             id,
             number,
             transport,
-            up: VecDeque::from([greeting]),
+            up: if is_polled { VecDeque::new() } else { VecDeque::from([greeting.clone()]) },
+            greeting,
             down: VecDeque::new(),
             server: Server::Idle,
             posting: None,

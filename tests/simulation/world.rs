@@ -7,12 +7,15 @@ use std::time::Duration;
 use fastrand::Rng;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use wigwag::hub::{Hub, Policy, Session, Speaker};
+use wigwag::hub::{Hub, Policy, Speaker};
 use wigwag::outbox::Output;
 use wigwag::protocol::{Code, Command, Limits, Refusal, Request, RoomName, Transport};
 
-use super::client::{Client, entry};
+use super::client::{Client, Role, entry};
 use super::link::{Answer, Exchange, Kind, Link, Server, Stage};
+use waiting::{Door, handle};
+
+mod waiting;
 
 pub(super) const WINDOW: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -39,6 +42,9 @@ pub(super) struct World {
     seats: HashMap<String, Fate>,
     /// Each ticket's successor, as answers have told them.
     successors: HashMap<String, String>,
+    door: Door,
+    /// It comes to an end: nobody begins anew.
+    settling: bool,
     numbers: u64,
     /// What happened, if anybody wants to know.
     pub(super) log: Option<Vec<String>>,
@@ -72,6 +78,13 @@ struct Fate {
     ticket_shown: bool,
 }
 
+impl Fate {
+    /// Whether it can still be taken up.
+    fn is_kept(&self) -> bool {
+        !self.left && self.kept_until.is_none_or(|until| until > Instant::now())
+    }
+}
+
 impl World {
     pub(super) fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
@@ -80,15 +93,18 @@ impl World {
             queue_bytes: *rng.choice(&[2_000usize, 1 << 20]).expect("not empty"),
             messages_per_second: 1_000_000,
             burst: 1_000_000,
+            peers: *rng.choice(&[3, 64]).expect("not empty"),
             ..Limits::default()
         };
+        let door = Door::by_chance(&mut rng, &limits);
+        let limits = if door.policy.is_some() { limits } else { Limits { peers: 64, ..limits } };
         let hub = Hub::new(Policy {
             limits: limits.clone(),
             rooms: 10,
             heartbeat: HEARTBEAT,
             resume_window: WINDOW,
             ice_servers: Default::default(),
-            waiting: Default::default(),
+            waiting: door.policy.unwrap_or_default(),
         });
         let room = RoomName::parse("sim").expect("a name");
         let born = rng.usize(2..=4);
@@ -101,6 +117,8 @@ impl World {
             clients: vec![],
             seats: HashMap::new(),
             successors: HashMap::new(),
+            door,
+            settling: false,
             numbers: 0,
             log: std::env::var_os("WIGWAG_SIM_LOG").map(|_| vec![]),
         };
@@ -109,7 +127,15 @@ impl World {
     }
 
     fn bear(&mut self) {
-        let client = Client::new(self.clients.len(), self.seed);
+        let name = self.clients.len();
+        // Most rooms have a moderator from the beginning.
+        let roles = [Role::Guest, Role::Guest, Role::Member, Role::Moderator];
+        let role = if name == 0 && self.rng.u32(..4) > 0 {
+            Role::Moderator
+        } else {
+            *self.rng.choice(&roles).expect("not empty")
+        };
+        let client = Client::new(name, self.seed, role);
         self.clients.push(Endpoint { client, links: vec![], exchanges: vec![] });
     }
 
@@ -117,7 +143,10 @@ impl World {
     pub(super) async fn step(&mut self) {
         let who = self.rng.usize(..self.clients.len());
         match self.rng.u32(..128) {
-            0..22 => self.say(who),
+            0..16 => self.say(who),
+            16..20 => self.decide(who),
+            20 => self.improve(who),
+            21 => self.intrude(who),
             22..44 => self.arrive(who),
             44..64 => self.serve(who),
             64..84 => self.read(who),
@@ -154,6 +183,8 @@ impl World {
     fn say(&mut self, who: usize) {
         let others: Vec<String> = self.clients[who].client.app.roster.keys().cloned().collect();
         let to = if self.rng.bool() { self.rng.choice(&others).cloned() } else { None };
+        // Somebody may know who waits.
+        let to = if self.rng.u32(..16) == 0 { self.outside(who).or(to) } else { to };
         let ephemeral = self.rng.u32(..4) == 0;
         let endpoint = &mut self.clients[who];
         if !endpoint.client.is_present() {
@@ -186,8 +217,9 @@ impl World {
     }
 
     fn leave(&mut self, who: usize) {
-        if self.clients[who].client.is_present() {
+        if self.clients[who].client.is_present() || self.clients[who].waits() {
             self.request(who, &json!({"type": "leave"}));
+            self.say_waiting(who, &json!({"type": "leave"}));
         }
     }
 
@@ -221,12 +253,13 @@ impl World {
         let Endpoint { client, links, exchanges } = &mut self.clients[who];
         let link = &mut links[at];
         let in_use = client.seat.link() == Some(link.id);
+        let waits = client.seat.is_waiting(link.id);
         let kind = if link.is_polled() && link.polling.is_none() && (in_use || link.is_opening(&client.seat)) {
             // The first one shows whether the transport works.
-            let (first, wait) = if in_use { (client.seat.poll(), wait) } else { (link.up.pop_front(), 0) };
-            let first = first.expect("a greeting, or a ticket to poll with");
+            let wait = if in_use || waits { wait } else { 0 };
+            let first = client.seat.poll().filter(|_| in_use).unwrap_or_else(|| link.greeting.clone());
             let rest: Vec<String> =
-                if in_use && along && link.posting.is_none() { link.up.drain(..).collect() } else { vec![] };
+                if (in_use || waits) && along && link.posting.is_none() { link.up.drain(..).collect() } else { vec![] };
             link.polling = Some((number, rest.clone()));
             Kind::Poll { first, rest, wait }
         } else if in_use && link.may_post() {
@@ -298,15 +331,24 @@ impl World {
         } else if !lines.is_empty() {
             link.up = lines.into();
         }
+        // Who waits says it without an id.
+        client.app.left |= client.app.leaving.is_some() && message["type"] == "ok" && message["id"].is_null();
         if client.app.left {
             client.gone = true;
             return self.hang_up_all(who, |_| true);
         }
+        let leaves = client.app.leaving.is_some() && message["type"] == "waiting";
+        if leaves {
+            self.say_waiting(who, &json!({"type": "leave"}));
+        }
+        self.check_crowd(&self.clients[who].client);
         let endpoint = &mut self.clients[who];
-        if let Some(ack) = endpoint.client.ack(acks)
-            && let Some(link) = endpoint.in_use()
-        {
-            link.up.push_back(ack);
+        if let Some(ack) = endpoint.client.ack(acks) {
+            // Who waits has no link in use yet.
+            let link = if endpoint.in_use().is_some() { endpoint.in_use() } else { endpoint.waiting_on() };
+            if let Some(link) = link {
+                link.up.push_back(ack);
+            }
         }
     }
 
@@ -343,8 +385,9 @@ impl World {
         let number = self.clients[who].links[at].number;
         self.note(who, || format!("link {number} brings {line}"));
         if let Some(session) = self.clients[who].links[at].session() {
-            let (left, _) = handle(session, &line, &self.limits);
-            return self.departs(who, left);
+            let peer = session.peer().to_string();
+            let current = handle(session, &line, &self.limits, &mut self.door);
+            return self.departs(who, &peer, &line, current);
         }
         self.open(who, at, &line);
     }
@@ -356,16 +399,26 @@ impl World {
         let request = Request::parse(line.as_bytes(), &self.limits).expect("well-formed");
         let resumes = matches!(request.command, Command::Resume(_));
         let opened = match request.command {
-            Command::Join(join) => self.hub.join(&self.room, &join, None, transport),
-            Command::Resume(resume) => self.hub.resume(&self.room, &resume, None, transport),
+            Command::Join(join) => {
+                let grant = self.door.grant(join.token.as_ref(), &self.limits);
+                self.hub.join(&self.room, &join, grant, transport)
+            }
+            Command::Resume(resume) => {
+                let newer = self.door.grant(resume.token.as_ref(), &self.limits);
+                self.hub.resume(&self.room, &resume, newer, transport)
+            }
             _ => unreachable!("one of the two"),
         };
         match opened {
             Ok((session, greeting)) => {
-                let holder = self.takes(who, session.peer().to_string(), resumes);
+                let peer = session.peer().to_string();
+                let holder = self.takes(who, peer.clone(), resumes);
                 let greeting = parsed(&greeting.text);
+                self.comes(who, &peer, line);
                 self.shows(line);
                 self.succeeds(line, &greeting);
+                self.door.check_told(&peer, &greeting);
+                self.door.check_deadline(&peer, &greeting);
                 let link = &mut self.clients[who].links[at];
                 link.down.push_back(greeting);
                 link.server = Server::Serving(holder, session);
@@ -407,8 +460,8 @@ impl World {
 
     fn speak(&mut self, who: usize, speaker: &Speaker, lines: &[String]) -> bool {
         for line in lines {
-            let (left, current) = handle(speaker, line, &self.limits);
-            self.departs(who, left);
+            let current = handle(speaker, line, &self.limits, &mut self.door);
+            self.departs(who, &speaker.peer().to_string(), line, current);
             if !current {
                 return false;
             }
@@ -422,16 +475,23 @@ impl World {
         let request = Request::parse(first.as_bytes(), &self.limits).expect("well-formed");
         let resumes = matches!(request.command, Command::Resume(_));
         let opened = match request.command {
-            Command::Join(join) => self.hub.join_by_poll(&self.room, &join, None, next_poll.into_std()),
-            Command::Resume(resume) => self.hub.poll(&self.room, &resume, None, next_poll.into_std()),
+            Command::Join(join) => {
+                let grant = self.door.grant(join.token.as_ref(), &self.limits);
+                self.hub.join_by_poll(&self.room, &join, grant, next_poll.into_std())
+            }
+            Command::Resume(resume) => {
+                let newer = self.door.grant(resume.token.as_ref(), &self.limits);
+                self.hub.poll(&self.room, &resume, newer, next_poll.into_std())
+            }
             _ => unreachable!("one of the two"),
         };
         match opened {
             Ok(poll) => {
-                let holder = self.takes(who, poll.speaker().peer().to_string(), resumes);
+                let peer = poll.speaker().peer().to_string();
+                let holder = self.takes(who, peer.clone(), resumes);
+                self.comes(who, &peer, first);
                 self.shows(first);
                 if !self.speak(who, poll.speaker(), rest) && !poll.speaker().has_left() {
-                    let peer = poll.speaker().peer().to_string();
                     drop(poll);
                     self.releases(&peer, holder, next_poll);
                     return Stage::Coming(Answer::Refused);
@@ -489,6 +549,9 @@ impl World {
             let (first, greeting) = (first.clone(), greeting.clone());
             self.succeeds(&first, &greeting);
         }
+        if let Answer::Messages(messages) = &answer {
+            messages.iter().for_each(|message| self.door.check_told(&peer, message));
+        }
         self.clients[who].exchanges[at].stage = Stage::Coming(answer);
         self.releases(&peer, holder, next_poll);
         true
@@ -497,9 +560,15 @@ impl World {
     /// Writes one message to a link; returns whether there was anything.
     fn write(&mut self, who: usize, at: usize) -> bool {
         let link = &mut self.clients[who].links[at];
-        let Some(output) = link.session().and_then(Session::try_next) else { return false };
+        let Some(session) = link.session() else { return false };
+        let peer = session.peer().to_string();
+        let Some(output) = session.try_next() else { return false };
         match output {
-            Output::Frame(frame) => link.down.push_back(parsed(&frame.text)),
+            Output::Frame(frame) => {
+                let message = parsed(&frame.text);
+                self.door.check_told(&peer, &message);
+                link.down.push_back(message);
+            }
             Output::End(ending) => {
                 let number = link.number;
                 link.down.push_back(json!({"type": "closed"}));
@@ -516,11 +585,17 @@ impl World {
         let link = &mut self.clients[who].links[at];
         let session = link.session().expect("picked for it");
         let mut waiting = Vec::new();
+        let peer = session.peer().to_string();
         while let Some(Output::Frame(frame)) = session.try_next() {
-            waiting.push(parsed(&frame.text));
+            let message = parsed(&frame.text);
+            self.door.check_told(&peer, &message);
+            waiting.push(message);
         }
-        let (answers, queued): (Vec<&Value>, Vec<&Value>) =
-            waiting.iter().partition(|message| message["type"] == "ok" || message["type"] == "error");
+        // The picture for one who was admitted goes before the queue.
+        let (answers, queued): (Vec<&Value>, Vec<&Value>) = waiting
+            .iter()
+            .filter(|message| message["type"] != "joined")
+            .partition(|message| message["type"] == "ok" || message["type"] == "error");
         let most = self.limits.queue_messages;
         assert!(queued.len() <= most, "{} messages in a queue of {most}", queued.len());
         // One answer above the limit closes the transport, or the request that asked for it was in a body of several.
@@ -555,7 +630,8 @@ impl World {
 
     /// An answer names the ticket to use next.
     fn succeeds(&mut self, first: &str, greeting: &Value) {
-        let (first, next) = (parsed(first.as_bytes()), greeting["ticket"].as_str().expect("a ticket"));
+        // Who waits has none.
+        let (first, Some(next)) = (parsed(first.as_bytes()), greeting["ticket"].as_str()) else { return };
         let Some(shown) = first["ticket"].as_str().filter(|shown| *shown != next) else { return };
         let before = self.successors.insert(shown.to_owned(), next.to_owned());
         assert!(before.is_none_or(|before| before == next), "a ticket got another successor");
@@ -569,10 +645,11 @@ impl World {
         }
     }
 
-    fn departs(&mut self, who: usize, left: Option<String>) {
-        if let Some(peer) = left {
+    /// A line was carried out, or the seat was no longer its speaker's: who has left by it?
+    fn departs(&mut self, who: usize, peer: &str, line: &str, current: bool) {
+        if current && parsed(line.as_bytes())["type"] == "leave" {
             self.note(who, || format!("{peer} leaves"));
-            self.seats.entry(peer).or_default().left = true;
+            self.seats.entry(peer.to_owned()).or_default().left = true;
         }
     }
 
@@ -587,23 +664,34 @@ impl World {
             |link: &&Link| !link.deserted && (link.is_opening(&client.seat) || client.seat.link() == Some(link.id));
         if !links.iter().filter(|one| one.number == link).any(|one| counts(&one)) || client.gone || outdated {
             // Given up before; its ticket or key may be used up by now.
-            assert!(matches!(refusal.code, Code::ResumeExpired | Code::Replaced), "{refusal:?}");
+            let at_the_door = self.door.policy.is_some() && matches!(refusal.code, Code::Forbidden | Code::RoomFull);
+            assert!(at_the_door || matches!(refusal.code, Code::ResumeExpired | Code::Replaced), "{refusal:?}");
             return true;
         }
+        if !resumes && self.is_turned_away(who, refusal) {
+            return !self.clients[who].client.gone;
+        }
+        let client = &self.clients[who].client;
         assert_eq!(refusal.code, Code::ResumeExpired, "client {}: {refusal:?}", client.name);
         if !resumes {
             // The seat of this key is about to be given up, and nobody has heard of it.
-            client.key.push('x');
-            client.seat.forget(client.key.clone());
-            links.iter_mut().for_each(Link::desert);
+            self.start_anew(who);
             return true;
         }
         let fate = self.seats.get(&client.app.peer).expect("it had a seat");
-        let over = fate.left || fate.kept_until.is_some_and(|until| until <= Instant::now());
-        assert!(over, "client {}: a seat that is kept was refused to who has its ticket", client.name);
-        client.gone = true;
+        assert!(!fate.is_kept(), "client {}: a seat that is kept was refused to who has its ticket", client.name);
+        self.clients[who].client.gone = true;
         self.hang_up_all(who, |_| true);
         false
+    }
+
+    /// The client gives up a seat that it has never heard of, and comes under another key.
+    fn start_anew(&mut self, who: usize) {
+        let Endpoint { client, links, .. } = &mut self.clients[who];
+        client.key.push('x');
+        client.knocked = None;
+        client.seat.forget(client.key.clone());
+        links.iter_mut().for_each(Link::desert);
     }
 
     // What chance does.
@@ -621,7 +709,7 @@ impl World {
         let again = self.rng.bool();
         let Endpoint { client, links, .. } = &mut self.clients[who];
         let Some(link) = links.iter_mut().find(|link| link.awaits(number)) else { return };
-        if !again || client.seat.link() != Some(link.id) {
+        if !again || client.seat.link() != Some(link.id) && !client.seat.is_waiting(link.id) {
             return self.give_up(who, on);
         }
         let lost = if link.posting.as_ref().is_some_and(|(own, _)| *own == number) {
@@ -693,13 +781,17 @@ impl World {
         if client.gone || !shown {
             return;
         }
-        let first = json!({"type": "join", "key": client.key, "metadata": {"version": 0}}).to_string();
+        let token = client.role.token();
+        let first = json!({"type": "join", "key": client.key, "metadata": {"version": 0}, "token": token}).to_string();
         let request = Request::parse(first.as_bytes(), &self.limits).expect("well-formed");
         let Command::Join(join) = request.command else { unreachable!("it is one") };
-        match self.hub.join(&self.room, &join, None, Transport::EventStream) {
+        let grant = self.door.grant(join.token.as_ref(), &self.limits);
+        match self.hub.join(&self.room, &join, grant, Transport::EventStream) {
+            Err(refusal) if self.door.policy.is_some() && refusal.code == Code::RoomFull => {}
             Err(refusal) => assert!(matches!(refusal.code, Code::Replaced | Code::ResumeExpired), "{refusal:?}"),
             // Its seat was given up long ago: a new one, which is left again.
             Ok((session, _)) => {
+                self.door.is_shown(&session.peer().to_string(), Some(token));
                 assert_ne!(session.peer().to_string(), client.app.peer, "a used join key has taken the seat");
                 session.handle(Request { id: None, command: Command::Leave });
             }
@@ -715,7 +807,8 @@ impl World {
                 _ => None,
             });
         let mut deadlines: Vec<Instant> =
-            self.seats.values().filter_map(|fate| fate.kept_until).chain(held).filter(|at| *at > now).collect();
+            self.seats.values().filter_map(|fate| fate.kept_until).chain(held).chain(self.door.deadlines()).collect();
+        deadlines.retain(|at| *at > now);
         // From a map, in whatever order.
         deadlines.sort_unstable();
         let step = match self.rng.u32(..64) {
@@ -756,8 +849,11 @@ impl World {
 
     /// Everybody who is not gone gets a transport that works until nothing is left to say.
     pub(super) fn settle(&mut self) {
+        self.settling = true;
         for who in 0..self.clients.len() {
-            let in_use = self.clients[who].client.seat.link();
+            // A late greeting may have brought an earlier token again.
+            let client = &self.clients[who].client;
+            let in_use = client.seat.link().filter(|_| !client.renewed);
             self.hang_up_all(who, |link| Some(link.id) != in_use);
             self.clients[who].links.iter_mut().for_each(|link| link.stalled = false);
         }
@@ -860,8 +956,11 @@ impl World {
 
     /// Whether it is the seat of a `join` that came so late that its client had given it up: kept until its window ends.
     fn is_orphaned(&self, peer: &str) -> bool {
-        let claimed =
-            self.clients.iter().any(|endpoint| endpoint.client.is_present() && endpoint.client.app.peer == peer);
+        let claimed = self.clients.iter().any(|endpoint| {
+            let client = &endpoint.client;
+            client.is_present() && client.app.peer == peer
+                || endpoint.waits() && client.knocked.as_deref() == Some(peer)
+        });
         let fate = self.seats.get(peer);
         !claimed && fate.is_some_and(|fate| !fate.left && fate.kept_until.is_some_and(|until| until > Instant::now()))
     }
@@ -887,6 +986,7 @@ impl World {
             check_order(client);
         }
         check_promises(&clients);
+        self.check_door();
     }
 }
 
@@ -919,14 +1019,6 @@ fn check_promises(clients: &[&Client]) {
         let lost = recipient.app.lost;
         assert!(recipient.gone || missing <= lost, "client {} misses {missing}, {lost} told", recipient.name);
     }
-}
-
-/// Carries out one line; returns who has left by it, and whether the seat was the speaker's.
-fn handle(speaker: &Speaker, line: &str, limits: &Limits) -> (Option<String>, bool) {
-    let request = Request::parse(line.as_bytes(), limits).expect("clients are well-behaved");
-    let leaves = matches!(request.command, Command::Leave);
-    let current = speaker.handle(request);
-    ((leaves && current).then(|| speaker.peer().to_string()), current)
 }
 
 fn parsed(text: &[u8]) -> Value {
