@@ -1,7 +1,9 @@
 //! The life of one session on one transport: first message, seat, then both directions until one of them ends.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{self, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::time::{sleep_until, timeout};
@@ -19,6 +21,9 @@ use crate::seat::Ending;
 
 /// Fed to a wire before it is flushed; coalesces what waits without keeping more than this beside the queue.
 const BATCH_BYTES: usize = 64 * 1024;
+
+/// Messages of one session that are dealt with in a row.
+const MESSAGES_AT_ONCE: usize = 32;
 
 /// Runs a session on `wire` from its first message to its last. Completes when the transport is closed; the seat may live on.
 pub fn drive<W: Wire>(wire: W, opening: Opening, context: Arc<Context>) -> impl Future<Output = ()> + Send {
@@ -296,20 +301,27 @@ impl<'a, W: Wire> Pump<'a, W> {
 
     /// Runs until one side ends. Reading goes on while writing waits, or two that both wait to write would wait for ever.
     async fn run(&mut self) -> End {
+        // Kept from step to step: each of them is registered somewhere when it is first polled, and every session does so.
         let (stop, drain) = (self.context.stop.clone(), self.context.drain.clone());
+        let (mut stop, mut drain) = (pin!(stop.cancelled()), pin!(drain.cancelled()));
+        // Whatever is said or heard only moves the next look away, so that the timer may be early.
+        let mut timer = pin!(sleep_until(self.next_look().into()));
         loop {
             let idle = self.unflushed == 0;
-            let timer = sleep_until(self.next_look().into());
             let step = tokio::select! {
                 io = poll_fn(|cx| Self::poll_io(&mut *self.wire, self.unflushed, cx)) => match io {
                     Ok(Io::Flushed) => { self.unflushed = 0; Ok(()) }
-                    Ok(Io::Received(received)) => self.received(received).await,
+                    Ok(Io::Received(received)) => self.received_all(received).await,
                     Err(error) => Err(error.into()),
                 },
                 output = self.session.next(idle) => self.send(output),
-                () = timer => self.look(Instant::now()),
-                () = drain.cancelled(), if !self.drain_told => self.tell_drain(),
-                () = stop.cancelled() => Err(self.stop()),
+                () = &mut timer => {
+                    let looked = self.look(Instant::now());
+                    timer.as_mut().reset(self.next_look().into());
+                    looked
+                }
+                () = &mut drain, if !self.drain_told => self.tell_drain(),
+                () = &mut stop => Err(self.stop()),
             };
             if let Err(end) = step {
                 return end;
@@ -317,19 +329,36 @@ impl<'a, W: Wire> Pump<'a, W> {
         }
     }
 
-    fn poll_io(
+    fn poll_io(wire: &mut W, unflushed: usize, cx: &mut task::Context<'_>) -> Poll<Result<Io, WireError>> {
+        if unflushed > 0 && wire.poll_flush(cx)?.is_ready() {
+            return Poll::Ready(Ok(Io::Flushed));
+        }
+        Self::poll_recv(wire, unflushed, cx).map_ok(Io::Received)
+    }
+
+    fn poll_recv(
         wire: &mut W,
         unflushed: usize,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Result<Io, WireError>> {
-        if unflushed > 0 && wire.poll_flush(cx)?.is_ready() {
-            return std::task::Poll::Ready(Ok(Io::Flushed));
-        }
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Result<Option<Received>, WireError>> {
         // Whoever asks for answers without reading them (pings) is not read from either.
         if unflushed > BATCH_BYTES {
-            return std::task::Poll::Pending;
+            return Poll::Pending;
         }
-        wire.poll_recv(cx).map_ok(Io::Received)
+        wire.poll_recv(cx)
+    }
+
+    /// Deals with what was received, and with what is there already behind it: others get their turn after a few of them.
+    async fn received_all(&mut self, first: Option<Received>) -> Result<(), End> {
+        self.received(first).await?;
+        for _ in 1..MESSAGES_AT_ONCE {
+            let next = poll_fn(|cx| Poll::Ready(Self::poll_recv(&mut *self.wire, self.unflushed, cx)));
+            match next.await {
+                Poll::Ready(received) => self.received(received?).await?,
+                Poll::Pending => break,
+            }
+        }
+        Ok(())
     }
 
     async fn received(&mut self, received: Option<Received>) -> Result<(), End> {
