@@ -50,7 +50,10 @@ async fn victim() {
         let _turn = turns.acquire().await.expect("open");
         let room = RoomName::parse(room).expect("a room name");
         let connection = within(Connection::open(&endpoint, &room, via, &trust, &short_polls())).await;
-        Watcher::join(connection.expect("the transport opens"), via).await
+        let joined = Watcher::join(connection.expect("the transport opens"), via).await;
+        // Whoever waits for all of them sees that it goes on.
+        println!("joined over {}", via.name());
+        joined
     };
     let places = orders.rooms.iter().flat_map(|room| Via::ALL.map(|via| (room, via)));
     let places = places.flat_map(|place| std::iter::repeat_n(place, orders.each));
