@@ -787,7 +787,8 @@ impl World {
         let Command::Join(join) = request.command else { unreachable!("it is one") };
         let grant = self.door.grant(join.token.as_ref(), &self.limits);
         match self.hub.join(&self.room, &join, grant, Transport::EventStream) {
-            Err(refusal) if self.door.policy.is_some() && refusal.code == Code::RoomFull => {}
+            // Another late one has knocked anew since, and nobody has admitted it; or the waiting room is full.
+            Err(refusal) if self.door.policy.is_some() && matches!(refusal.code, Code::Forbidden | Code::RoomFull) => {}
             Err(refusal) => assert!(matches!(refusal.code, Code::Replaced | Code::ResumeExpired), "{refusal:?}"),
             // Its seat was given up long ago: a new one, which is left again.
             Ok((session, _)) => {
