@@ -4,6 +4,8 @@
 // says at the start of a step holds, and the pattern's flags for steps that overlap are not needed: an offer that comes
 // while one's own is unanswered is a collision, and there is no other kind.
 
+import { fragmentOf, originOf, withAgreedRole } from './sdp.js';
+
 /** Candidates kept for a description that has not come yet. */
 const maxEarlyCandidates = 128;
 /** The impolite side leaves the first offer to the polite one for this long. */
@@ -164,8 +166,10 @@ export class Negotiation {
 
   /** @param {RTCSessionDescriptionInit} offer */
   async #answer(offer) {
+    const { currentLocalDescription: local, currentRemoteDescription: remote, localDescription } = this.#pc;
+    const hasRestarted = local !== null && fragmentOf(localDescription) !== fragmentOf(local);
     // From have-local-offer this rolls one's own offer back first.
-    await this.#pc.setRemoteDescription(offer);
+    await this.#pc.setRemoteDescription(withAgreedRole(offer, { local, remote }));
     // What is still needed after the answer, the browser asks for anew.
     this.#isNeeded = false;
     try {
@@ -175,6 +179,9 @@ export class Negotiation {
       throw error;
     }
     this.#sendLocalDescription();
+    // The answer has restarted ICE for both, but Firefox, having rolled a restart back, may never use what it agrees on
+    // with Chromium. Another restart, with nothing to roll back, mends that.
+    if (hasRestarted) this.#pc.restartIce();
   }
 
   /** @param {RTCIceCandidateInit|null} candidate */
@@ -209,20 +216,20 @@ export class Negotiation {
   // Sending.
 
   #sendLocalDescription() {
-    const { sdp } = this.#pc.localDescription ?? {};
+    const origin = originOf(this.#pc.localDescription);
     this.#deliver(
       // Read at each try: by then it may hold candidates that went out before it.
       () => this.#calls.sendDescription(/** @type {RTCSessionDescription} */ (this.#pc.localDescription).toJSON()),
-      () => originOf(this.#pc.localDescription?.sdp) === originOf(sdp),
+      () => originOf(this.#pc.localDescription) === origin,
     );
   }
 
   /** @param {RTCIceCandidateInit|null} candidate */
   #sendCandidate(candidate) {
-    const origin = originOf(this.#pc.localDescription?.sdp);
+    const origin = originOf(this.#pc.localDescription);
     this.#deliver(
       () => this.#calls.sendCandidate(candidate),
-      () => originOf(this.#pc.localDescription?.sdp) === origin,
+      () => originOf(this.#pc.localDescription) === origin,
     );
   }
 
@@ -243,9 +250,4 @@ export class Negotiation {
       }
     }
   }
-}
-
-/** The line that names a description and its version (RFC 8866, 5.2). @param {string} [sdp] */
-function originOf(sdp) {
-  return sdp?.match(/^o=.*$/m)?.[0];
 }

@@ -77,13 +77,13 @@ export class CallPeer {
   }
 
   /**
-   * Uses these from now on. A connection by relay gathers anew at once: its relay lets it go when the old credentials end.
+   * Uses these from now on; a connection by relay gathers anew with them.
    * @param {RTCIceServer[]} iceServers
    */
   async setIceServers(iceServers) {
     this.pc.setConfiguration({ ...this.pc.getConfiguration(), iceServers });
     const { local } = await chosenPath(this.pc);
-    if (local?.candidateType === 'relay' && this.pc.signalingState !== 'closed') this.pc.restartIce();
+    if (local?.candidateType === 'relay' && this.pc.signalingState !== 'closed') this.#recovery.renew();
   }
 
   /**

@@ -1,9 +1,13 @@
 // Decides when to restart ICE with one peer.
 
+import { fragmentOf } from './sdp.js';
+
 /** ICE often recovers from `disconnected` by itself within this time. */
 const graceMs = 3_000;
 /** The polite side restarts first; the other only if that has not helped. */
 const impoliteLagMs = 1_500;
+/** With fresh credentials as well: long enough for the polite side's restart to have been answered. */
+const impoliteRenewalMs = 5_000;
 /** Between restarts that do not help: doubles up to the longest. */
 const againMs = 4_000;
 const againCapMs = 30_000;
@@ -15,6 +19,8 @@ export class Recovery {
   #restarts = 0;
   /** @type {ReturnType<typeof setTimeout>|undefined} */
   #timer;
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #renewalTimer;
 
   /**
    * @param {RTCPeerConnection} pc
@@ -36,8 +42,21 @@ export class Recovery {
     this.#plan(this.#pc.iceConnectionState === 'checking' ? graceMs : 0);
   }
 
+  /**
+   * There are fresh credentials for the relay that media go by; it lets them go when the old ones end. A restart has both
+   * sides gather anew, and both may be told at one moment, so the impolite side leaves it to the other for a while.
+   */
+  renew() {
+    const before = fragmentOf(this.#pc.localDescription);
+    clearTimeout(this.#renewalTimer);
+    this.#renewalTimer = setTimeout(() => {
+      if (fragmentOf(this.#pc.localDescription) === before) this.#pc.restartIce();
+    }, this.#polite ? 0 : impoliteRenewalMs);
+  }
+
   close() {
     clearTimeout(this.#timer);
+    clearTimeout(this.#renewalTimer);
   }
 
   #isHealthy() {

@@ -4,6 +4,7 @@ import { describe, test } from 'node:test';
 import { Call } from '../call.js';
 import { Negotiation } from '../call/negotiation.js';
 import { Recovery } from '../call/recovery.js';
+import { withAgreedRole } from '../call/sdp.js';
 import { WigwagError } from '../wigwag/errors.js';
 import { Session } from '../wigwag/session.js';
 import { FakePeerConnection, FakeStream, FakeTrack, installFakeRtc } from './fake-rtc.js';
@@ -405,6 +406,28 @@ describe('negotiation', options, () => {
     }
   });
 
+  test('reads an offer with the DTLS role that its sender has already', () => {
+    const sdp = (role, fingerprint = 'sha-256 AA') => [
+      'v=0', `a=fingerprint:${fingerprint}`, 'm=audio 9 UDP/TLS/RTP/SAVPF 111', `a=setup:${role}`,
+      'm=application 9 UDP/DTLS/SCTP webrtc-datachannel', `a=setup:${role}`, '',
+    ].join('\r\n');
+    const offer = (fingerprint) => ({ type: 'offer', sdp: sdp('actpass', fingerprint) });
+    const answer = (role) => ({ type: 'answer', sdp: sdp(role) });
+    const rolesIn = (description) => [...description.sdp.matchAll(/^a=setup:(\w+)\r$/gm)].map(([, role]) => role);
+    for (const { agreed, role } of [
+      { agreed: { local: null, remote: null }, role: 'actpass' },
+      { agreed: { local: offer(), remote: answer('active') }, role: 'active' },
+      { agreed: { local: offer(), remote: answer('passive') }, role: 'passive' },
+      { agreed: { local: answer('active'), remote: offer() }, role: 'passive' },
+      { agreed: { local: answer('passive'), remote: offer() }, role: 'active' },
+      { agreed: { local: answer('passive'), remote: offer('sha-256 BB') }, role: 'actpass' },
+    ]) {
+      const read = withAgreedRole(offer(), agreed);
+      assert.deepEqual(rolesIn(read), [role, role]);
+      assert.equal(read.sdp.replaceAll(`a=setup:${role}`, 'a=setup:actpass'), offer().sdp, 'nothing else is touched');
+    }
+  });
+
   test('does not offer what an answer has settled meanwhile', async () => {
     const { pc, negotiation, sent } = negotiate({ polite: true });
     pc.addTrack(new FakeTrack('audio'));
@@ -548,6 +571,34 @@ describe('recovery', () => {
     state.isReachable = true;
     recovery.nudge();
     tick(0);
+    assert.equal(pc.restarts, 1);
+  });
+
+  const described = (fragment) => ({ sdp: `v=0\r\na=ice-ufrag:${fragment}\r\n` });
+
+  test('gathers with fresh credentials at once on the polite side', (t) => {
+    const { pc, recovery, tick } = recover(t);
+    pc.localDescription = described('a');
+    recovery.renew();
+    tick(0);
+    assert.equal(pc.restarts, 1);
+  });
+
+  test('gathers with fresh credentials on the impolite side where the other has not restarted meanwhile', (t) => {
+    const { pc, recovery, tick } = recover(t, { polite: false });
+    pc.localDescription = described('a');
+    recovery.renew();
+    tick(4_999);
+    assert.equal(pc.restarts, 0);
+    tick(1);
+    assert.equal(pc.restarts, 1);
+    recovery.renew();
+    pc.localDescription = described('b');
+    tick(60_000);
+    assert.equal(pc.restarts, 1);
+    recovery.renew();
+    recovery.close();
+    tick(60_000);
     assert.equal(pc.restarts, 1);
   });
 

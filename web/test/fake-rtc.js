@@ -56,6 +56,8 @@ export class FakePeerConnection extends EventTarget {
   connectionState = 'new';
   localDescription = null;
   remoteDescription = null;
+  currentLocalDescription = null;
+  currentRemoteDescription = null;
   candidates = [];
   ended = 0;
   rollbacks = 0;
@@ -206,6 +208,7 @@ export class FakePeerConnection extends EventTarget {
 
   #agree() {
     this.signalingState = 'stable';
+    [this.currentLocalDescription, this.currentRemoteDescription] = [this.localDescription, this.remoteDescription];
     const remote = lineOf(this.remoteDescription.sdp, 'ice-ufrag');
     const local = lineOf(this.localDescription.sdp, 'ice-ufrag');
     if (remote !== this.#agreed.remote || local !== this.#agreed.local) this.candidates = [];

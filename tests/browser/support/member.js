@@ -97,14 +97,17 @@ async function enter({ room, name, types, media, rtcConfig }) {
     : null;
   const startedAt = performance.now();
   const session = connect({ room, metadata: { name }, transports: types });
-  const record = { attempts: [], states: [], presence: [], connections: [], errors: [], resumedAt: [], joined: 0, transports: [] };
+  const record = { attempts: [], states: [], presence: [], connections: [], errors: [], resumedAt: [], joined: 0, joinedAt: 0, transports: [] };
   const member = { session, call: null, chats: [], messages: [], record, leave: null };
   globalThis.member = member;
   const on = (event, note) => session.addEventListener(event, ({ detail }) => note(detail));
   on('attempt', ({ transport, outcome, ms, error }) => record.attempts.push({ transport, outcome, ms, error: error?.message }));
   on('statechange', ({ state }) => record.states.push(state));
   on('transportchange', ({ to }) => record.transports.push(to));
-  on('joined', () => { record.joined += 1; });
+  on('joined', () => {
+    record.joined += 1;
+    record.joinedAt = Date.now();
+  });
   on('resumed', () => { record.resumedAt.push(Date.now()); });
   on('message', ({ from, data }) => member.messages.push({ from, data }));
   on('protocolerror', (error) => record.errors.push(`${error.code}: ${error.message}`));

@@ -31,6 +31,8 @@ export class Stage {
   #browsers = new Map();
   /** The pages of the present scenario. @type {Set<OpenPage>} */
   #pages = new Set();
+  /** What else the present scenario has opened, and how that ends. @type {(() => Promise<void>)[]} */
+  #closers = [];
   /** Rooms are never used twice. */
   #rooms = 0;
 
@@ -99,10 +101,16 @@ export class Stage {
     if (problems.length > 0) throw new Error(problems.join('\n'));
   }
 
+  /** After the scenario, and after its pages, this ends, too. @param {() => Promise<void>} close */
+  afterwards(close) {
+    this.#closers.push(close);
+  }
+
   async clear() {
     const pages = [...this.#pages];
     this.#pages.clear();
     await Promise.all(pages.map((page) => page.close()));
+    await Promise.all(this.#closers.splice(0).map((close) => close()));
   }
 
   /** Keeps a picture. @param {import('puppeteer-core').Page} page @param {string} name */

@@ -1,0 +1,45 @@
+// Offers that cross: both sides restart ICE at one moment, whichever of them is the polite one.
+
+import assert from 'node:assert/strict';
+
+import { browserNames } from './support/browsers.js';
+import { useStage } from './support/stage.js';
+
+const { stage, scenario } = useStage();
+
+const rounds = 3;
+
+for (const names of [browserNames, [...browserNames].reverse()]) {
+  scenario(`a call between ${names.join(' and ')} goes on when both restart ICE at once`, async () => {
+    const room = stage.newRoom();
+    const members = [];
+    for (const browser of names) members.push(await stage.member(browser, 'webtransport', { room }));
+    const [alice, bob] = members;
+    await Promise.all([alice.hears(bob), bob.hears(alice)]);
+    for (let round = 1; round <= rounds; round += 1) {
+      const before = await Promise.all(members.map((member) => member.page.evaluate(fragments)));
+      // A little ahead, so that both pages have been told by then.
+      await Promise.all(members.map((member) => member.page.evaluate(restartAt, Date.now() + 500)));
+      await Promise.all(members.map((member, index) => member.until('new credentials of both sides', (old) => (
+        globalThis.fragments().every((fragment, side) => fragment !== old[side])
+      ), before[index])));
+      await Promise.all([alice.goesOnHearing(bob), bob.goesOnHearing(alice)]);
+    }
+    for (const member of members) assert.deepEqual((await member.record()).errors, []);
+  });
+}
+
+/** Runs in the page. @param {number} at a time of the clock that both browsers share */
+async function restartAt(at) {
+  await new Promise((resolve) => setTimeout(resolve, at - Date.now()));
+  for (const { pc } of globalThis.member.call.peers.values()) pc.restartIce();
+}
+
+/** Runs in the page: the ICE user name fragments that both sides use (RFC 8839, 5.4). */
+function fragments() {
+  globalThis.fragments = () => {
+    const [{ pc }] = globalThis.member.call.peers.values();
+    return [pc.currentLocalDescription, pc.currentRemoteDescription].map(({ sdp }) => /^a=ice-ufrag:(\S+)/m.exec(sdp)?.[1]);
+  };
+  return globalThis.fragments();
+}
