@@ -71,6 +71,8 @@ async function launchFirefox(home, ca, http3) {
     extraPrefsFirefox: {
       'media.navigator.streams.fake': true,
       'media.navigator.permission.disabled': true,
+      // As many as Chromium's.
+      'media.navigator.video.default_fps': 10,
       'media.autoplay.default': 0,
       'media.peerconnection.ice.loopback': true,
       // Names of local addresses need a multicast DNS that not every machine has.

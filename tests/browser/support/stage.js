@@ -168,7 +168,11 @@ class OpenPage {
   async tell() {
     const own = await this.page.evaluate(() => JSON.stringify({
       url: location.href, state: document.documentElement.dataset.state, session: globalThis.member?.session.state,
-      ...globalThis.member?.record,
+      ...globalThis.member?.record, tiles: [...document.querySelectorAll('[data-testid=tile]')].map((tile) => {
+        const { videoWidth, currentTime, paused, readyState, srcObject } = tile.querySelector('video') ?? {};
+        const tracks = srcObject?.getTracks().map(({ kind, muted, readyState: state }) => ({ kind, muted, state }));
+        return { ...tile.dataset, videoWidth, currentTime, paused, readyState, tracks };
+      }),
     }, null, 1)).catch((error) => `(${error.message})`);
     return [...this.console.slice(-logTail), own].join('\n');
   }
