@@ -1,18 +1,18 @@
 //! A session over WebSocket (RFC 6455), whatever carries its bytes: an upgraded HTTP/1.1 connection or an HTTP/2 stream.
 //!
-//! Reading is left to tokio-websockets, which refuses all that RFC 6455 forbids. Writing is done here: the library would end
-//! a broken connection with a close code of its own before the client could be told in the protocol's terms (`closed` and a
-//! code from 4000 on), and would queue an answer to each ping of a client that does not read.
+//! Frames are read and written here, and not by a library: those at hand end a broken connection with a close code of their own
+//! before the client could be told in the protocol's terms (`closed` and a code from 4000 on), queue an answer to each ping of
+//! a client that does not read, say nothing of fragments, and keep a read buffer of 8 KiB for a client that is silent.
 
+use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use futures_util::Stream as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_websockets::proto::ProtocolError;
-use tokio_websockets::{CloseCode, Error, Limits, Message, ServerBuilder, WebSocketStream};
+use tokio_util::io::poll_read_buf;
 
 use super::flood::{FRAMES_A_SECOND, Flood};
 use super::{Close, Received, Wire, WireError};
@@ -22,13 +22,22 @@ use crate::protocol::{Code, Frame, Refusal};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 pub(crate) mod handshake;
-mod heads;
-mod incoming;
+mod reader;
 
-use incoming::Incoming;
+use reader::{Fault, Message, Reader};
 
 /// Control frames that are answered in one poll; their sender must not keep the task from its other work.
 const CONTROL_FRAMES_A_POLL: usize = 32;
+
+/// What is read at once where no long frame is under way; on the stack, so that who is silent has no buffer.
+const READ_BYTES: usize = 8 * 1024;
+
+/// A message that is not whole within this time is no sign of life any more, however many bytes of it come: the largest one takes as
+/// long at 64 kbit/s.
+const WHOLE_WITHIN: Duration = Duration::from_secs(20);
+
+/// Closes without a fault on either side (RFC 6455, 7.4.1).
+const NORMAL_CLOSURE: u16 = 1000;
 
 /// What an empty write buffer may keep of its memory; most messages fit.
 const KEPT_CAPACITY: usize = 4 * 1024;
@@ -44,11 +53,13 @@ const PONG: u8 = 0x8a;
 
 /// One client's WebSocket, seen from the server.
 ///
-/// Memory: one message being received (twice `frame_bytes` for a moment, when it comes in fragments), what was fed since the
-/// last flush, and one pong.
+/// Memory: what [`Reader`] has of a message being received, what was fed since the last flush, and one pong.
 #[derive(Debug)]
 pub(crate) struct WebSocketWire<S> {
-    reader: WebSocketStream<Incoming<S>>,
+    stream: S,
+    reader: Reader,
+    /// When bytes came in last of what is no endless message; before the first, when the stream was opened.
+    heard: Instant,
     frame_bytes: usize,
     /// Frames on their way to the stream below.
     out: BytesMut,
@@ -73,10 +84,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> WebSocketWire<S> {
     /// Takes over a stream on which the opening handshake is done. `frame_bytes` is the most that one message may have;
     /// `floods` counts the flood for which it may end.
     pub(crate) fn new(stream: S, frame_bytes: usize, floods: Tally) -> Self {
-        let limits = Limits::default().max_payload_len(Some(frame_bytes));
-        let incoming = Incoming::new(stream, Flood::new(FRAMES_A_SECOND, floods));
         WebSocketWire {
-            reader: ServerBuilder::new().limits(limits).serve(incoming),
+            stream,
+            reader: Reader::new(frame_bytes, Flood::new(FRAMES_A_SECOND, floods)),
+            heard: Instant::now(),
             frame_bytes,
             out: BytesMut::new(),
             pong: None,
@@ -118,49 +129,64 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> WebSocketWire<S> {
         self.put_frame(CLOSE, &payload);
     }
 
-    /// Turns what the library made of the client's bytes into what the session is told; `None` for a control frame that
-    /// was dealt with here.
-    fn received(&mut self, message: Message) -> Option<Option<Received>> {
-        if let Some((code, _)) = message.as_close() {
-            self.reading = Reading::Closed;
-            // An echo of the client's own code completes the closing handshake (RFC 6455, 5.5.1).
-            self.put_close((code != CloseCode::NO_STATUS_RECEIVED).then(|| code.into()), "");
-            return Some(None);
+    /// Reads what there is, or waits for it; false at the end of the stream.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let stream = Pin::new(&mut self.stream);
+        let lacks = self.reader.lacks();
+        let read = if lacks <= READ_BYTES {
+            let mut scratch = [const { MaybeUninit::uninit() }; READ_BYTES];
+            let mut scratch = ReadBuf::uninit(&mut scratch);
+            ready!(stream.poll_read(cx, &mut scratch))?;
+            self.reader.buffer().extend_from_slice(scratch.filled());
+            scratch.filled().len()
+        } else {
+            self.reader.buffer().reserve(lacks);
+            ready!(poll_read_buf(stream, cx, self.reader.buffer()))?
+        };
+        if self.reader.begun().is_none_or(|begun| begun.elapsed() < WHOLE_WITHIN) {
+            self.heard = Instant::now();
         }
-        if message.is_ping() && !self.close_sent {
-            // A copy, because the payload would keep the whole read buffer alive.
-            self.pong = Some(Bytes::copy_from_slice(message.as_payload()));
-        }
-        if message.is_ping() || message.is_pong() {
-            return None;
-        }
-        if message.is_binary() {
-            let refusal = Refusal::bad_request("send each message as a text frame, not a binary one");
-            return Some(Some(Received::Unusable(refusal)));
-        }
-        Some(Some(Received::Message(message.into_payload().into())))
+        Poll::Ready(Ok(read > 0))
     }
 
-    fn failed(&mut self, error: Error) -> WireError {
+    /// What the session is told of a message; `None` for a control frame that was dealt with here.
+    fn received(&mut self, message: Message) -> Option<Option<Received>> {
+        match message {
+            Message::Text(text) => Some(Some(Received::Message(text))),
+            Message::Binary => {
+                let refusal = Refusal::bad_request("send each message as a text frame, not a binary one");
+                Some(Some(Received::Unusable(refusal)))
+            }
+            Message::Ping(payload) => {
+                if !self.close_sent {
+                    // A copy, because the payload would keep the whole read buffer alive.
+                    self.pong = Some(Bytes::copy_from_slice(&payload));
+                }
+                None
+            }
+            Message::Pong => None,
+            Message::Close(code) => {
+                self.reading = Reading::Closed;
+                // An echo of the client's own code completes the closing handshake (RFC 6455, 5.5.1).
+                self.put_close(code, "");
+                Some(None)
+            }
+        }
+    }
+
+    fn broken(&mut self, fault: Fault) -> WireError {
         self.reading = Reading::Broken;
-        if self.reader.get_ref().is_flooded() {
-            let text = format!("more than {FRAMES_A_SECOND} fragments, pings and pongs in a second");
-            return WireError::Broken(Refusal::new(Code::RateLimited, text));
-        }
-        match error {
-            Error::PayloadTooLong { .. } => WireError::Broken(Refusal::new(
-                Code::TooLarge,
-                format!("a message has at most {} bytes", self.frame_bytes),
-            )),
-            Error::Protocol(ProtocolError::InvalidUtf8) => {
-                WireError::Broken(Refusal::bad_request("text frames and close reasons must be UTF-8"))
+        WireError::Broken(match fault {
+            Fault::TooLarge => {
+                Refusal::new(Code::TooLarge, format!("a message has at most {} bytes", self.frame_bytes))
             }
-            Error::Protocol(error) => {
-                WireError::Broken(Refusal::bad_request(format!("not a WebSocket frame by RFC 6455: {error}")))
+            Fault::NotUtf8 => Refusal::bad_request("text frames and close reasons must be UTF-8"),
+            Fault::Flood => {
+                let text = format!("more than {FRAMES_A_SECOND} fragments, pings and pongs in a second");
+                Refusal::new(Code::RateLimited, text)
             }
-            Error::Io(error) => lost(&error),
-            error => WireError::Lost(error.to_string().into()),
-        }
+            Fault::Framing(what) => Refusal::bad_request(format!("not a WebSocket frame by RFC 6455: {what}")),
+        })
     }
 
     /// Reads on until the client's Close or the end of the stream, whatever comes before it.
@@ -183,15 +209,14 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Wire for WebSocketWire<
                 Reading::Closed => return Poll::Ready(Ok(None)),
                 Reading::Broken => return Poll::Ready(Err(WireError::Lost("broken framing".into()))),
             }
-            let received = match ready!(Pin::new(&mut self.reader).poll_next(cx)) {
-                // The library takes a character that a last, empty fragment cuts off.
-                Some(Ok(message)) if message.is_text() && std::str::from_utf8(message.as_payload()).is_err() => {
-                    return Poll::Ready(Err(self.failed(Error::Protocol(ProtocolError::InvalidUtf8))));
+            let message = loop {
+                match self.reader.next().map_err(|fault| self.broken(fault))? {
+                    Some(message) => break message,
+                    None if ready!(self.poll_read(cx)).map_err(|error| lost(&error))? => {}
+                    None => return Poll::Ready(Err(WireError::Lost("the stream ended without a Close frame".into()))),
                 }
-                Some(Ok(message)) => self.received(message),
-                Some(Err(error)) => return Poll::Ready(Err(self.failed(error))),
-                None => return Poll::Ready(Err(WireError::Lost("the stream ended without a Close frame".into()))),
             };
+            let received = self.received(message);
             if self.pong.is_some() || self.reading == Reading::Closed {
                 // Goes out now if it can; if not, the task is woken when there is room, and comes by again.
                 let _ = self.poll_flush(cx)?;
@@ -215,7 +240,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Wire for WebSocketWire<
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WireError>> {
         loop {
             while !self.out.is_empty() {
-                let stream = Pin::new(self.reader.get_mut().stream());
+                let stream = Pin::new(&mut self.stream);
                 let written = ready!(stream.poll_write(cx, &self.out)).map_err(|error| lost(&error))?;
                 if written == 0 {
                     return Poll::Ready(Err(WireError::Lost("the stream takes nothing more".into())));
@@ -230,7 +255,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Wire for WebSocketWire<
         if self.out.capacity() > KEPT_CAPACITY {
             self.out = BytesMut::new();
         }
-        Pin::new(self.reader.get_mut().stream()).poll_flush(cx).map_err(|error| lost(&error))
+        Pin::new(&mut self.stream).poll_flush(cx).map_err(|error| lost(&error))
     }
 
     fn probe(&mut self) -> Result<(), WireError> {
@@ -241,16 +266,16 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Wire for WebSocketWire<
     }
 
     fn last_heard(&self) -> Option<Instant> {
-        Some(self.reader.get_ref().heard())
+        Some(self.heard)
     }
 
     async fn close(mut self, close: Close) {
-        self.put_close(Some(close.code.map_or(CloseCode::NORMAL_CLOSURE.into(), Code::close_code)), &close.reason);
+        self.put_close(Some(close.code.map_or(NORMAL_CLOSURE, Code::close_code)), &close.reason);
         if std::future::poll_fn(|cx| self.poll_flush(cx)).await.is_err() {
             return;
         }
         std::future::poll_fn(|cx| self.poll_close_received(cx)).await;
-        let stream = self.reader.get_mut().stream();
+        let stream = &mut self.stream;
         if std::future::poll_fn(|cx| Pin::new(&mut *stream).poll_shutdown(cx)).await.is_err() {
             return;
         }
@@ -271,7 +296,7 @@ fn poll_discard<S: AsyncRead + Unpin>(stream: &mut S, cx: &mut Context<'_>) -> P
     }
 }
 
-fn lost(error: &std::io::Error) -> WireError {
+fn lost(error: &io::Error) -> WireError {
     WireError::Lost(error.to_string().into())
 }
 

@@ -74,7 +74,7 @@ fn read(bytes: &[u8], size: usize) -> (Messages, End) {
             Poll::Ready(Err(WireError::Broken(refusal))) => break End::Broken(refusal.code),
         }
     };
-    let written = wire.reader.get_mut().stream().written + wire.out.len();
+    let written = wire.stream.written + wire.out.len();
     assert!(written <= bytes.len(), "{written} bytes are written for {} read", bytes.len());
     (messages, end)
 }

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 
+use futures_util::Stream as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
 use super::*;
