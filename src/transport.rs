@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -65,6 +66,20 @@ pub(crate) mod webtransport;
 pub use admit::Opening;
 pub use drive::drive;
 pub(crate) use http2::Http2Stream;
+
+/// A session that a request has opened, to be run to its end.
+pub(crate) type Opened = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Does what answers a request, and runs the session that it opens. The one is large, and over long before the other; a task keeps
+/// the largest of its futures, so that each has a box of its own.
+fn run_opened(answer: impl Future<Output = Option<Opened>> + Send) -> impl Future<Output = ()> + Send {
+    let answer = Box::pin(answer);
+    async move {
+        if let Some(session) = answer.await {
+            session.await;
+        }
+    }
+}
 
 /// The connection that a request came on. Every transport puts one into the extensions of each ordinary request, so that
 /// the router can tell where it was asked.

@@ -182,7 +182,7 @@ struct Driver<W> {
 
 impl<W: Wire> Driver<W> {
     async fn run(&mut self) -> End {
-        match self.first_message().await {
+        match Box::pin(self.first_message()).await {
             Ok((session, greeting)) => {
                 tracing::Span::current().record("peer", tracing::field::display(session.peer()));
                 self.serve(session, greeting).await

@@ -227,7 +227,8 @@ async fn encrypted(stream: TcpStream, via: Via, tls: Encryption, router: Router,
     }
 }
 
-async fn handshake(mut stream: TcpStream, tls: Encryption, turns: &Semaphore) -> io::Result<TlsStream<TcpStream>> {
+/// Boxed, as it is large and handed on from future to future, each of which has room for it.
+async fn handshake(mut stream: TcpStream, tls: Encryption, turns: &Semaphore) -> io::Result<Box<TlsStream<TcpStream>>> {
     let mut first = [0];
     if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() && first[0] != TLS_HANDSHAKE {
         // Somebody typed http:// where https:// belongs; a TLS alert would tell nobody.
@@ -254,7 +255,7 @@ async fn handshake(mut stream: TcpStream, tls: Encryption, turns: &Semaphore) ->
     // What has come for others meanwhile goes before the next handshake.
     yield_now().await;
     drop(turn);
-    accepting.await
+    accepting.await.map(Box::new)
 }
 
 /// Whether the handshake will end with ALPN h2: the server's order decides (RFC 7301, 3.2), and h2 is first in it.

@@ -22,7 +22,7 @@ use super::quic::demux::Stopped;
 use super::quic::request::{self, Stream};
 use super::quic::sessions::{SESSION_GONE, Session, SessionStream};
 use super::quic::stream::poll_chunk;
-use super::{Close, Opening, Received, Transport, Wire, WireError, drive};
+use super::{Close, Opened, Opening, Received, Transport, Wire, WireError, drive};
 use crate::context;
 use crate::metrics;
 use crate::problem::problem;
@@ -36,17 +36,25 @@ pub(crate) mod lines;
 
 use lines::Lines;
 
-/// Answers a CONNECT with `:protocol` webtransport on stream `id` and, where it opens a session, runs it to its end.
-pub(super) async fn serve(request: Request<()>, stream: Stream, id: u64, stopped: Stopped, shared: Arc<Shared>) {
+/// Answers a CONNECT with `:protocol` webtransport on stream `id`, which may open a session.
+pub(super) async fn open(
+    request: Request<()>,
+    stream: Stream,
+    id: u64,
+    stopped: Stopped,
+    shared: Arc<Shared>,
+) -> Option<Opened> {
     let (connect, session, opening) = match accept(request, stream, id, &shared).await {
         Ok(accepted) => accepted,
         Err(Refused::Told(stream, refusal)) => {
             shared.sessions.refuse(id);
-            return request::refuse(*stream, stopped, problem(&refusal), &shared).await;
+            request::refuse(*stream, stopped, problem(&refusal), &shared).await;
+            return None;
         }
         Err(Refused::Lost(error)) => {
             shared.sessions.refuse(id);
-            return debug!(remote = %shared.via.remote, %error, "CONNECT could not be answered");
+            debug!(remote = %shared.via.remote, %error, "CONNECT could not be answered");
+            return None;
         }
     };
     // Whoever is interested in the end of the CONNECT stream reads it.
@@ -55,8 +63,7 @@ pub(super) async fn serve(request: Request<()>, stream: Stream, id: u64, stopped
     let takes_datagrams = shared.settings.borrow().is_some_and(|settings| settings.datagrams);
     let datagrams = takes_datagrams.then(|| shared.quic.clone());
     let wire = WebTransport::new(connect, session, datagrams, &context);
-    drop(shared);
-    drive(wire, opening, context).await;
+    Some(Box::pin(drive(wire, opening, context)))
 }
 
 enum Refused {

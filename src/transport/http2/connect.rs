@@ -16,23 +16,36 @@ use crate::metrics::Refused;
 use crate::problem::{problem, problem_with_status};
 use crate::protocol::Refusal;
 use crate::transport::websocket::{WebSocketWire, handshake};
-use crate::transport::{Opening, Transport, Via, drive};
+use crate::transport::{Opened, Opening, Transport, Via, drive, run_opened};
 
 /// Answers one CONNECT and, where it opens a session, runs it to its end.
-pub(super) async fn answer(
+pub(super) fn answer(
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    via: Via,
+    context: Arc<Context>,
+) -> impl Future<Output = ()> + Send {
+    run_opened(open(request, respond, via, context))
+}
+
+async fn open(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     via: Via,
     context: Arc<Context>,
-) {
+) -> Option<Opened> {
     let (parts, recv) = request.into_parts();
     if parts.extensions.get::<Protocol>().is_none_or(|protocol| protocol.as_str() != "websocket") {
         let refusal = Refusal::bad_request("CONNECT is understood with :protocol websocket only");
-        return refuse(respond, problem_with_status(StatusCode::NOT_IMPLEMENTED, &refusal), via);
+        refuse(respond, problem_with_status(StatusCode::NOT_IMPLEMENTED, &refusal), via);
+        return None;
     }
     let (opening, headers) = match check(&parts, via, &context).await {
         Ok(accepted) => accepted,
-        Err(refusal) => return refuse(respond, problem(&refusal), via),
+        Err(refusal) => {
+            refuse(respond, problem(&refusal), via);
+            return None;
+        }
     };
     let mut response = Response::new(());
     *response.headers_mut() = headers;
@@ -40,9 +53,12 @@ pub(super) async fn answer(
         Ok(send) => {
             let (frame_bytes, floods) = (context.config.limits.frame_bytes, context.metrics.tally(Refused::Flood));
             let wire = WebSocketWire::new(Http2Stream::new(recv, send), frame_bytes, floods);
-            drive(wire, opening, context).await;
+            Some(Box::pin(drive(wire, opening, context)))
         }
-        Err(error) => debug!(remote = %via.remote, %error, "CONNECT could not be answered"),
+        Err(error) => {
+            debug!(remote = %via.remote, %error, "CONNECT could not be answered");
+            None
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use super::stream::code;
 use super::{HalfOpen, request, streams};
 use crate::clients::Place;
 use crate::context::Context;
-use crate::metrics::{ConnectionKind, Refused};
+use crate::metrics::{ConnectionKind, Open, Refused};
 use crate::transport::{HttpVersion, Via};
 
 /// For how long state is kept of a connection that has ended in its handshake: three probe timeouts (RFC 9000, 10.2), each three
@@ -61,6 +61,22 @@ pub(super) async fn serve(
     context: Arc<Context>,
 ) {
     let remote = connecting.remote_address();
+    // Boxed, as is what it results in: a task keeps the largest of its futures for as long as it lives.
+    let Some(connection) = Box::pin(establish(connecting, half_open, place, port, router, context)).await else { return };
+    let reason = connection.run().await;
+    debug!(%remote, %reason, "QUIC connection ended");
+}
+
+/// Does the handshake; `None` if it fails, or the client has connections enough.
+async fn establish(
+    connecting: Connecting,
+    half_open: HalfOpen,
+    place: Option<Place>,
+    port: u16,
+    router: Router,
+    context: Arc<Context>,
+) -> Option<Box<Connection>> {
+    let remote = connecting.remote_address();
     let Some((quic, h3)) = handshake(connecting, &context).await else {
         context.metrics.handshake_failed(ConnectionKind::H3);
         // It counts as half open, and as a connection, for as long as QUIC's library keeps what is left of it.
@@ -68,25 +84,25 @@ pub(super) async fn serve(
             () = sleep(REMAINS) => {}
             () = context.stop.cancelled() => {}
         }
-        return;
+        return None;
     };
     drop(half_open);
     // The handshake proves the address, where Retry has not.
-    let _place = match place.map_or_else(|| context.clients.connect(remote.ip()), Ok) {
+    let place = match place.map_or_else(|| context.clients.connect(remote.ip()), Ok) {
         Ok(place) => place,
         Err(excess) => {
             context.refuse_connection(remote, excess);
-            return quic.close(code(Code::H3_EXCESSIVE_LOAD), excess.limit.describe().as_bytes());
+            quic.close(code(Code::H3_EXCESSIVE_LOAD), excess.limit.describe().as_bytes());
+            return None;
         }
     };
-    let _open = context.metrics.connection(ConnectionKind::H3);
+    let open = context.metrics.connection(ConnectionKind::H3);
     let local = SocketAddr::new(quic.local_ip().unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), port);
     let via = Via { version: HttpVersion::H3, remote, local, encrypted: true };
     let demux = &h3.inner.conn;
     let (sessions, settings) = (Arc::clone(demux.sessions()), demux.settings());
     let shared = Arc::new(Shared { quic, sessions, settings, via, router, context });
-    let reason = Connection::new(h3, shared).run().await;
-    debug!(%remote, %reason, "QUIC connection ended");
+    Some(Box::new(Connection::new(h3, shared, (place, open))))
 }
 
 /// Both handshakes, TLS's and HTTP/3's, side by side: our SETTINGS go out in the server's first flight, so that a client may
@@ -143,23 +159,26 @@ struct Connection {
     draining: bool,
     /// It came while the server drains, for requests of the sessions that are open.
     late: bool,
+    /// Counts it, for its client and in the metrics.
+    _counted: (Place, Open),
 }
 
 impl Connection {
-    fn new(h3: H3, shared: Arc<Shared>) -> Self {
+    fn new(h3: H3, shared: Arc<Shared>, counted: (Place, Open)) -> Self {
         let idle_until = Instant::now() + shared.context.config.connections.request_head;
         let late = shared.context.drain.is_cancelled();
-        Connection { h3, shared, tasks: JoinSet::new(), idle_until, cut_off_at: None, draining: false, late }
+        Connection { h3, shared, tasks: JoinSet::new(), idle_until, cut_off_at: None, draining: false, late, _counted: counted }
     }
 
     /// Returns why it ended, for the log.
-    async fn run(mut self) -> Cow<'static, str> {
+    async fn run(mut self: Box<Self>) -> Cow<'static, str> {
         let reason = self.serve().await;
+        let Connection { h3, mut tasks, shared, _counted, .. } = *self;
         // Closes the connection, if it is not, with H3_NO_ERROR; whatever still runs sees it.
-        drop(self.h3);
-        let ended = async { while self.tasks.join_next().await.is_some() {} };
-        if timeout(self.shared.context.config.connections.close, ended).await.is_err() {
-            debug!(remote = %self.shared.via.remote, "requests outlived their connection");
+        drop(h3);
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        if timeout(shared.context.config.connections.close, ended).await.is_err() {
+            debug!(remote = %shared.via.remote, "requests outlived their connection");
         }
         reason
     }
@@ -183,12 +202,12 @@ impl Connection {
                 () = sleep_until(self.cut_off_at.unwrap_or(self.idle_until)), if self.cut_off_at.is_some() => {
                     return "cut off".into();
                 }
-                () = context.drain.cancelled(), if !self.draining && !self.late => self.drain(limits.close).await,
+                () = context.drain.cancelled(), if !self.draining && !self.late => Box::pin(self.drain(limits.close)).await,
                 () = context.stop.cancelled(), if self.cut_off_at.is_none() => {
                     // Sessions take their leave within `close`; the connection has as long again for itself.
                     self.cut_off_at = Some(Instant::now() + 2 * limits.close);
                     if self.late {
-                        self.drain(limits.close).await;
+                        Box::pin(self.drain(limits.close)).await;
                     }
                 }
             }

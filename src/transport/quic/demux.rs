@@ -209,7 +209,7 @@ impl Connection {
             match self.unclassified[index].poll(cx) {
                 Poll::Pending => index += 1,
                 Poll::Ready(first) => {
-                    let stream = self.unclassified.remove(index);
+                    let stream = take(&mut self.unclassified, index);
                     match first {
                         Some(First { kind, session }) => self.dispatch(stream, kind, session),
                         // Ended or reset before it told: nothing to read, nothing to answer (RFC 9114, 6.2).
@@ -292,7 +292,7 @@ impl Connection {
             }
             self.sessions.expire(since);
             while self.unclassified.first().is_some_and(|stream| stream.since <= since) {
-                self.unclassified.remove(0).stop(Code::H3_REQUEST_INCOMPLETE);
+                take(&mut self.unclassified, 0).stop(Code::H3_REQUEST_INCOMPLETE);
             }
         }
     }
@@ -316,6 +316,15 @@ pub(super) struct First {
 
 /// Type and session id.
 pub(super) const HEAD_BYTES: usize = 2 * varint::MAX_BYTES;
+
+/// Takes one out of a queue that is empty most of the time, and then has no memory.
+fn take<T>(queue: &mut Vec<T>, index: usize) -> T {
+    let taken = queue.remove(index);
+    if queue.is_empty() {
+        *queue = Vec::new();
+    }
+    taken
+}
 
 impl First {
     /// Reads the beginning of a stream; `None` while it is not complete.
@@ -362,10 +371,10 @@ impl quic::Connection<Bytes> for Connection {
 
     fn poll_accept_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<RecvStream, ConnectionErrorIncoming>> {
         self.poll_incoming(cx)?;
-        match self.unidirectional.pop() {
-            Some(stream) => Poll::Ready(Ok(stream)),
-            None => Poll::Pending,
+        if self.unidirectional.is_empty() {
+            return Poll::Pending;
         }
+        Poll::Ready(Ok(take(&mut self.unidirectional, 0)))
     }
 
     fn poll_accept_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<BidiStream, ConnectionErrorIncoming>> {
@@ -373,7 +382,7 @@ impl quic::Connection<Bytes> for Connection {
         if self.requests.is_empty() {
             return Poll::Pending;
         }
-        let (stream, protocol) = self.requests.remove(0);
+        let (stream, protocol) = take(&mut self.requests, 0);
         let (id, stopped) = stream.send.stopped();
         let priority = stream.send.priority();
         self.given = Some((id, self.given.map_or(id, |(_, greatest)| greatest.max(id))));

@@ -29,7 +29,7 @@ use crate::config::ConnectionLimits;
 use crate::problem::{problem, problem_with_status};
 use crate::protocol::{Code, Refusal};
 use crate::transport::priority::Urgency;
-use crate::transport::{Preload, webtransport};
+use crate::transport::{Opened, Preload, run_opened, webtransport};
 
 /// A request's stream, both halves.
 pub(crate) type Stream = RequestStream<BidiStream, Bytes>;
@@ -50,31 +50,43 @@ pub(super) fn decoded_limit(limits: &ConnectionLimits) -> u64 {
     4 * u64::from(limits.header_bytes)
 }
 
+/// Has a request answered, and runs the session that it opens.
+pub(super) fn serve(resolver: Resolver, accepted: Accepted, shared: Arc<Shared>) -> impl Future<Output = ()> + Send {
+    run_opened(begin(resolver, accepted, shared))
+}
+
 /// Reads the head of a request, and has it answered: a session's by its transport, every other by the router.
-pub(super) async fn serve(resolver: Resolver, accepted: Accepted, shared: Arc<Shared>) {
+async fn begin(resolver: Resolver, accepted: Accepted, shared: Arc<Shared>) -> Option<Opened> {
     let Accepted { id, stopped, priority, protocol } = accepted;
     let limits = &shared.context.config.connections;
     let remote = shared.via.remote;
     let (request, stream) = match timeout(limits.request_head, resolver.resolve_request()).await {
         Ok(Ok(request)) => request,
-        Ok(Err(error)) => return debug!(%remote, %error, "not a request"),
-        Err(_) => return debug!(%remote, "no request head in time"),
+        Ok(Err(error)) => {
+            debug!(%remote, %error, "not a request");
+            return None;
+        }
+        Err(_) => {
+            debug!(%remote, "no request head in time");
+            return None;
+        }
     };
     if header_list_size(request.headers()) > limits.header_bytes as usize {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         let text = format!("the header fields may have {} bytes", limits.header_bytes);
-        return refuse(stream, stopped, problem_with_status(status, &Refusal::new(Code::TooLarge, text)), &shared)
-            .await;
+        refuse(stream, stopped, problem_with_status(status, &Refusal::new(Code::TooLarge, text)), &shared).await;
+        return None;
     }
     let protocol = protocol.get().copied();
     let refusal = match (request.method() == Method::CONNECT, protocol) {
         (false, None) => {
             // Sessions go first.
             priority.store(Urgency::of(request.headers()).quic(), Ordering::Relaxed);
-            return answer(request, stream, stopped, &shared).await;
+            answer(request, stream, stopped, &shared).await;
+            return None;
         }
-        (true, Some(Protocol::WebTransport)) => return webtransport::serve(request, stream, id, stopped, shared).await,
-        (true, Some(Protocol::WebSocket)) => return connect::serve(request, stream, stopped, shared).await,
+        (true, Some(Protocol::WebTransport)) => return webtransport::open(request, stream, id, stopped, shared).await,
+        (true, Some(Protocol::WebSocket)) => return connect::open(request, stream, stopped, shared).await,
         (true, _) => {
             let refusal = Refusal::bad_request("CONNECT is understood with :protocol webtransport or websocket only");
             problem_with_status(StatusCode::NOT_IMPLEMENTED, &refusal)
@@ -82,6 +94,7 @@ pub(super) async fn serve(resolver: Resolver, accepted: Accepted, shared: Arc<Sh
         (false, Some(_)) => problem(&Refusal::bad_request(":protocol belongs to CONNECT only")),
     };
     refuse(stream, stopped, refusal, &shared).await;
+    None
 }
 
 /// The size of a header section as RFC 9114, 4.2.2 counts it, pseudo-header fields aside.
