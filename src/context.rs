@@ -36,8 +36,8 @@ pub struct Context {
     pub origins: Origins,
     /// One permit for each connection that may be open, TCP and QUIC together.
     pub connections: Arc<Semaphore>,
-    /// One permit for each handshake that may be computing, as many as there are processors: one takes as long as a hundred
-    /// messages, and those of sessions go between two.
+    /// One permit for each TLS handshake over TCP that may be computing, as many as there are processors: one takes as long as a
+    /// hundred messages, and those of sessions go between two.
     pub handshakes: Semaphore,
     /// When the log is told again that there are no connections left.
     pub full_told: Seldom,

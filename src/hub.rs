@@ -157,7 +157,7 @@ impl Hub {
             Some(until) => self.waiting(until),
             None => self.joined(hall, &seat, None, transport),
         };
-        hall.update_role(peer, &seat);
+        hall.update_role(peer, &seat, false);
         self.tend(hall, peer);
         Ok((self.session(name, peer, seat), greeting))
     }
@@ -183,7 +183,7 @@ impl Hub {
             Resumption::Whole { lost } => self.joined(hall, &session.seat, Some(lost), transport),
             Resumption::Replay => session.seat.quietly(|seat| resumed(seat)),
         };
-        hall.is_back(&session, &resumption);
+        hall.update_role(session.peer(), &session.seat, matches!(resumption, Resumption::Whole { .. }));
         Ok((session, greeting))
     }
 
@@ -295,8 +295,7 @@ impl Hub {
                 hall.back(peer);
                 let joined = self.joined(hall, &seat, Some(lost), transport);
                 seat.quietly(|seat| seat.forget_greeting());
-                hall.update_role(peer, &seat);
-                hall.tell_of_waiting(peer);
+                hall.update_role(peer, &seat, true);
                 joined
             }
         };

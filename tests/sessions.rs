@@ -15,7 +15,7 @@ use wigwag::protocol::{Frame, RoomName};
 use wigwag::transport::{self, Close, HttpVersion, Opening, Received, Transport, Wire, WireError, drive};
 
 use crate::limits::Peer;
-use crate::support::{TestServer, within};
+use crate::support::{TestServer, config, within};
 
 /// A client that says all it has to say in one burst.
 struct Burst {
@@ -170,5 +170,24 @@ async fn a_used_join_key_does_not_take_the_seat_from_who_only_posts_and_polls() 
     let message = r#"{"type":"message","id":1,"data":1}"#;
     assert_eq!(post(&server, "/v1/rooms/key/messages", &headers, message).await.0, 202);
     assert_eq!(post(&server, "/v1/rooms/key", poll, join).await.0, 409);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_burst_of_requests_is_answered_though_the_queue_has_room_for_a_few_answers_only() {
+    let mut config = config();
+    config.limits.queue_messages = 16;
+    let server = TestServer::start_with(config).await;
+    let requests: Vec<_> = (1..=60).map(|id| json!({"type": "message", "data": null, "id": id}).to_string()).collect();
+    let first = [r#"{"type":"join"}"#].into_iter();
+    let lines: Vec<_> =
+        first.chain(requests.iter().map(String::as_str)).chain([r#"{"type":"leave","id":61}"#]).collect();
+    for _ in 0..50 {
+        let (wire, heard) = Burst::new(&lines, End::Closed);
+        within(drive(wire, opening(&server, "answers"), Arc::clone(&server.context))).await;
+        let heard = heard.lock();
+        let answered: Vec<_> = heard.iter().filter_map(|message| message["id"].as_u64()).collect();
+        assert_eq!(answered, (1..=61).collect::<Vec<u64>>(), "{:?}", heard.last());
+    }
     server.stop().await;
 }

@@ -207,7 +207,15 @@ impl Race {
             }
             Progress::Heard(Event::Message(text) | Event::Datagram(text)) => self.hear(at, &text, seat),
             Progress::Heard(Event::Closed { code, reason }) => self.fail(at, Closing::with_code(code, reason), seat),
-            Progress::Failed(error) => self.fail(at, Closing::of(&error), seat),
+            Progress::Failed(error) => {
+                let abandoned = self.abandoned;
+                let outcome = self.fail(at, Closing::of(&error), seat);
+                if matches!(error, Error::Refused(_)) {
+                    // A greeting that went with a request which was refused has had no effect, and never will.
+                    self.abandoned = abandoned;
+                }
+                outcome
+            }
         }
     }
 

@@ -157,9 +157,10 @@ pub struct Timing {
     pub discovery: Duration,
     /// For the same when an earlier answer can take its place.
     pub rediscovery: Duration,
-    /// For a transport to open.
+    /// For a transport to get so far that the greeting may be sent: over HTTP/2 and HTTP/3 it goes with the request that opens the
+    /// transport, over HTTP/1.1 behind its answer.
     pub open: Duration,
-    /// For the answer to `join` or `resume` while another open transport waits for its turn …
+    /// For the answer to `join` or `resume`, and to what it went with, while another transport that got so far waits for its turn …
     pub patience: Duration,
     /// … and when none does.
     pub answer: Duration,

@@ -25,6 +25,9 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
+/// What a knock takes beside its metadata, most of it the name that a token may give.
+const KNOCK_BYTES: usize = 1024;
+
 impl Settings {
     /// Checks everything and fills in the defaults. `sources` only gives errors their names.
     ///
@@ -35,6 +38,7 @@ impl Settings {
         let check = Check { sources };
         let default = Config::default();
         let listen = self.listen.as_ref().map(|list| list.iter().map(|address| address.0).collect());
+        let limits = self.limits(&check)?;
         let config = Config {
             listen: listen.unwrap_or(default.listen),
             plain: check.plain(self.plain.as_deref(), default.plain)?,
@@ -53,7 +57,6 @@ impl Settings {
                 h2: !self.no_h2.unwrap_or(false),
                 tls12: self.tls12.unwrap_or(false),
             },
-            limits: self.limits(&check)?,
             rooms: check.number("max-rooms", self.max_rooms, default.rooms, 1..=100_000_000)?,
             connections: self.connection_limits(&check)?,
             clients: self.clients(&check)?,
@@ -64,7 +67,8 @@ impl Settings {
                 default.resume_window,
                 Duration::ZERO..=24 * HOUR,
             )?,
-            waiting: self.waiting(&check)?,
+            waiting: self.waiting(&check, &limits)?,
+            limits,
             drain: check.span("drain", self.drain, default.drain, Duration::ZERO..=HOUR)?,
         };
         check.addresses(&config)?;
@@ -126,11 +130,20 @@ impl Settings {
         Ok(Some(auth::Policy { keys: source, issuer, audience, invite_key: self.invite_key.clone() }))
     }
 
-    fn waiting(&self, check: &Check<'_>) -> Result<WaitingRoom, StartError> {
+    /// A moderator that takes its seat up again is told of all who wait at once, so that its queue must have room for them.
+    fn waiting(&self, check: &Check<'_>, limits: &Limits) -> Result<WaitingRoom, StartError> {
         let default = WaitingRoom::default();
+        let most = limits.queue_messages.min(limits.queue_bytes / (limits.metadata_bytes + KNOCK_BYTES)).max(1);
+        let peers = check.number("max-waiting", self.max_waiting, default.peers.min(most), 1..=10_000)?;
+        if peers > most {
+            let (queue, messages) = (check.sources.name("max-queue"), check.sources.name("max-queue-messages"));
+            let why =
+                format_args!("a moderator hears of all of them at once, and {most} of them fill {queue} or {messages}");
+            return Err(check.bad("max-waiting", peers, why));
+        }
         Ok(WaitingRoom {
             holds: self.waiting_room.unwrap_or(default.holds),
-            peers: check.number("max-waiting", self.max_waiting, default.peers, 1..=10_000)?,
+            peers,
             time: check.span("waiting-time", self.waiting_time, default.time, SECOND..=24 * HOUR)?,
         })
     }
@@ -529,6 +542,13 @@ mod tests {
         assert!(resolve(|s| (s.max_sdp, s.max_frame) = (Some(Size(256 * KIB)), Some(Size(300 * KIB)))).is_ok());
         let error = resolve(|s| s.max_queue = Some(Size(100 * KIB))).unwrap_err();
         assert_eq!(error, "--max-frame is 160KiB: it cannot be more than --max-queue, which is 100KiB");
+        let large = |s: &mut Settings| s.max_metadata = Some(Size(63 * KIB));
+        assert_eq!(resolve(large).map(|config| config.waiting.peers), Ok(16), "as many as the queue has room for");
+        let error = resolve(|s| (large(s), s.max_waiting = Some(17)).1).unwrap_err();
+        assert_eq!(
+            error,
+            "--max-waiting is 17: a moderator hears of all of them at once, and 16 of them fill --max-queue or --max-queue-messages"
+        );
     }
 
     #[test]

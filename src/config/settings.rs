@@ -96,7 +96,7 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting_room: Option<Newcomers>,
 
-    /// How many may wait at once, for each room [default: 32]
+    /// How many may wait at once, for each room; fewer where a queue has no room to tell a moderator of all of them [default: 32]
     #[arg(long, env = "WIGWAG_MAX_WAITING", value_name = "N", help_heading = TOKENS)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_waiting: Option<u64>,

@@ -55,8 +55,11 @@ pub(super) async fn answer(
     request: Request,
 ) -> Response {
     let (parts, _) = request.into_parts();
-    let speaker = context.client(via.remote.ip(), &parts.headers);
-    match speaker.and_then(|client| poll::speaker(&parts, &client, &context)) {
+    let found = async {
+        let client = context.client(via.remote.ip(), &parts.headers)?;
+        poll::speaker(&parts, &client, &context).await
+    };
+    match found.await {
         Ok(speaker) => attachment(&speaker, OffsetDateTime::now_utc()),
         Err(refusal) => problem(&refusal),
     }

@@ -73,7 +73,7 @@ impl Hub {
                 Some(self.joined(hall, &session.seat, Some(lost), transport))
             }
         };
-        hall.is_back(&session, &resumption);
+        hall.update_role(session.peer(), &session.seat, matches!(resumption, Resumption::Whole { .. }));
         Ok(Poll { session, greeting, enters: false, moved })
     }
 }

@@ -228,7 +228,7 @@ impl Speaker {
                 if id.is_some() {
                     hall.answer(self.peer, Body::ok(id));
                 }
-                hall.update_role(self.peer, &self.seat);
+                hall.update_role(self.peer, &self.seat, false);
                 self.hub.spare_waiting(hall, self.peer, &self.seat);
                 self.hub.tend(hall, self.peer);
             }

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Hall, Hub, Session, now};
+use super::{Hall, Hub, now};
 use crate::outbox::SharedSeat;
 use crate::protocol::{Code, Frame, LeftReason, PeerId, Refusal, notice};
-use crate::seat::Resumption;
 
 impl Hub {
     /// `waiting`, for one who waits until then.
@@ -30,7 +29,7 @@ impl Hub {
             seat.let_in();
             seat.greet(joined);
         });
-        hall.update_role(peer, &seat);
+        hall.update_role(peer, &seat, false);
         self.tend(hall, peer);
         Ok(())
     }
@@ -61,29 +60,13 @@ impl Hall {
         Ok(())
     }
 
-    /// The room learns whether a member's token lets it moderate.
-    pub(super) fn update_role(&mut self, peer: PeerId, seat: &SharedSeat) {
+    /// The room learns whether a member's token lets it moderate. One that begins to, or that moderates and is given a whole new
+    /// picture, is told who waits.
+    pub(super) fn update_role(&mut self, peer: PeerId, seat: &SharedSeat, is_whole: bool) {
         let moderates = seat.quietly(|seat| seat.grant().rights.moderate);
-        let mut out = Vec::new();
-        self.room.moderate(peer, moderates, &mut out);
-        self.carry_out(out);
-    }
-
-    /// One who has taken its seat up again hears who waits, if its token lets it moderate now and did not before, or if it is given a
-    /// whole new picture.
-    pub(super) fn is_back(&mut self, session: &Session, resumption: &Resumption) {
-        self.update_role(session.peer(), &session.seat);
-        if let Resumption::Whole { .. } = resumption {
-            self.tell_of_waiting(session.peer());
-        }
-    }
-
-    /// A moderator that was given a whole new picture is told who waits.
-    pub(super) fn tell_of_waiting(&mut self, peer: PeerId) {
-        let mut out = Vec::new();
-        self.room.tell_of_waiting(peer, &mut out);
-        if let Some(seat) = self.seats.get(&peer) {
-            out.into_iter().for_each(|knock| seat.with(|seat| seat.complete(knock.body)));
+        if self.room.moderate(peer, moderates) || is_whole {
+            let knocks = self.room.tell_of_waiting(peer);
+            seat.with(|seat| knocks.into_iter().for_each(|knock| seat.complete(knock)));
         }
     }
 }

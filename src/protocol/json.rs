@@ -58,7 +58,7 @@ impl Scanner<'_> {
             if !high {
                 // Most of a payload: nothing until the next of these can be wrong.
                 let rest = self.bytes.get(self.at..).unwrap_or_default();
-                self.at += memchr2(b'"', b'\\', rest).unwrap_or(0);
+                self.at += memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
             }
             let unit = match self.next() {
                 Some(b'\\') => self.escape(),

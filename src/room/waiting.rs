@@ -47,24 +47,22 @@ impl Room {
         waited
     }
 
-    /// Says whether a member moderates. Who begins to is told of all who wait.
-    pub fn moderate(&mut self, peer: PeerId, moderates: bool, out: &mut Vec<Delivery>) {
-        let Some(seated) = self.members.get_mut(&peer) else { return };
+    /// Says whether a member moderates. Returns whether it does and did not before.
+    pub fn moderate(&mut self, peer: PeerId, moderates: bool) -> bool {
+        let Some(seated) = self.members.get_mut(&peer) else { return false };
         let begins = moderates && !seated.moderates;
         seated.moderates = moderates;
-        if begins {
-            self.tell_of_waiting(peer, out);
-        }
+        begins
     }
 
-    /// Tells a moderator of all who wait: those whom a picture, which has members alone, leaves out.
-    pub fn tell_of_waiting(&mut self, peer: PeerId, out: &mut Vec<Delivery>) {
-        if self.members.get(&peer).is_some_and(|seated| seated.moderates) {
-            for member in self.waiting.values() {
-                self.revision += 1;
-                out.push(Delivery { to: peer, body: Body::knock(member, self.revision), receipt: None });
-            }
+    /// What a moderator is told of all who wait: those whom a picture, which has members alone, leaves out.
+    pub fn tell_of_waiting(&mut self, peer: PeerId) -> Vec<Body> {
+        if !self.members.get(&peer).is_some_and(|seated| seated.moderates) {
+            return Vec::new();
         }
+        let revisions = self.revision + 1..;
+        self.revision += self.waiting.len() as u64;
+        self.waiting.values().zip(revisions).map(|(member, revision)| Body::knock(member, revision)).collect()
     }
 
     fn tell_moderators(&self, body: &Body, out: &mut Vec<Delivery>) {
@@ -87,7 +85,7 @@ mod tests {
 
     fn moderated() -> Room {
         let mut room = room_of(&[1, 2]);
-        room.moderate(peer(1), true, &mut vec![]);
+        room.moderate(peer(1), true);
         room
     }
 
@@ -104,19 +102,21 @@ mod tests {
     }
 
     #[test]
-    fn who_begins_to_moderate_hears_of_all_who_wait_once() {
+    fn who_moderates_is_told_of_all_who_wait() {
         let mut room = moderated();
         knock(&mut room, 3);
         knock(&mut room, 4);
-        let mut out = vec![];
-        room.moderate(peer(2), true, &mut out);
-        room.moderate(peer(2), true, &mut out);
-        let heard: Vec<_> = told(&out).into_iter().map(|(to, knock)| (to, knock["peer"].clone())).collect();
-        assert_eq!(heard, [(peer(2), json!(peer(3))), (peer(2), json!(peer(4)))]);
-        room.moderate(peer(2), false, &mut out);
-        out.clear();
-        room.tell_of_waiting(peer(2), &mut out);
-        assert!(out.is_empty(), "it moderates no more");
+        assert!(room.moderate(peer(2), true));
+        assert!(!room.moderate(peer(2), true), "it did before");
+        let before = room.revision;
+        let knocks = room.tell_of_waiting(peer(2)).into_iter();
+        let out: Vec<_> = knocks.map(|body| Delivery { to: peer(2), body, receipt: None }).collect();
+        let heard: Vec<_> =
+            told(&out).into_iter().map(|(_, knock)| (knock["peer"].clone(), knock["revision"].clone())).collect();
+        assert_eq!(heard, [(json!(peer(3)), json!(before + 1)), (json!(peer(4)), json!(before + 2))]);
+        assert_eq!(room.revision, before + 2);
+        room.moderate(peer(2), false);
+        assert!(room.tell_of_waiting(peer(2)).is_empty(), "it moderates no more");
     }
 
     #[test]

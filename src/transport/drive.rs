@@ -348,15 +348,21 @@ impl<'a, W: Wire> Pump<'a, W> {
         wire.poll_recv(cx)
     }
 
-    /// Deals with what was received, and with what is there already behind it: others get their turn after a few of them.
+    /// Deals with what was received, and with what is there already behind it, a few of them in a row. Their answers, which the
+    /// queue has room for, go out before more is read, or an honest client's burst could fill the queue with them.
     async fn received_all(&mut self, first: Option<Received>) -> Result<(), End> {
         self.received(first).await?;
-        for _ in 1..MESSAGES_AT_ONCE {
+        for _ in 1..MESSAGES_AT_ONCE.min(self.context.config.limits.queue_messages / 2) {
             let next = poll_fn(|cx| Poll::Ready(Self::poll_recv(&mut *self.wire, self.unflushed, cx)));
             match next.await {
                 Poll::Ready(received) => self.received(received?).await?,
                 Poll::Pending => break,
             }
+        }
+        if self.unflushed == 0
+            && let Some(output) = self.session.try_next()
+        {
+            self.send(output)?;
         }
         Ok(())
     }

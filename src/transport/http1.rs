@@ -19,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
+use tokio_util::io::InspectReader;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use tracing::debug;
@@ -32,7 +33,7 @@ use crate::protocol::Refusal;
 
 mod phase;
 
-use phase::{Clock, Clocked};
+use phase::Clock;
 
 /// Header fields that are accepted in one request; browsers send about twenty.
 const MAX_HEADERS: usize = 100;
@@ -85,7 +86,12 @@ where
     let limits = &service.context.config.connections;
     let stop = &service.context.stop;
     let clock = Clock::new(limits);
-    let io = TokioIo::new(Clocked::new(io, clock.clone()));
+    let heard = clock.clone();
+    let io = TokioIo::new(InspectReader::new(io, move |bytes: &[u8]| {
+        if !bytes.is_empty() {
+            heard.bytes_arrived();
+        }
+    }));
     let answer = service_fn(|request| {
         let (service, clock) = (Arc::clone(&service), clock.clone());
         async move {

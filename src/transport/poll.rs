@@ -98,7 +98,7 @@ pub async fn messages(
     }
     let accepted = async {
         let client = context.client(via.remote.ip(), &parts.headers)?;
-        let speaker = admit::hold_back(speaker(&parts, &client, &context)).await?;
+        let speaker = speaker(&parts, &client, &context).await?;
         let transport = speaker.transport();
         for line in read_lines(body, &context).await? {
             if !drive::carry_out(&speaker, &line, transport, &client, &context).await {
@@ -229,9 +229,9 @@ fn no_first_message() -> Refusal {
 /// # Errors
 /// `badRequest` for the room's name, `forbidden` for the `Origin`, `rateLimited` after too many bad tickets, and those of
 /// [`Hub::speaker`](crate::hub::Hub::speaker).
-pub(crate) fn speaker(parts: &Parts, client: &Client, context: &Context) -> Result<Speaker, Refusal> {
+pub(crate) async fn speaker(parts: &Parts, client: &Client, context: &Context) -> Result<Speaker, Refusal> {
     admit::check_origin(&parts.headers, context)?;
-    admit::may_try(client, context)?;
+    admit::hold_back(admit::may_try(client, context)).await?;
     admit::note_failure(client, context.hub.speaker(&room_of(parts)?, ticket(&parts.headers)))
 }
 

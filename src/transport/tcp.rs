@@ -198,13 +198,12 @@ async fn behind_proxy(stream: &mut TcpStream, remote: SocketAddr, context: &Cont
 }
 
 async fn encrypted(stream: TcpStream, via: Via, tls: Encryption, router: Router, context: Arc<Context>) {
-    let preface = tls.preface.clone();
     // Boxed, as is what follows: a task keeps the largest of its futures for as long as it lives.
     let handshake =
         timeout(context.config.connections.handshake, Box::pin(handshake(stream, tls, &context.handshakes)));
-    let stream = tokio::select! {
-        stream = handshake => match stream {
-            Ok(Ok(stream)) => stream,
+    let (stream, said) = tokio::select! {
+        established = handshake => match established {
+            Ok(Ok(established)) => established,
             Ok(Err(error)) => {
                 context.metrics.handshake_failed(ConnectionKind::Tls);
                 return debug!(remote = %via.remote, %error, "TLS handshake failed");
@@ -219,7 +218,7 @@ async fn encrypted(stream: TcpStream, via: Via, tls: Encryption, router: Router,
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         let _open = context.metrics.connection(ConnectionKind::H2);
         let via = Via { version: HttpVersion::H2, encrypted: true, ..via };
-        Box::pin(http2::serve(stream, preface, via, router, Arc::clone(&context))).await;
+        Box::pin(http2::serve(stream, said, via, router, Arc::clone(&context))).await;
     } else {
         let _open = context.metrics.connection(ConnectionKind::H1);
         let via = Via { encrypted: true, ..via };
@@ -227,8 +226,11 @@ async fn encrypted(stream: TcpStream, via: Via, tls: Encryption, router: Router,
     }
 }
 
-/// Boxed, as it is large and handed on from future to future, each of which has room for it.
-async fn handshake(mut stream: TcpStream, tls: Encryption, turns: &Semaphore) -> io::Result<Box<TlsStream<TcpStream>>> {
+/// A TLS stream, and the part of HTTP/2's preface that the client has been sent with the handshake. The stream is boxed, as it is
+/// large and handed on from future to future, each of which has room for it.
+type Established = (Box<TlsStream<TcpStream>>, Bytes);
+
+async fn handshake(mut stream: TcpStream, tls: Encryption, turns: &Semaphore) -> io::Result<Established> {
     let mut first = [0];
     if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() && first[0] != TLS_HANDSHAKE {
         // Somebody typed http:// where https:// belongs; a TLS alert would tell nobody.
@@ -240,14 +242,12 @@ async fn handshake(mut stream: TcpStream, tls: Encryption, turns: &Semaphore) ->
     }
     let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
     let config = Arc::clone(&tls.config.borrow());
-    let says_first = chooses_http2(&start.client_hello(), &config);
+    let said = if chooses_http2(&start.client_hello(), &config) { tls.preface } else { Bytes::new() };
     // Goes out behind the server's Finished, in the same flight: half-RTT data (RFC 8446, 4.4.4), which is read by whom it was
     // encrypted for, but not known to be. So it is SETTINGS and nothing else. Nothing at all is read before the client's Finished,
     // and 0-RTT is off, so that a ClientHello that somebody recorded makes the server say this and do nothing.
     let say = |connection: &mut ServerConnection| {
-        if says_first {
-            connection.writer().write_all(&tls.preface).expect("rustls keeps what may not be sent yet");
-        }
+        connection.writer().write_all(&said).expect("rustls keeps what may not be sent yet");
     };
     let turn = turns.acquire().await.map_err(io::Error::other)?;
     // Keys are agreed upon and signed for here and now.
@@ -255,7 +255,7 @@ async fn handshake(mut stream: TcpStream, tls: Encryption, turns: &Semaphore) ->
     // What has come for others meanwhile goes before the next handshake.
     yield_now().await;
     drop(turn);
-    accepting.await.map(Box::new)
+    Ok((Box::new(accepting.await?), said))
 }
 
 /// Whether the handshake will end with ALPN h2: the server's order decides (RFC 7301, 3.2), and h2 is first in it.

@@ -143,9 +143,6 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> WebSocketWire<S> {
             self.reader.buffer().reserve(lacks);
             ready!(poll_read_buf(stream, cx, self.reader.buffer()))?
         };
-        if self.reader.begun().is_none_or(|begun| begun.elapsed() < WHOLE_WITHIN) {
-            self.heard = Instant::now();
-        }
         Poll::Ready(Ok(read > 0))
     }
 
@@ -209,10 +206,16 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Wire for WebSocketWire<
                 Reading::Closed => return Poll::Ready(Ok(None)),
                 Reading::Broken => return Poll::Ready(Err(WireError::Lost("broken framing".into()))),
             }
+            let mut came = false;
             let message = loop {
-                match self.reader.next().map_err(|fault| self.broken(fault))? {
+                let next = self.reader.next().map_err(|fault| self.broken(fault))?;
+                // Judged by what they amount to: the bytes that end a message are a sign of life, however long it took.
+                if came && self.reader.begun().is_none_or(|begun| begun.elapsed() < WHOLE_WITHIN) {
+                    self.heard = Instant::now();
+                }
+                match next {
                     Some(message) => break message,
-                    None if ready!(self.poll_read(cx)).map_err(|error| lost(&error))? => {}
+                    None if ready!(self.poll_read(cx)).map_err(|error| lost(&error))? => came = true,
                     None => return Poll::Ready(Err(WireError::Lost("the stream ended without a Close frame".into()))),
                 }
             };

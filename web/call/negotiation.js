@@ -167,7 +167,8 @@ export class Negotiation {
   /** @param {RTCSessionDescriptionInit} offer */
   async #answer(offer) {
     const { currentLocalDescription: local, currentRemoteDescription: remote, localDescription } = this.#pc;
-    const hasRestarted = local !== null && fragmentOf(localDescription) !== fragmentOf(local);
+    const isRestart = local !== null && fragmentOf(offer) !== fragmentOf(remote);
+    const isCrossed = isRestart && fragmentOf(localDescription) !== fragmentOf(local);
     // From have-local-offer this rolls one's own offer back first.
     await this.#pc.setRemoteDescription(withAgreedRole(offer, { local, remote }));
     // What is still needed after the answer, the browser asks for anew.
@@ -179,9 +180,9 @@ export class Negotiation {
       throw error;
     }
     this.#sendLocalDescription();
-    // The answer has restarted ICE for both, but Firefox, having rolled a restart back, may never use what it agrees on
-    // with Chromium. Another restart, with nothing to roll back, mends that.
-    if (hasRestarted) this.#pc.restartIce();
+    // The answer has restarted ICE for both, but Firefox, having rolled a restart of its own back, may never use what it
+    // agrees on with Chromium. Another restart, with nothing to roll back, mends that.
+    if (isCrossed) this.#pc.restartIce();
   }
 
   /** @param {RTCIceCandidateInit|null} candidate */

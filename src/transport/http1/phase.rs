@@ -1,16 +1,14 @@
 //! What an HTTP/1.1 connection is doing, and until when it may.
 
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use crate::config::ConnectionLimits;
@@ -60,7 +58,7 @@ impl Clock {
         Tracked { body, clock: self.clone() }
     }
 
-    fn bytes_arrived(&self) {
+    pub(super) fn bytes_arrived(&self) {
         let mut phase = self.phase.lock();
         if let Phase::Idle(_) = *phase {
             *phase = Phase::Head(Instant::now());
@@ -100,28 +98,3 @@ impl Drop for Tracked {
         self.clock.request_ended();
     }
 }
-
-/// The connection's bytes, which tell the clock when some come in.
-pub(super) struct Clocked<S> {
-    io: S,
-    clock: Clock,
-}
-
-impl<S> Clocked<S> {
-    pub(super) fn new(io: S, clock: Clock) -> Self {
-        Clocked { io, clock }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Clocked<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
-        if buffer.filled().len() > before {
-            self.clock.bytes_arrived();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-pass_writes_through!(Clocked);

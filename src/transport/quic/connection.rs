@@ -62,7 +62,9 @@ pub(super) async fn serve(
 ) {
     let remote = connecting.remote_address();
     // Boxed, as is what it results in: a task keeps the largest of its futures for as long as it lives.
-    let Some(connection) = Box::pin(establish(connecting, half_open, place, port, router, context)).await else { return };
+    let Some(connection) = Box::pin(establish(connecting, half_open, place, port, router, context)).await else {
+        return;
+    };
     let reason = connection.run().await;
     debug!(%remote, %reason, "QUIC connection ended");
 }
@@ -167,7 +169,16 @@ impl Connection {
     fn new(h3: H3, shared: Arc<Shared>, counted: (Place, Open)) -> Self {
         let idle_until = Instant::now() + shared.context.config.connections.request_head;
         let late = shared.context.drain.is_cancelled();
-        Connection { h3, shared, tasks: JoinSet::new(), idle_until, cut_off_at: None, draining: false, late, _counted: counted }
+        Connection {
+            h3,
+            shared,
+            tasks: JoinSet::new(),
+            idle_until,
+            cut_off_at: None,
+            draining: false,
+            late,
+            _counted: counted,
+        }
     }
 
     /// Returns why it ended, for the log.

@@ -52,7 +52,7 @@ fn text(text: &'static str) -> Frame {
 }
 
 /// Feeds `bytes`, expects the framing to be called broken with `code`, and the client to be told so with a text frame and a
-/// Close of ours, whatever the library would have said.
+/// Close.
 async fn breaks_with(bytes: &[u8], code: Code) {
     let (mut wire, mut client) = open(64 * 1024);
     client.write_all(bytes).await.unwrap();
