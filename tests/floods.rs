@@ -30,7 +30,7 @@ where
     flood_within(name, connections, None, attack);
 }
 
-/// The same, and at its most the server may take so many bytes of memory more than before, where this is told.
+/// The same, and at its most the server may take so many bytes of memory more than at rest, where this is told.
 fn flood_within<A, F>(name: &'static str, connections: usize, most: Option<u64>, attack: A)
 where
     A: Fn(Target) -> F + Send + Sync + 'static,
@@ -38,13 +38,15 @@ where
 {
     let mut scene = scene::Scene::set();
     let attack = std::sync::Arc::new(attack);
+    let at_rest = scene.server.memory().expect("it runs");
     println!("  {name}: at a port that only reads");
     let baseline = scene.act(scene.reading(), connections, &attack, scene::seconds());
     // The allocator keeps some of what was in use once. What grows from there on is not let go of.
-    scene.act(scene.target(), connections, &attack, scene::FIRST);
+    let first = scene.act(scene.target(), connections, &attack, scene::FIRST);
     let before = scene.memory_settles();
     println!("  {name}: at the server");
     let at_server = scene.act(scene.target(), connections, &attack, scene::seconds());
     let after = scene.memory_returns(before);
-    verdict::judge(name, &verdict::Seen { baseline, at_server, before, after, most });
+    let grown = first.peak.max(at_server.peak).saturating_sub(at_rest);
+    verdict::judge(name, &verdict::Seen { baseline, at_server, before, after, grown, most });
 }

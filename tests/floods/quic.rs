@@ -89,8 +89,8 @@ fn quic_handshakes() {
     flood("QUIC handshakes never finished", 1, |target: Target| begin_handshakes(target, 1));
 }
 
-/// So many failed handshakes as may be left at once, the default of `--retry-above`, at 128 KiB each.
-const MEMORY_OF_FAILED: u64 = 256 * 128 * 1024;
+/// As many failed handshakes as may be left at once, the default of `--retry-above`, at three times the 128 KiB that each takes.
+const MEMORY_OF_FAILED: u64 = 256 * 3 * 128 * 1024;
 
 #[test]
 #[ignore = "run by scripts/floods"]
