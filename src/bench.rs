@@ -18,6 +18,15 @@ pub use member::Wigwag;
 pub use process::Process;
 pub use sdp::{answer, candidate, offer};
 
+/// Options of `wigwag serve` by which its limits are above every load.
+pub const ABOVE_LIMITS: &[&str] = &[
+    "--rate=1000000",
+    "--burst=1000000",
+    "--sessions-per-second=1000000",
+    "--max-peers=10000",
+    "--max-connections=1000000",
+];
+
 /// A server as its clients know it.
 pub trait Service: Clone + Send + Sync + 'static {
     /// One client in one room.

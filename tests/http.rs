@@ -27,7 +27,7 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 type Fields<'a> = &'a [(HeaderName, &'a str)];
 
 /// A connection of one version, to ask and be answered whole, trailers included.
-enum Client {
+pub(crate) enum Client {
     Plain(hyper::client::conn::http1::SendRequest<Full<Bytes>>),
     Http1(hyper::client::conn::http1::SendRequest<Full<Bytes>>),
     Http2(h2::client::SendRequest<Bytes>),
@@ -35,7 +35,7 @@ enum Client {
 }
 
 /// A response, and what came behind its body.
-struct Answer {
+pub(crate) struct Answer {
     head: http::response::Parts,
     body: Bytes,
     trailers: Option<HeaderMap>,
@@ -46,14 +46,14 @@ impl Answer {
         self.head.headers.get(name).map(|value| value.to_str().expect("ASCII"))
     }
 
-    fn status(&self) -> u16 {
+    pub(crate) fn status(&self) -> u16 {
         self.head.status.as_u16()
     }
 }
 
 impl Client {
     /// One connection of each kind.
-    async fn all(server: &TestServer) -> [Client; 4] {
+    pub(crate) async fn all(server: &TestServer) -> [Client; 4] {
         let plain = TcpStream::connect(server.addresses.plain[0]).await.expect("a connection");
         let http1 = tls(server, b"http/1.1").await;
         let (http2, connection) = h2::client::handshake(tls(server, b"h2").await).await.expect("HTTP/2");
@@ -72,7 +72,7 @@ impl Client {
         ]
     }
 
-    fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Client::Plain(_) => "plaintext",
             Client::Http1(_) => "HTTP/1.1",
@@ -81,7 +81,7 @@ impl Client {
         }
     }
 
-    async fn ask(&mut self, method: Method, path: &str, fields: Fields<'_>, body: &str) -> Answer {
+    pub(crate) async fn ask(&mut self, method: Method, path: &str, fields: Fields<'_>, body: &str) -> Answer {
         let mut request = Request::new(Bytes::from(body.to_owned()));
         *request.method_mut() = method;
         let values = fields.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).expect("a value")));

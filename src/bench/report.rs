@@ -110,12 +110,7 @@ impl Report {
     pub fn table(&self, earlier: Option<&Report>) -> String {
         let mut rows = vec![Row::head(earlier.is_some())];
         rows.extend(self.results.iter().map(|line| Row::of(line, earlier.map(|earlier| earlier.same(line)))));
-        let widths = (0..rows[0].0.len()).map(|column| rows.iter().map(|row| row.0[column].chars().count()).max());
-        let widths: Vec<usize> = widths.map(Option::unwrap_or_default).collect();
-        rows.iter().fold(String::new(), |mut text, row| {
-            let _ = writeln!(text, "{}", row.aligned(&widths));
-            text
-        })
+        aligned(&rows.into_iter().map(|row| row.0).collect::<Vec<_>>(), 2)
     }
 
     fn same(&self, line: &Line) -> Option<&Line> {
@@ -152,17 +147,25 @@ impl Row {
         }));
         Row(cells)
     }
-
-    fn aligned(&self, widths: &[usize]) -> String {
-        let cells = self.0.iter().zip(widths).enumerate();
-        let cells =
-            cells.map(|(at, (cell, width))| if at < 2 { format!("{cell:<width$}") } else { format!("{cell:>width$}") });
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    }
 }
 
-/// A time with three digits that matter.
-struct Micros(f64);
+/// Rows of a table as lines. The first so many columns are words, the others numbers; every row has as many cells.
+pub fn aligned(rows: &[Vec<String>], words: usize) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let widths = (0..columns).map(|column| rows.iter().map(|row| row[column].chars().count()).max());
+    let widths: Vec<usize> = widths.map(Option::unwrap_or_default).collect();
+    rows.iter().fold(String::new(), |mut text, row| {
+        let cells = row.iter().zip(&widths).enumerate();
+        let cells = cells
+            .map(|(at, (cell, &width))| if at < words { format!("{cell:<width$}") } else { format!("{cell:>width$}") });
+        let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+        text
+    })
+}
+
+/// A time in microseconds, shown with three digits that matter.
+#[derive(Debug, Clone, Copy)]
+pub struct Micros(pub f64);
 
 impl fmt::Display for Micros {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -16,7 +16,7 @@ use super::{End, descriptors, print};
 use crate::bench::process::{TemporaryDir, free_port};
 use crate::bench::report::{Line, Report};
 use crate::bench::workload::{self, Round};
-use crate::bench::{Process, Wigwag};
+use crate::bench::{ABOVE_LIMITS, Process, Wigwag};
 use crate::client::{Endpoint, Http1, Trust, Via, certificate_hashes};
 use crate::config::Span;
 use crate::error::StartError;
@@ -219,8 +219,7 @@ impl Measured {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["serve", "--plain", "off", "--admin", "off", "--log", "warn"]);
         command.args(["--listen", &format!("127.0.0.1:{port}"), "--certs-dir"]).arg(dir.path());
-        command.args(["--rate", "1000000", "--burst", "1000000", "--sessions-per-second", "1000000"]);
-        command.args(["--max-peers", "10000", "--max-connections", "1000000"]);
+        command.args(ABOVE_LIMITS);
         let mut process = Process::start(&mut command)?;
         let endpoint = Endpoint { encrypted: true, host: "127.0.0.1".into(), port };
         let answers = async {

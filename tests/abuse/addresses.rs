@@ -2,14 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use http::HeaderValue;
-use http::header::AUTHORIZATION;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Method};
 use serde_json::{Value, json};
 use wigwag::auth::Algorithm;
 use wigwag::client::webtransport::client_config;
-use wigwag::client::{Error, Http3, Via};
+use wigwag::client::{Error, Http1, Http2, Http3, Via};
 
 use super::{DISCOVERY, ask, behind_proxy, connect_from, is_counted, join, limited, quota, refused, say, talk};
+use crate::http::Client;
 use crate::limits::{Peer, close_code, next};
 use crate::quic::half_open_from;
 use crate::support::{TestServer, within};
@@ -43,16 +44,51 @@ async fn an_address_opens_so_many_sessions_and_others_come_in() {
     assert!(is_counted(&server, "address-joins"));
 }
 
-/// Otherwise one connection could ask, and be refused, as often as the server can answer.
+/// What a refusal for asking too much takes at least.
+const REFUSAL: Duration = Duration::from_millis(100);
+
+/// Otherwise one connection could ask, and be refused, as often as the server can answer. It is open when the clock starts: a
+/// handshake may take as long.
 #[tokio::test]
 async fn who_is_refused_for_asking_too_much_waits_for_the_answer() {
     let server = TestServer::start_with(behind_proxy(|limits| limits.joins = quota(1))).await;
-    for (number, via) in Via::ALL.into_iter().enumerate() {
-        let (room, offender) = (format!("waits.{number}"), format!("192.0.2.{number}"));
-        let _first = join(&server, via, &room, &offender).await;
-        let asked = Instant::now();
-        is_rate_limited(&refused(&server, via, &room, &offender, &join_line()).await);
-        assert!(asked.elapsed() >= Duration::from_millis(100), "{via:?}");
+    let (secure, path, headers) = (server.secure(), "/v1/rooms/demo", super::forwarded_for("192.0.2.1"));
+    let _first = join(&server, Via::WebSocketH1, "demo", "192.0.2.1").await;
+    let is_held_back = |asked: Instant, answer: Option<Error>| {
+        let took = asked.elapsed();
+        let Some(Error::Refused(response)) = answer else { panic!("{answer:?}") };
+        assert_eq!(response.status(), 429);
+        assert!(took >= REFUSAL, "after {took:?}");
+    };
+    let http1 = within(Http1::connect(&secure, &server.trust.tls)).await.expect("HTTP/1.1");
+    let asked = Instant::now();
+    is_held_back(asked, within(http1.websocket(path, &headers)).await.err());
+    let http2 = within(Http2::connect(&secure, &server.trust.tls)).await.expect("HTTP/2");
+    let asked = Instant::now();
+    is_held_back(asked, within(http2.websocket(path, &headers)).await.err());
+    let http3 = within(Http3::connect(&secure, &server.trust)).await.expect("HTTP/3");
+    let asked = Instant::now();
+    is_held_back(asked, within(http3.webtransport(path, &headers)).await.err());
+}
+
+#[tokio::test]
+async fn who_is_refused_a_stream_or_a_poll_waits_for_the_answer() {
+    let server = TestServer::start_with(behind_proxy(|limits| limits.joins = quota(1))).await;
+    let _first = join(&server, Via::WebSocketH1, "demo", "192.0.2.1").await;
+    let line = format!("{}\n", join_line());
+    for accept in ["text/event-stream", "application/x-ndjson"] {
+        let fields = [
+            (CONTENT_TYPE, "application/x-ndjson"),
+            (ACCEPT, accept),
+            (HeaderName::from_static("x-forwarded-for"), "192.0.2.1"),
+        ];
+        for mut client in Client::all(&server).await {
+            let asked = Instant::now();
+            let answer = client.ask(Method::POST, "/v1/rooms/demo", &fields, &line).await;
+            let took = asked.elapsed();
+            assert_eq!(answer.status(), 429, "{accept} over {}", client.name());
+            assert!(took >= REFUSAL, "{accept} over {}: after {took:?}", client.name());
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use wigwag::client::webtransport::client_config;
 
-use crate::quic::first_packet;
+use crate::quic::{first_packet, is_retry};
 use crate::support::{TestServer, config, within};
 
 async fn socket(address: &str) -> UdpSocket {
@@ -21,7 +21,6 @@ async fn receive(socket: &UdpSocket) -> (Vec<u8>, std::net::SocketAddr) {
 
 /// How a client ends whose first packet reaches the server from one address, and its second, with the token, from another.
 async fn second_from(server: &TestServer, first: &UdpSocket, second: &UdpSocket) -> Option<quinn::ConnectionError> {
-    const RETRY: u8 = 0xf0;
     let address = server.addresses.secure[0];
     let front = socket("127.0.0.1").await;
     let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().expect("an address")).expect("a socket");
@@ -31,7 +30,7 @@ async fn second_from(server: &TestServer, first: &UdpSocket, second: &UdpSocket)
         let (initial, client) = receive(&front).await;
         first.send_to(&initial, address).await.expect("sent");
         let (retry, _) = receive(first).await;
-        assert_eq!(retry[0] & RETRY, RETRY, "the server asks for a proof");
+        assert!(is_retry(&retry), "the server asks for a proof");
         front.send_to(&retry, client).await.expect("sent");
         let (initial, _) = receive(&front).await;
         second.send_to(&initial, address).await.expect("sent");
@@ -80,7 +79,7 @@ async fn an_address_not_proven_gets_three_times_what_it_sent_and_a_last_packet_a
     let server = TestServer::start_with(config).await;
     let victim = socket("127.0.0.1").await;
     victim.connect(server.addresses.secure[0]).await.expect("an address");
-    let initial = first_packet(&server).await;
+    let initial = first_packet(&server.trust).await;
     victim.send(&initial).await.expect("sent");
     within(victim.readable()).await.expect("a socket");
     // Given back when the handshake is given up.
@@ -107,7 +106,7 @@ async fn what_belongs_to_no_connection_is_answered_by_no_more_than_it_was() {
             stranger.send(&packet).await.expect("sent");
             // Packets are worked on in order; when this one is answered, the other has been.
             let other = socket("127.0.0.1").await;
-            other.send_to(&first_packet(&server).await, server.addresses.secure[0]).await.expect("sent");
+            other.send_to(&first_packet(&server.trust).await, server.addresses.secure[0]).await.expect("sent");
             receive(&other).await;
             let (_, bytes) = received(&stranger);
             assert!(bytes <= length, "{kind}: {bytes} bytes for {length}");

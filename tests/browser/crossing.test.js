@@ -8,6 +8,8 @@ import { useStage } from './support/stage.js';
 const { stage, scenario } = useStage();
 
 const rounds = 3;
+/** How many more there may be until two offers have crossed, which the pages' timers do not promise of any one round. */
+const moreRounds = 7;
 
 for (const names of [browserNames, [...browserNames].reverse()]) {
   scenario(`a call between ${names.join(' and ')} goes on when both restart ICE at once`, async () => {
@@ -16,7 +18,9 @@ for (const names of [browserNames, [...browserNames].reverse()]) {
     for (const browser of names) members.push(await stage.member(browser, 'webtransport', { room }));
     const [alice, bob] = members;
     await Promise.all([alice.hears(bob), bob.hears(alice)]);
-    for (let round = 1; round <= rounds; round += 1) {
+    await Promise.all(members.map((member) => member.page.evaluate(countCrossings)));
+    let crossed = 0;
+    for (let round = 1; round <= rounds || (crossed === 0 && round <= rounds + moreRounds); round += 1) {
       const before = await Promise.all(members.map((member) => member.page.evaluate(fragments)));
       // A little ahead, so that both pages have been told by then.
       await Promise.all(members.map((member) => member.page.evaluate(restartAt, Date.now() + 500)));
@@ -24,7 +28,10 @@ for (const names of [browserNames, [...browserNames].reverse()]) {
         globalThis.fragments().every((fragment, side) => fragment !== old[side])
       ), before[index])));
       await Promise.all([alice.goesOnHearing(bob), bob.goesOnHearing(alice)]);
+      const counts = await Promise.all(members.map((member) => member.page.evaluate(() => globalThis.crossings)));
+      crossed = counts[0] + counts[1];
     }
+    assert.ok(crossed > 0, `no offers have crossed in ${rounds + moreRounds} rounds`);
     for (const member of members) assert.deepEqual((await member.record()).errors, []);
   });
 }
@@ -33,6 +40,16 @@ for (const names of [browserNames, [...browserNames].reverse()]) {
 async function restartAt(at) {
   await new Promise((resolve) => setTimeout(resolve, at - Date.now()));
   for (const { pc } of globalThis.member.call.peers.values()) pc.restartIce();
+}
+
+/** Runs in the page: counts offers that come while its own has no answer. */
+function countCrossings() {
+  globalThis.crossings = 0;
+  const { session, call } = globalThis.member;
+  session.addEventListener('description', ({ detail: { from, description } }) => {
+    const isOffering = call.peers.get(from).pc.signalingState === 'have-local-offer';
+    if (description.type === 'offer' && isOffering) globalThis.crossings += 1;
+  });
 }
 
 /** Runs in the page: the ICE user name fragments that both sides use (RFC 8839, 5.4). */

@@ -25,6 +25,11 @@ use crate::support::{authority, within};
 const RETURN: Duration = Duration::from_secs(20);
 const WATCH: Duration = Duration::from_millis(100);
 
+/// Memory that has not fallen for so long has settled; some of it may be let go of for no longer than this.
+const SETTLED: Duration = Duration::from_secs(2);
+const SETTLING: Duration = Duration::from_secs(15);
+const LOOK: Duration = Duration::from_millis(500);
+
 /// A flood that fills the allocator: as long as half-open connections and what remains of them may last.
 pub(super) const FIRST: Duration = Duration::from_secs(10);
 
@@ -101,6 +106,20 @@ impl Scene {
             bytes_a_second: bytes.load(Ordering::Relaxed) as f64 / lasted.as_secs_f64(),
             peak: peak.into_inner(),
         }
+    }
+
+    /// Waits until what a flood has left is let go of, which is when memory does not fall any more; returns what it is then.
+    pub(super) fn memory_settles(&self) -> u64 {
+        let memory = || self.server.memory().expect("it runs");
+        let (begun, mut fallen, mut least) = (Instant::now(), Instant::now(), memory());
+        while fallen.elapsed() < SETTLED && begun.elapsed() < SETTLING {
+            std::thread::sleep(LOOK);
+            let now = memory();
+            if now < least {
+                (fallen, least) = (Instant::now(), now);
+            }
+        }
+        least
     }
 
     /// Waits until memory is about as it was, or gives up; returns what it is then.

@@ -42,11 +42,14 @@ pub(super) struct Seen {
     /// The server's resident memory, after a first, short flood and after this one.
     pub(super) before: u64,
     pub(super) after: u64,
+    /// By how much it was above what it is at rest at its most, in either flood, and by how much it may be, where that is told.
+    pub(super) grown: u64,
+    pub(super) most: Option<u64>,
 }
 
 /// Adds the row, and fails if anything is not as it should be.
 pub(super) fn judge(name: &str, seen: &Seen) {
-    let Seen { baseline, at_server, before, after } = seen;
+    let Seen { baseline, at_server, before, after, grown, most: may_grow } = seen;
     let (cuts, age) = at_server.fates.cut();
     let refused = at_server.fates.refused() as u64 + at_server.refused;
     let part = at_server.bytes_a_second / baseline.bytes_a_second.max(1.0);
@@ -78,6 +81,9 @@ pub(super) fn judge(name: &str, seen: &Seen) {
     let most = (baseline.pair.p99 * SLOWER).max(FLOOR);
     let (p99, longest) = (at_server.pair.p99, at_server.pair.longest);
     assert!(p99 <= most, "{name}: the honest pair waits {p99:?} (p99; at most {longest:?}), and may wait {most:?}");
+    if let Some(may_grow) = may_grow {
+        assert!(grown <= may_grow, "{name}: memory grows by {:.0} MiB, and may by {:.0}", mib(*grown), mib(*may_grow));
+    }
     assert!(*after <= before + MEMORY_KEPT, "{name}: {:.0} MiB of memory do not come back", mib(after - before));
 }
 

@@ -116,7 +116,8 @@ impl Air {
     /// Delivers what was said, one way after the other, as long as anything is said.
     async fn carry(self: Arc<Self>, server: SocketAddr) {
         loop {
-            if self.state.lock().sent.is_empty() {
+            // A permit may be left of what has gone with the way before.
+            while self.state.lock().sent.is_empty() {
                 self.spoken.notified().await;
             }
             self.settle().await;

@@ -51,7 +51,10 @@ impl Plan {
             progress.say(format!("{}: starting {}", workload.name(), service.name()));
             match service.start(kit).await {
                 Ok(server) => running.push((*service, server)),
-                Err(error) => rounds.fail(*service, workload, progress, &error.context("it does not start")),
+                Err(error) => {
+                    rounds.fail(*service, workload, progress, &error.context("it does not start"));
+                    progress.0.inc(self.rounds as u64);
+                }
             }
         }
         for (service, server) in &running {
@@ -60,8 +63,11 @@ impl Plan {
         }
         for number in 1..=self.rounds {
             for (service, server) in &running {
-                progress.round(workload, *service, number, self.rounds);
-                rounds.take(*service, workload, self.amount, server, progress).await;
+                if !rounds.failed.contains(service) {
+                    progress.round(workload, *service, number, self.rounds);
+                    rounds.take(*service, workload, self.amount, server, progress).await;
+                }
+                progress.0.inc(1);
             }
         }
     }
@@ -69,11 +75,14 @@ impl Plan {
     async fn with_fresh_servers(&self, kit: &Kit, workload: Workload, progress: &Progress, rounds: &mut Rounds) {
         for number in 1..=self.rounds {
             for service in &self.services {
-                progress.round(workload, *service, number, self.rounds);
-                match service.start(kit).await {
-                    Ok(server) => rounds.take(*service, workload, self.amount, &server, progress).await,
-                    Err(error) => rounds.fail(*service, workload, progress, &error.context("it does not start")),
+                if !rounds.failed.contains(service) {
+                    progress.round(workload, *service, number, self.rounds);
+                    match service.start(kit).await {
+                        Ok(server) => rounds.take(*service, workload, self.amount, &server, progress).await,
+                        Err(error) => rounds.fail(*service, workload, progress, &error.context("it does not start")),
+                    }
                 }
+                progress.0.inc(1);
             }
         }
     }
@@ -95,10 +104,6 @@ impl Rounds {
         server: &Running,
         progress: &Progress,
     ) {
-        progress.0.inc(1);
-        if self.failed.contains(&service) {
-            return;
-        }
         match in_time(workload, amount, server).await {
             Ok(round) => self.of.entry(service.name()).or_default().push(round),
             Err(error) => self.fail(service, workload, progress, &error),

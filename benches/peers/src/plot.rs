@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use wigwag::bench::report::Line;
 
-use crate::report::{Compared, Report, cost, micros};
+use crate::report::{Compared, Report, cost, shown_cost};
+use crate::workload::{PAIRS, RATE, WINDOW};
 
 /// How large things are, in pixels.
 #[derive(Debug, Clone, Copy)]
@@ -84,7 +85,7 @@ const TITLE_TEXT: &str = "What signaling costs the server";
 /// Draws the bars of one workload; returns where the panel ends.
 fn panel(svg: &mut String, report: &Report, workload: &Line, layout: Layout, (left, top): (f64, f64)) -> f64 {
     let (what, measured) = caption(&workload.workload);
-    text(svg, (left, top + 16.0), "head", what);
+    text(svg, (left, top + 16.0), "head", &what);
     text(svg, (left, top + 32.0), "small", measured);
     let of = |service: &str| report.result(&workload.workload, service);
     let longest = report
@@ -116,21 +117,22 @@ fn panel(svg: &mut String, report: &Report, workload: &Line, layout: Layout, (le
 }
 
 /// What is done, and what of it is measured.
-fn caption(workload: &str) -> (&str, &'static str) {
-    match workload {
+fn caption(workload: &str) -> (String, &'static str) {
+    let (what, measured) = match workload {
         "relay" => ("A message, one in flight", "processor time"),
-        "paced" => ("A message, 4,000 a second of 100 pairs", "processor time"),
-        "pipelined" => ("A message, 32 in flight", "processor time"),
+        "paced" => return (format!("A message, {RATE} a second of {PAIRS} pairs"), "processor time"),
+        "pipelined" => return (format!("A message, {WINDOW} in flight"), "processor time"),
         "fan-out" => ("A message to a room, for each member", "processor time"),
         "setup" => ("A call, from two connects to two leaves", "processor time; TLS, offer, answer, 20 candidates"),
         "storm" => ("A join, when many come at once", "processor time, TLS handshake included"),
         "idle" => ("An idle session", "memory"),
         other => (other, ""),
-    }
+    };
+    (what.to_owned(), measured)
 }
 
 fn figure(result: &Compared) -> String {
-    let value = result.line.memory_kib.map_or_else(|| micros(result.line.cpu_micros), |kib| format!("{kib:.1} KiB"));
+    let value = shown_cost(&result.line);
     // The yardstick's own ratio says nothing.
     let ratio = result.ratio.filter(|_| kind(&result.line.via) != "raw");
     ratio.map_or_else(|| value.clone(), |ratio| format!("{value} · {ratio:.1}×"))
@@ -153,7 +155,7 @@ fn foot(report: &Report, layout: Layout) -> Vec<String> {
         format!(
             "Less is better. ×: of the relay that knows nothing, over QUIC for HTTP/3 and WebTransport, else over TLS. {rounds}"
         ),
-        format!("{}. One processor for the server, the load on the other.", report.machine),
+        format!("{}. One processor for the server, another for the load.", report.machine),
         report.command.clone(),
     ];
     let characters = ((layout.width - 2.0 * MARGIN) / CHARACTER) as usize;

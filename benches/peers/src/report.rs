@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
-use wigwag::bench::report::Line;
+use wigwag::bench::report::{Latency, Line, Micros, aligned};
 
 /// A whole run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -49,6 +49,11 @@ pub(crate) fn cost(line: &Line) -> f64 {
     line.memory_kib.unwrap_or(line.cpu_micros)
 }
 
+/// The same, with its unit.
+pub(crate) fn shown_cost(line: &Line) -> String {
+    line.memory_kib.map_or_else(|| Micros(line.cpu_micros).to_string(), |kib| format!("{kib:.1} KiB"))
+}
+
 impl Report {
     /// Puts the yardsticks beside the results.
     pub(crate) fn compare(services: &[Described], lines: Vec<Line>) -> Vec<Compared> {
@@ -83,10 +88,10 @@ impl Report {
         for workload in self.workloads() {
             let what = if workload.memory_kib.is_some() { "memory" } else { "processor time of the server" };
             let _ = writeln!(text, "{}: {what} for one {}", workload.workload, workload.unit);
-            let mut rows = vec![["", "cost", "of raw", "a second", "p50", "p99"].map(str::to_owned)];
+            let mut rows = vec![["", "cost", "of raw", "a second", "p50", "p99"].map(str::to_owned).to_vec()];
             let measured = self.services.iter().filter_map(|service| self.result(&workload.workload, &service.name));
             rows.extend(measured.map(row));
-            text.push_str(&aligned(&rows));
+            aligned(&rows, 1).lines().for_each(|line| text.extend(["  ", line, "\n"]));
             text.push('\n');
         }
         let _ = writeln!(text, "{}; medians of {} rounds", self.machine, self.rounds);
@@ -97,45 +102,19 @@ impl Report {
     }
 }
 
-fn row(result: &Compared) -> [String; 6] {
+fn row(result: &Compared) -> Vec<String> {
     let Compared { line, ratio } = result;
     let none = || "–".to_owned();
-    let latency = |pick: fn(&wigwag::bench::report::Latency) -> f64| {
-        line.latency.as_ref().map_or_else(none, |latency| micros(pick(latency)))
-    };
-    [
+    let latency =
+        |pick: fn(Latency) -> f64| line.latency.map_or_else(none, |latency| Micros(pick(latency)).to_string());
+    vec![
         line.via.clone(),
-        line.memory_kib.map_or_else(|| micros(line.cpu_micros), |kib| format!("{kib:.1} KiB")),
+        shown_cost(line),
         ratio.map_or_else(none, |ratio| format!("{ratio:.2}×")),
         if line.memory_kib.is_some() { none() } else { format!("{:.0}", line.per_second) },
         latency(|latency| latency.p50),
         latency(|latency| latency.p99),
     ]
-}
-
-/// The first column is words, the others numbers.
-fn aligned(rows: &[[String; 6]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: Vec<usize> = (0..6).map(width).collect();
-    rows.iter().fold(String::new(), |mut text, row| {
-        let _ = write!(text, "  {:<width$}", row[0], width = widths[0]);
-        for (cell, width) in row.iter().zip(&widths).skip(1) {
-            let _ = write!(text, "  {cell:>width$}");
-        }
-        text.push('\n');
-        text
-    })
-}
-
-/// A time with three digits that matter.
-pub(crate) fn micros(micros: f64) -> String {
-    let (value, unit) = match micros {
-        micros if micros < 1e3 => (micros, "µs"),
-        micros if micros < 1e6 => (micros / 1e3, "ms"),
-        micros => (micros / 1e6, "s"),
-    };
-    let digits = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
-    format!("{value:.digits$} {unit}")
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use http::HeaderMap;
 use wigwag::bench::process::free_port;
 use wigwag::bench::workload::Round;
-use wigwag::bench::{Process, Wigwag};
+use wigwag::bench::{ABOVE_LIMITS, Process, Wigwag};
 use wigwag::client::Via;
 
 use crate::clients::Target;
@@ -195,8 +195,7 @@ fn wigwag(kit: &Kit, port: u16) -> Command {
     let mut command = Command::new(&kit.wigwag);
     command.args(["serve", "--plain", "off", "--admin", "off", "--log", "error"]);
     command.args(["--listen", &format!("127.0.0.1:{port}"), "--cert"]).arg(kit.cert()).arg("--key").arg(kit.key());
-    command.args(["--rate", "1000000", "--burst", "1000000", "--sessions-per-second", "1000000"]);
-    command.args(["--max-peers", "10000", "--max-connections", "1000000"]);
+    command.args(ABOVE_LIMITS);
     command
 }
 

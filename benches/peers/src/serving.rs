@@ -13,6 +13,7 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::version::TLS13;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -45,7 +46,7 @@ impl Arguments {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
-    /// TLS as wigwag does it: ring, TLS 1.2 and 1.3, stateless tickets.
+    /// TLS as wigwag does it: ring, TLS 1.3 alone, stateless tickets.
     ///
     /// # Errors
     /// If certificate or key cannot be read.
@@ -53,7 +54,7 @@ impl Arguments {
         let chain = CertificateDer::pem_file_iter(&self.cert)?.collect::<Result<_, _>>()?;
         let key = PrivateKeyDer::from_pem_file(&self.key)?;
         let mut config = ServerConfig::builder_with_provider(ring::default_provider().into())
-            .with_safe_default_protocol_versions()?
+            .with_protocol_versions(&[&TLS13])?
             .with_no_client_auth()
             .with_single_cert(chain, key)?;
         config.alpn_protocols = vec![alpn.to_vec()];

@@ -38,17 +38,20 @@ pub(crate) struct Amount {
 }
 
 impl Amount {
-    /// A round that takes longer will not end.
+    /// A round that takes longer will not end: its time, and what it takes until all are in.
     pub(crate) fn patience(self) -> Duration {
-        self.time * 2 + Duration::from_secs(30)
+        const EACH: Duration = Duration::from_millis(5);
+        let everybody = u32::try_from(self.clients + self.members).unwrap_or(u32::MAX);
+        self.time * 2 + Duration::from_secs(30) + EACH * everybody
     }
 }
 
 /// Messages in flight, where there are many.
-const WINDOW: usize = 32;
-const PAIRS: u32 = 100;
+pub(crate) const WINDOW: usize = 32;
+/// Pairs of paced.
+pub(crate) const PAIRS: u32 = 100;
 /// Messages a second, of all pairs together.
-const RATE: u32 = 4000;
+pub(crate) const RATE: u32 = 4000;
 
 impl Workload {
     pub(crate) fn name(self) -> String {

@@ -75,7 +75,7 @@ impl Door {
         }
     }
 
-    /// A line was carried out, or may have been: what may follow from it?
+    /// A line was carried out: what may follow from it?
     fn hears(&mut self, peer: &str, line: &Value) {
         let (kind, other) = (line["type"].as_str(), line["peer"].as_str().unwrap_or_default());
         match kind {
@@ -148,11 +148,15 @@ pub(super) fn handle(speaker: &Speaker, line: &str, limits: &Limits, door: &mut 
         Command::Token(token) => door.grant(Some(token), limits),
         _ => None,
     };
-    door.hears(&peer, &super::parsed(line.as_bytes()));
-    match newer {
+    let current = match newer {
         Some(newer) => speaker.renew(request.id, Ok(newer)),
         None => speaker.handle(request),
+    };
+    // What one says to whom the seat no longer belongs opens no door.
+    if current {
+        door.hears(&peer, &super::parsed(line.as_bytes()));
     }
+    current
 }
 
 fn rights(role: Role) -> Rights {
@@ -274,9 +278,7 @@ impl World {
                 !fate.is_some_and(Fate::is_kept),
                 "client {who}: a seat that is kept was refused to who has its key"
             );
-            let kept = self.seats.values().filter(|fate| fate.is_kept()).count();
-            let most = self.door.policy.map_or(usize::MAX, |policy| policy.peers).min(self.limits.peers);
-            assert!(kept >= most, "{kept} fill what has room for {most}");
+            self.check_full();
             if self.settling || self.rng.u32(..8) == 0 {
                 self.resign(who);
             }
@@ -291,6 +293,19 @@ impl World {
             self.start_anew(who);
         }
         true
+    }
+
+    /// There was no place: in the waiting room, or in the room. An `admit` may have found no place either, so that one who waits
+    /// may count in both.
+    fn check_full(&self) {
+        let kept = || self.seats.iter().filter(|(_, fate)| fate.is_kept()).map(|(peer, _)| peer);
+        let waiting = kept().filter(|peer| self.door.is_open_for(peer)).count();
+        let members = kept().filter(|peer| self.door.open_to.contains(*peer)).count();
+        let (most_waiting, most) = (self.door.policy.map_or(usize::MAX, |policy| policy.peers), self.limits.peers);
+        assert!(
+            waiting >= most_waiting || members >= most,
+            "{waiting} fill what has room for {most_waiting} who wait, or {members} what has room for {most}"
+        );
     }
 
     /// The client gives up.
