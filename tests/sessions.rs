@@ -191,3 +191,36 @@ async fn a_burst_of_requests_is_answered_though_the_queue_has_room_for_a_few_ans
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_poll_that_comes_while_lines_are_on_their_way_does_not_refuse_them() {
+    let server = TestServer::start().await;
+    let mut other = Peer::join(&server, Via::WebSocketH1, "beside").await;
+    let poll = "accept: application/x-ndjson\r\nprefer: wait=0\r\n";
+    let (_, joined) = post(&server, "/v1/rooms/beside", poll, r#"{"type":"join"}"#).await;
+    let joined: Value =
+        serde_json::from_str(joined.lines().find(|line| line.starts_with('{')).expect("a line")).expect("JSON");
+    other.hear("peerJoined").await;
+    let ticket = joined["ticket"].as_str().expect("a ticket");
+
+    let line = r#"{"type":"message","data":"on its way","id":1}"#;
+    let mut stream = TcpStream::connect(server.addresses.plain[0]).await.expect("it listens");
+    let head = format!(
+        "POST /v1/rooms/beside/messages HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nexpect: 100-continue\r\n\
+         content-type: application/x-ndjson\r\nwigwag-ticket: {ticket}\r\ncontent-length: {}\r\n\r\n",
+        line.len()
+    );
+    stream.write_all(head.as_bytes()).await.expect("open");
+    // The server asks for the body when it knows whose it is.
+    let mut asked = [0; 25];
+    within(stream.read_exact(&mut asked)).await.expect("100 Continue");
+    assert!(asked.starts_with(b"HTTP/1.1 100"));
+    let resume = json!({"type": "resume", "ticket": ticket, "seq": 0}).to_string();
+    assert_eq!(post(&server, "/v1/rooms/beside", poll, &resume).await.0, 200);
+    stream.write_all(line.as_bytes()).await.expect("open");
+    let mut response = String::new();
+    within(stream.read_to_string(&mut response)).await.expect("an answer");
+    assert!(response.starts_with("HTTP/1.1 202"), "{response}");
+    assert_eq!(other.hear("message").await["data"], "on its way");
+    server.stop().await;
+}

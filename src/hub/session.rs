@@ -53,6 +53,14 @@ impl Speaker {
         &self.room
     }
 
+    /// The same again where only the next poll has taken the seat up meanwhile, which changes nothing for what is sent beside polls.
+    pub fn after_poll(&self) -> Option<Self> {
+        let (generation, transport) = self.seat.quietly(|seat| (seat.generation(), seat.transport()));
+        let is_next = transport == Transport::LongPoll && generation != self.generation;
+        is_next
+            .then(|| Self::new(Arc::clone(&self.hub), self.room.clone(), self.peer, Arc::clone(&self.seat), generation))
+    }
+
     /// What has happened at the seat.
     pub fn history(&self) -> History {
         self.seat.quietly(|seat| History { log: seat.log().clone(), sent: seat.sent(), until: now() })

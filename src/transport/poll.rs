@@ -98,11 +98,13 @@ pub async fn messages(
     }
     let accepted = async {
         let client = context.client(via.remote.ip(), &parts.headers)?;
-        let speaker = speaker(&parts, &client, &context).await?;
+        let mut speaker = speaker(&parts, &client, &context).await?;
         let transport = speaker.transport();
         for line in read_lines(body, &context).await? {
-            if !drive::carry_out(&speaker, &line, transport, &client, &context).await {
-                return Err(speaker.staleness());
+            while !drive::carry_out(&speaker, &line, transport, &client, &context).await {
+                // Polls follow one another while lines are on their way.
+                let next = if transport == Transport::LongPoll { speaker.after_poll() } else { None };
+                speaker = next.ok_or_else(|| speaker.staleness())?;
             }
         }
         Ok(())

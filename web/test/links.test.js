@@ -311,6 +311,25 @@ describe('long poll', options, () => {
     link.close();
   });
 
+  test('neither polls nor posts any more once another link takes the seat over', async () => {
+    const answers = [];
+    const server = postServer(() => new Promise((resolve) => {
+      answers.push(resolve);
+    }));
+    const link = new LongPollLink(url, { ticket: () => 't', greeting: () => '{"type":"resume"}' }, server);
+    const told = listen(link);
+    link.send('{"type":"join"}');
+    link.send('{"type":"message","id":1}');
+    await until(() => answers.length === 2);
+    link.send('{"type":"message","id":2}');
+    link.retire();
+    for (const answer of answers.splice(0)) answer(new Response('{"type":"joined"}\n', { status: 200 }));
+    for (let count = 0; count < 50; count += 1) await new Promise(setImmediate);
+    assert.equal(server.posts.length, 2);
+    assert.deepEqual(told.messages, []);
+    link.close();
+  });
+
   test('does not spin on empty answers', async (t) => {
     t.mock.timers.enable({ apis: ['setTimeout', 'Date'] });
     const server = postServer(() => new Response(''));

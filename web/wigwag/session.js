@@ -857,7 +857,7 @@ export class Session extends Emitter {
     if (this.#isInDoubt) this.#judge(link);
     this.#unlink();
     this.#former = link;
-    link.handlers = { message() {}, heard() {}, closed() {} };
+    link.retire();
   }
 
   /**

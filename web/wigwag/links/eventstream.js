@@ -22,7 +22,7 @@ export class EventStreamLink extends Link {
     super('event-stream');
     this.#url = url;
     this.#fetch = fetch;
-    this.#uplink = new Uplink(url, context.ticket, fetch, (closing) => this.end(closing));
+    this.#uplink = new Uplink(url, context.ticket, fetch, (closing) => this.end(closing), () => this.isRetired);
   }
 
   /** There is nothing to open before the greeting, which opens the stream. @override */

@@ -21,6 +21,8 @@ export class Link {
   quietMs = 0;
   /** Whether what has come must be acknowledged by `ack`; a poll says in its `resume` how far it has got. */
   needsAck = true;
+  /** Another link takes the seat over: what this one has not sent yet, it does not send. */
+  isRetired = false;
   #over = false;
 
   /** @param {TransportType} type */
@@ -58,12 +60,18 @@ export class Link {
     this.send(line);
   }
 
+  /** Hears nothing more and sends nothing of its own accord, but what is on its way may arrive; then it is closed. */
+  retire() {
+    this.handlers = deaf;
+    this.isRetired = true;
+  }
+
   /**
    * Ends the link after what has been sent is on its way. Handlers hear nothing more.
    * @param {string} [_reason] for the server's log
    */
   close(_reason) {
-    this.handlers = deaf;
+    this.retire();
     this.#over = true;
   }
 

@@ -36,7 +36,7 @@ export class LongPollLink extends Link {
     this.#url = url;
     this.#context = context;
     this.#fetch = fetch;
-    this.#uplink = new Uplink(url, context.ticket, fetch, (closing) => this.end(closing));
+    this.#uplink = new Uplink(url, context.ticket, fetch, (closing) => this.end(closing), () => this.isRetired);
   }
 
   /** There is nothing to open before the greeting, which is the first poll. @override */
@@ -52,7 +52,8 @@ export class LongPollLink extends Link {
   /** @param {string} greeting */
   async #pollOn(greeting) {
     let wait = JSON.parse(greeting).type === 'resume' ? firstResumeWaitSeconds : waitSeconds;
-    while (!this.isOver) {
+    // A poll of one that is left would take the seat back.
+    while (!this.isOver && !this.isRetired) {
       const startedAt = Date.now();
       const count = await this.#poll(greeting, wait);
       wait = waitSeconds;

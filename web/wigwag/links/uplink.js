@@ -20,6 +20,7 @@ export class Uplink {
   #ticket;
   #fetch;
   #failed;
+  #isRetired;
   /** @type {string[]} */
   #waiting = [];
   #busy = false;
@@ -30,12 +31,14 @@ export class Uplink {
    * @param {() => string|null} ticket  the present one
    * @param {typeof globalThis.fetch} fetch
    * @param {(closing: Closing) => void} failed
+   * @param {() => boolean} isRetired  whether another link sends what still waits
    */
-  constructor(roomUrl, ticket, fetch, failed) {
+  constructor(roomUrl, ticket, fetch, failed, isRetired) {
     this.#url = `${roomUrl}/messages`;
     this.#ticket = ticket;
     this.#fetch = fetch;
     this.#failed = failed;
+    this.#isRetired = isRetired;
   }
 
   /** @param {string} line */
@@ -47,7 +50,7 @@ export class Uplink {
   async #drain() {
     this.#busy = true;
     try {
-      while (this.#waiting.length > 0) await this.#post(this.#takeBatch());
+      while (this.#waiting.length > 0 && !this.#isRetired()) await this.#post(this.#takeBatch());
     } catch (error) {
       // What was not answered goes again, under its ids, when the session resumes.
       this.#waiting = [];
