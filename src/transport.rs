@@ -36,16 +36,16 @@ pub use admit::Opening;
 pub use drive::drive;
 pub(crate) use http2::Http2Stream;
 
-/// A session that a request has opened, to be run to its end.
+/// A session that a request has opened, or a connection that a handshake has, to be run to its end.
 pub(crate) type Opened = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Does what answers a request, and runs the session that it opens. The one is large, and over long before the other; a task keeps
-/// the largest of its futures, so that each has a box of its own.
+/// Does what answers a request, or a handshake, and runs what it opens. The one is large, and over long before the other; a task
+/// keeps the largest of its futures, so that each has a box of its own.
 fn run_opened(answer: impl Future<Output = Option<Opened>> + Send) -> impl Future<Output = ()> + Send {
     let answer = Box::pin(answer);
     async move {
-        if let Some(session) = answer.await {
-            session.await;
+        if let Some(opened) = answer.await {
+            opened.await;
         }
     }
 }

@@ -128,15 +128,23 @@ async fn post(server: &TestServer, path: &str, headers: &str, body: &str) -> (u1
     (head[9..12].parse().expect("a status"), body.to_owned())
 }
 
+/// What a poll that does not wait asks for.
+const POLL: &str = "accept: application/x-ndjson\r\nprefer: wait=0\r\n";
+
+/// Joins by a poll; returns `joined`.
+async fn join_by_poll(server: &TestServer, path: &str, join: &str) -> Value {
+    let (status, lines) = post(server, path, POLL, join).await;
+    let joined = lines.lines().find(|line| line.starts_with('{')).expect("a line");
+    let joined: Value = serde_json::from_str(joined).expect("JSON");
+    assert_eq!((status, &joined["type"]), (200, &json!("joined")));
+    joined
+}
+
 #[tokio::test]
 async fn a_leave_between_two_polls_has_taken_effect_when_it_is_accepted() {
     let server = TestServer::start().await;
     let mut stays = Peer::join(&server, Via::WebSocketH1, "polls").await;
-    let poll = "accept: application/x-ndjson\r\nprefer: wait=0\r\n";
-    let (status, joined) = post(&server, "/v1/rooms/polls", poll, r#"{"type":"join"}"#).await;
-    let joined: Value =
-        serde_json::from_str(joined.lines().find(|line| line.starts_with('{')).expect("a line")).expect("JSON");
-    assert_eq!((status, &joined["type"]), (200, &json!("joined")));
+    let joined = join_by_poll(&server, "/v1/rooms/polls", r#"{"type":"join"}"#).await;
     stays.hear("peerJoined").await;
 
     let ticket = joined["ticket"].as_str().expect("a ticket");
@@ -147,7 +155,7 @@ async fn a_leave_between_two_polls_has_taken_effect_when_it_is_accepted() {
     assert_eq!(stays.hear("peerLeft").await["reason"], "left");
     // Whoever polls on is told that there is nothing left.
     let resume = json!({"type": "resume", "ticket": ticket, "seq": 0}).to_string();
-    assert_eq!(post(&server, "/v1/rooms/polls", poll, &resume).await.0, 410);
+    assert_eq!(post(&server, "/v1/rooms/polls", POLL, &resume).await.0, 410);
 
     let metrics = server.context.metrics.encode().expect("text");
     for counted in ["join", "message", "leave"] {
@@ -160,16 +168,13 @@ async fn a_leave_between_two_polls_has_taken_effect_when_it_is_accepted() {
 #[tokio::test]
 async fn a_used_join_key_does_not_take_the_seat_from_who_only_posts_and_polls() {
     let server = TestServer::start().await;
-    let poll = "accept: application/x-ndjson\r\nprefer: wait=0\r\n";
     let join = r#"{"type":"join","key":"00112233445566778899aabbccddeeff"}"#;
-    let (_, joined) = post(&server, "/v1/rooms/key", poll, join).await;
-    let joined: Value =
-        serde_json::from_str(joined.lines().find(|line| line.starts_with('{')).expect("a line")).expect("JSON");
-    assert_eq!(post(&server, "/v1/rooms/key", poll, join).await.0, 200, "the answer may have been lost");
+    let joined = join_by_poll(&server, "/v1/rooms/key", join).await;
+    assert_eq!(post(&server, "/v1/rooms/key", POLL, join).await.0, 200, "the answer may have been lost");
     let headers = format!("wigwag-ticket: {}\r\n", joined["ticket"].as_str().expect("a ticket"));
     let message = r#"{"type":"message","id":1,"data":1}"#;
     assert_eq!(post(&server, "/v1/rooms/key/messages", &headers, message).await.0, 202);
-    assert_eq!(post(&server, "/v1/rooms/key", poll, join).await.0, 409);
+    assert_eq!(post(&server, "/v1/rooms/key", POLL, join).await.0, 409);
     server.stop().await;
 }
 
@@ -196,10 +201,7 @@ async fn a_burst_of_requests_is_answered_though_the_queue_has_room_for_a_few_ans
 async fn a_poll_that_comes_while_lines_are_on_their_way_does_not_refuse_them() {
     let server = TestServer::start().await;
     let mut other = Peer::join(&server, Via::WebSocketH1, "beside").await;
-    let poll = "accept: application/x-ndjson\r\nprefer: wait=0\r\n";
-    let (_, joined) = post(&server, "/v1/rooms/beside", poll, r#"{"type":"join"}"#).await;
-    let joined: Value =
-        serde_json::from_str(joined.lines().find(|line| line.starts_with('{')).expect("a line")).expect("JSON");
+    let joined = join_by_poll(&server, "/v1/rooms/beside", r#"{"type":"join"}"#).await;
     other.hear("peerJoined").await;
     let ticket = joined["ticket"].as_str().expect("a ticket");
 
@@ -216,7 +218,7 @@ async fn a_poll_that_comes_while_lines_are_on_their_way_does_not_refuse_them() {
     within(stream.read_exact(&mut asked)).await.expect("100 Continue");
     assert!(asked.starts_with(b"HTTP/1.1 100"));
     let resume = json!({"type": "resume", "ticket": ticket, "seq": 0}).to_string();
-    assert_eq!(post(&server, "/v1/rooms/beside", poll, &resume).await.0, 200);
+    assert_eq!(post(&server, "/v1/rooms/beside", POLL, &resume).await.0, 200);
     stream.write_all(line.as_bytes()).await.expect("open");
     let mut response = String::new();
     within(stream.read_to_string(&mut response)).await.expect("an answer");

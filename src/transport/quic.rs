@@ -21,6 +21,7 @@ use tracing::{debug, info, warn};
 
 use crate::config::Config;
 use crate::context::Context;
+use crate::transport::run_opened;
 
 mod connect;
 pub(crate) mod connection;
@@ -219,7 +220,7 @@ impl Listener {
         let half_open = HalfOpen::new(&self.half_open);
         let (port, router, context) = (self.port, self.router.clone(), Arc::clone(&self.context));
         connections.spawn(tasks.track_future(async move {
-            connection::serve(connecting, half_open, place, port, router, context).await;
+            run_opened(connection::open(connecting, half_open, place, port, router, context)).await;
             drop(permit);
         }));
     }

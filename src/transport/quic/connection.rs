@@ -23,7 +23,7 @@ use super::{HalfOpen, request, streams};
 use crate::clients::Place;
 use crate::context::Context;
 use crate::metrics::{ConnectionKind, Open, Refused};
-use crate::transport::{HttpVersion, Via};
+use crate::transport::{HttpVersion, Opened, Via};
 
 /// For how long state is kept of a connection that has ended in its handshake: three probe timeouts (RFC 9000, 10.2), each three
 /// times the first guess of a round trip, a third of a second (RFC 9002, 6.2).
@@ -48,36 +48,19 @@ pub(crate) struct Shared {
     pub(crate) context: Arc<Context>,
 }
 
-/// Does the handshake and serves the connection until its end, which is also that of all its requests and sessions.
+/// Does the handshake; what it opens serves the connection until its end, which is also that of all its requests and sessions.
+/// `None` if the handshake fails, or its client has connections enough.
 ///
 /// `place` counts it for its client, unless the address is still to be proven. It ends when the client leaves, breaks the protocol, sends no request within `request_head`, has none in flight for `idle`,
 /// or is not heard of for two heartbeats. Draining sends GOAWAY and lets what is in flight finish; stopping cuts it off.
-pub(super) async fn serve(
+pub(super) async fn open(
     connecting: Connecting,
     half_open: HalfOpen,
     place: Option<Place>,
     port: u16,
     router: Router,
     context: Arc<Context>,
-) {
-    let remote = connecting.remote_address();
-    // Boxed, as is what it results in: a task keeps the largest of its futures for as long as it lives.
-    let Some(connection) = Box::pin(establish(connecting, half_open, place, port, router, context)).await else {
-        return;
-    };
-    let reason = connection.run().await;
-    debug!(%remote, %reason, "QUIC connection ended");
-}
-
-/// Does the handshake; `None` if it fails, or the client has connections enough.
-async fn establish(
-    connecting: Connecting,
-    half_open: HalfOpen,
-    place: Option<Place>,
-    port: u16,
-    router: Router,
-    context: Arc<Context>,
-) -> Option<Box<Connection>> {
+) -> Option<Opened> {
     let remote = connecting.remote_address();
     let Some((quic, h3)) = handshake(connecting, &context).await else {
         context.metrics.handshake_failed(ConnectionKind::H3);
@@ -104,7 +87,7 @@ async fn establish(
     let demux = &h3.inner.conn;
     let (sessions, settings) = (Arc::clone(demux.sessions()), demux.settings());
     let shared = Arc::new(Shared { quic, sessions, settings, via, router, context });
-    Some(Box::new(Connection::new(h3, shared, (place, open))))
+    Some(Box::pin(Connection::new(h3, shared, (place, open)).run()))
 }
 
 /// Both handshakes, TLS's and HTTP/3's, side by side: our SETTINGS go out in the server's first flight, so that a client may
@@ -181,19 +164,19 @@ impl Connection {
         }
     }
 
-    /// Returns why it ended, for the log.
-    async fn run(mut self: Box<Self>) -> Cow<'static, str> {
+    async fn run(mut self) {
         let reason = self.serve().await;
-        let Connection { h3, mut tasks, shared, _counted, .. } = *self;
+        let Connection { h3, mut tasks, shared, _counted, .. } = self;
         // Closes the connection, if it is not, with H3_NO_ERROR; whatever still runs sees it.
         drop(h3);
         let ended = async { while tasks.join_next().await.is_some() {} };
         if timeout(shared.context.config.connections.close, ended).await.is_err() {
             debug!(remote = %shared.via.remote, "requests outlived their connection");
         }
-        reason
+        debug!(remote = %shared.via.remote, %reason, "QUIC connection ended");
     }
 
+    /// Returns why it ended, for the log.
     async fn serve(&mut self) -> Cow<'static, str> {
         let context = Arc::clone(&self.shared.context);
         let limits = &context.config.connections;
