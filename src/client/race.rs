@@ -54,6 +54,8 @@ struct Runner {
     deadline: Option<Instant>,
     /// Greeted long ago: any other that is open gets its turn.
     impatient: bool,
+    /// A greeting that went with the request that was refused has had no effect, and never will.
+    refused: bool,
 }
 
 enum State {
@@ -142,7 +144,13 @@ impl Race {
         let (via, trust) = (offer.via, Trust { hashes, tls: trust.tls.clone() });
         let opening = async move { Connection::begin(&offer.endpoint, &room, via, &trust, &headers).await };
         let deadline = Some(now + timing.open);
-        self.runners.push(Runner { via, state: State::Opening(Box::pin(opening)), deadline, impatient: false });
+        self.runners.push(Runner {
+            via,
+            state: State::Opening(Box::pin(opening)),
+            deadline,
+            impatient: false,
+            refused: false,
+        });
         self.next_start = now + self.waiting.front().map_or(timing.open, |next| next.wait);
     }
 
@@ -154,7 +162,13 @@ impl Race {
             let (link, line) = seat.greet(member);
             let fed = connection.feed(&line);
             let deadline = Some(now + self.options.timing.patience);
-            self.runners.push(Runner { via, state: State::Greeted(connection, link), deadline, impatient: false });
+            self.runners.push(Runner {
+                via,
+                state: State::Greeted(connection, link),
+                deadline,
+                impatient: false,
+                refused: false,
+            });
             if let Err(error) = fed
                 && let Some(outcome) = self.fail(self.runners.len() - 1, Closing::of(&error), seat)
             {
@@ -208,13 +222,8 @@ impl Race {
             Progress::Heard(Event::Message(text) | Event::Datagram(text)) => self.hear(at, &text, seat),
             Progress::Heard(Event::Closed { code, reason }) => self.fail(at, Closing::with_code(code, reason), seat),
             Progress::Failed(error) => {
-                let abandoned = self.abandoned;
-                let outcome = self.fail(at, Closing::of(&error), seat);
-                if matches!(error, Error::Refused(_)) {
-                    // A greeting that went with a request which was refused has had no effect, and never will.
-                    self.abandoned = abandoned;
-                }
-                outcome
+                self.runners[at].refused = matches!(error, Error::Refused(_));
+                self.fail(at, Closing::of(&error), seat)
             }
         }
     }
@@ -268,7 +277,7 @@ impl Race {
             State::Open(connection) => farewell(connection),
             State::Greeted(connection, link) => {
                 seat.unlink(link);
-                self.abandoned = true;
+                self.abandoned |= !runner.refused;
                 farewell(connection);
             }
         }
