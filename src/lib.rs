@@ -21,6 +21,7 @@ pub mod bench;
 pub mod cli;
 pub mod client;
 pub mod clients;
+pub mod cluster;
 pub mod config;
 pub mod context;
 pub mod error;
