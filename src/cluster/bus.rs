@@ -74,7 +74,7 @@ impl Faults {
         self.seed ^= self.seed << 13;
         self.seed ^= self.seed >> 7;
         self.seed ^= self.seed << 17;
-        (self.seed % self.lost == 0, (self.seed >> 32) % self.doubled == 0)
+        (self.seed.is_multiple_of(self.lost), (self.seed >> 32).is_multiple_of(self.doubled))
     }
 }
 

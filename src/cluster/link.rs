@@ -267,14 +267,7 @@ impl Link {
         }
     }
 
-    fn arrived(
-        &mut self,
-        number: u64,
-        note: Bytes,
-        now: Instant,
-        notes: &mut Vec<Bytes>,
-        packets: &mut Vec<Packet>,
-    ) {
+    fn arrived(&mut self, number: u64, note: Bytes, now: Instant, notes: &mut Vec<Bytes>, packets: &mut Vec<Packet>) {
         let incoming = &mut self.incoming;
         incoming.ack_due.get_or_insert(now + ACK_DELAY);
         if number > incoming.received + 1 {

@@ -16,6 +16,9 @@ pub const VERSION: u32 = 1;
 /// What the envelope of a packet adds to a note, at most.
 pub const ENVELOPE_BYTES: usize = 192;
 
+/// What a note adds to the payload that it carries, at most.
+pub const PAYLOAD_BYTES: usize = 320;
+
 /// Said by each node once a second, to all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Beat {
@@ -78,6 +81,8 @@ pub enum Note<'a> {
         waiting: Vec<Member>,
         /// Whether the room is locked.
         lock: Lock,
+        /// Payloads for all that could not be sent since the link was up the last time; told with the last part.
+        missed: u64,
         /// Nothing follows: who was not in any part is not there.
         last: bool,
     },
@@ -377,6 +382,7 @@ mod tests {
                 members: vec![Present { member: member(Some("ä\n")), away: true }],
                 waiting: vec![member(None)],
                 lock,
+                missed: 3,
                 last: true,
             },
             Note::Gone { room: room.clone() },
@@ -403,6 +409,9 @@ mod tests {
 
     #[test]
     fn payloads_come_out_as_the_text_that_they_were() {
+        let long = RoomName::parse(&"x".repeat(128)).expect("a name");
+        let sent = message("1", false);
+        assert!(relay(&long, peer(4), Some(u64::MAX), &sent).text.0.len() <= sent.len() + PAYLOAD_BYTES);
         for ephemeral in [false, true] {
             let sent = message(r#"{"b" :1.50, "a":"x\ny"}"#, ephemeral);
             let Text(text) = relay(&room(), peer(4), Some(5), &sent).text;

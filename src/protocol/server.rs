@@ -84,7 +84,8 @@ impl Body {
 
     /// A payload that another node has encoded as [`relay`](Self::relay) does; `None` for what is no object in one line.
     pub fn relayed(text: Bytes, ephemeral: bool) -> Option<Self> {
-        let whole = text.starts_with(br#"{""#) && text.ends_with(b"}") && memchr::memchr2(b'\n', b'\r', &text).is_none();
+        let whole =
+            text.starts_with(br#"{""#) && text.ends_with(b"}") && memchr::memchr2(b'\n', b'\r', &text).is_none();
         whole.then_some(Body { text, kind: if ephemeral { Kind::Ephemeral } else { Kind::Payload } })
     }
 
@@ -307,6 +308,16 @@ impl Metadata {
         Metadata(raw.expect("an empty object is JSON").into())
     }
 
+    /// Bytes of the text.
+    pub fn len(&self) -> usize {
+        self.0.get().len()
+    }
+
+    /// Whether it is empty; no object is.
+    pub fn is_empty(&self) -> bool {
+        self.0.get().is_empty()
+    }
+
     /// The client's own object with the members of `vouched` in place of those of the same name. What a token vouches for
     /// cannot be spoofed by its bearer.
     pub fn vouched(own: &str, vouched: Option<&RawValue>) -> Self {
@@ -358,7 +369,7 @@ impl Eq for Metadata {}
 
 impl fmt::Debug for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Metadata({} bytes)", self.0.get().len())
+        write!(f, "Metadata({} bytes)", self.len())
     }
 }
 
