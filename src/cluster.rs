@@ -14,15 +14,19 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 use tracing::{debug, info, warn};
 
+use crate::error::StartError;
 use crate::protocol::{NodeId, PeerId, RoomName};
 
 pub mod bus;
 pub mod link;
 pub mod mesh;
+pub mod nats;
 pub mod note;
 
 use bus::{Bus, Incoming};
-use link::NoLink;
+use link::{Limits, NoLink};
+pub use nats::{Address, Name, Policy};
+
 use mesh::{Event, Mesh, Settings, Status, Weight};
 use note::Written;
 
@@ -66,6 +70,18 @@ pub fn fresh_id() -> NodeId {
 }
 
 impl Cluster {
+    /// This node on NATS. `keep` is how long a lost node's members are kept.
+    ///
+    /// # Errors
+    /// Credentials or a CA that cannot be read. That a server cannot be reached is none.
+    pub async fn connect(policy: &Policy, keep: Duration) -> Result<(Arc<Self>, Events), StartError> {
+        let id = fresh_id();
+        let limits = Limits { bytes: LINK_BYTES, timeout: policy.timeout };
+        let (bus, incoming) = nats::Nats::connect(policy, id).await?;
+        info!(node = %id, servers = ?policy.servers, name = %policy.name, "this server is a node of a cluster");
+        Ok(Self::new(id, Settings { limits, keep }, bus, incoming))
+    }
+
     /// This node on a bus, and what comes in from the others.
     pub fn new(
         id: NodeId,
@@ -131,9 +147,12 @@ impl Cluster {
         self.mesh.lock().answered(node, receipt)
     }
 
-    /// Says that this node stops.
-    pub fn stop(&self) {
+    /// Says that this node stops, and that its members are gone. Waits, but not for long, until that is on its way.
+    pub async fn stop(&self) {
         self.change(|mesh, _| mesh.stop());
+        if tokio::time::timeout(LAST_WORD, self.bus.flush()).await.is_err() {
+            debug!("the cluster could not be told in time that this node stops");
+        }
     }
 
     /// What it is at the moment.
@@ -219,6 +238,9 @@ fn now() -> Instant {
 
 /// How long an unanswered note may be on its way, unless the operator says otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the last word may take.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Bytes that may be on their way to one node.
 pub const LINK_BYTES: usize = 4 * 1024 * 1024;

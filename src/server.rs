@@ -18,6 +18,7 @@ use tracing::{error, info, warn};
 
 use crate::auth::Verifier;
 use crate::clients::Clients;
+use crate::cluster::{Cluster, Events};
 use crate::config::Config;
 use crate::context::Context;
 use crate::error::StartError;
@@ -47,6 +48,8 @@ pub struct Server {
     plain: Vec<TcpListener>,
     admin: Option<TcpListener>,
     addresses: Addresses,
+    /// What the other nodes of a cluster say.
+    events: Option<Events>,
 }
 
 /// TLS over TCP, and QUIC over UDP, on one address.
@@ -98,16 +101,25 @@ impl Server {
             admin: admin.as_ref().and_then(|listener| listener.local_addr().ok()),
         };
         let advertised = advertise(&config, &certificates, &addresses);
+        let policy = Policy {
+            limits: config.limits.clone(),
+            rooms: config.rooms,
+            heartbeat: config.heartbeat,
+            resume_window: config.resume_window,
+            ice_servers: IceServers::load(&config.ice)?,
+            waiting: config.waiting,
+        };
+        let (cluster, events) = match &config.cluster {
+            Some(cluster) => Cluster::connect(cluster, config.resume_window).await.map(|(c, e)| (Some(c), Some(e)))?,
+            None => (None, None),
+        };
         let context = Arc::new(Context {
-            hub: Hub::new(Policy {
-                limits: config.limits.clone(),
-                rooms: config.rooms,
-                heartbeat: config.heartbeat,
-                resume_window: config.resume_window,
-                ice_servers: IceServers::load(&config.ice)?,
-                waiting: config.waiting,
-            }),
-            metrics: Metrics::default(),
+            hub: match &cluster {
+                Some(cluster) => Hub::clustered(policy, Arc::clone(cluster)),
+                None => Hub::new(policy),
+            },
+            metrics: Metrics::with(cluster.clone()),
+            cluster,
             auth,
             inviter,
             origins: origins(&config, &certificates, &advertised),
@@ -123,7 +135,7 @@ impl Server {
             config,
         });
         let router = http::router(advertised, Arc::clone(&context));
-        Ok(Server { context, router, certificates, renewal, secure, plain, admin, addresses })
+        Ok(Server { context, router, certificates, renewal, secure, plain, admin, addresses, events })
     }
 
     /// What it listens on.
@@ -157,11 +169,15 @@ impl Server {
         drain: impl Future<Output = ()>,
         hurry: impl Future<Output = ()>,
     ) -> Result<(), EssentialTaskEnded> {
-        let Server { context, router, certificates, renewal, secure, plain, admin, .. } = self;
+        let Server { context, router, certificates, renewal, secure, plain, admin, events, .. } = self;
         let mut essential = Essential::default();
         essential.spawn("certificate renewal", renewal.run());
         let hub = Arc::clone(&context.hub);
         essential.spawn("passing of time", async move { hub.keep_time().await });
+        if let Some(events) = events {
+            let hub = Arc::clone(&context.hub);
+            essential.spawn("cluster", async move { hub.keep_cluster(events).await });
+        }
         if context.auth.is_some() {
             let shared = Arc::clone(&context);
             essential.spawn("token keys", async move {
@@ -194,6 +210,9 @@ impl Server {
             ended = essential.ended() => Some(ended),
         };
         shut_down(&context, hurry).await;
+        if let Some(cluster) = &context.cluster {
+            cluster.stop().await;
+        }
         ended.map_or(Ok(()), Err)
     }
 }

@@ -4,6 +4,7 @@ mod abuse;
 mod api;
 mod architecture;
 mod cli;
+mod cluster;
 mod draining;
 #[cfg(target_os = "linux")]
 mod floods;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -44,7 +45,13 @@ pub trait Bus: fmt::Debug + Send + Sync {
 
     /// Bytes that a text may have.
     fn largest(&self) -> usize;
+
+    /// Waits until what was published before is on its way.
+    fn flush(&self) -> Flushed<'_>;
 }
+
+/// Completes when a bus is flushed.
+pub type Flushed<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// A bus within one process.
 #[derive(Debug, Default, Clone)]
@@ -136,5 +143,9 @@ impl Bus for Plug {
 
     fn largest(&self) -> usize {
         1024 * 1024
+    }
+
+    fn flush(&self) -> Flushed<'_> {
+        Box::pin(std::future::ready(()))
     }
 }

@@ -43,10 +43,15 @@ async fn metrics(State(context): State<Arc<Context>>) -> Response {
     }
 }
 
-/// Whether new sessions should be sent here: not while the server drains.
+/// Whether new sessions should be sent here: not while the server drains. Without its cluster a node serves its rooms on: were all
+/// nodes unready when NATS is away, nobody could go anywhere.
 async fn ready(State(context): State<Arc<Context>>) -> Response {
     if context.drain.is_cancelled() {
         return problem(&Refusal::new(Code::GoingAway, "the server is draining"));
     }
-    "ready\n".into_response()
+    match &context.cluster {
+        Some(cluster) if cluster.is_connected() => "ready\ncluster: connected\n".into_response(),
+        Some(_) => "ready\ncluster: not connected\n".into_response(),
+        None => "ready\n".into_response(),
+    }
 }

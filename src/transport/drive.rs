@@ -73,7 +73,10 @@ pub(super) async fn take_seat(
     let (room, transport) = (&opening.room, opening.transport);
     let grant = authorize(opening, &first.command, context).await?;
     let taken = match first.command {
-        Command::Join(join) => context.hub.join(room, &join, grant, transport),
+        Command::Join(join) => {
+            let _entering = context.hub.enter(room).await?;
+            context.hub.join(room, &join, grant, transport)
+        }
         Command::Resume(resume) => context.hub.resume(room, &resume, grant, transport),
         _ => Err(Refusal::bad_request("the first message must be join or resume")),
     };

@@ -282,7 +282,7 @@ async fn a_node_that_stops_takes_its_members_along_at_once() {
     let _b = y.member().await;
     a.hear("peerJoined").await;
     let before = tokio::time::Instant::now();
-    y.cluster.stop();
+    y.cluster.stop().await;
     assert_eq!(a.hear("peerLeft").await["reason"], "nodeLost");
     assert!(before.elapsed() < Duration::from_secs(1));
 }
