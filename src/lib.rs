@@ -42,5 +42,6 @@ pub mod room;
 pub mod running;
 pub mod seat;
 pub mod server;
+pub mod signal;
 pub mod tls;
 pub mod transport;

@@ -12,6 +12,7 @@ use wigwag::auth::Algorithm;
 use wigwag::client::{Connection, Endpoint, Http1, Trust, Via};
 use wigwag::config::Config;
 
+use crate::cli::{Shell, contains};
 use crate::support::{TestServer, config, within};
 use crate::tokens::{Issuer, answer, hear, next, say};
 use crate::transcripts::{TRANSCRIPTS, WAITING, hold, tokens};
@@ -207,4 +208,67 @@ async fn clusters_of_other_names_do_not_hear_of_one_another() {
     let (_b, joined) = enter(&y, Via::WebSocketH1, "r").await;
     assert_eq!(joined["peers"].as_array().map(Vec::len), Some(1));
     assert_eq!(z.context.cluster.as_ref().expect("a node").status().nodes, 0);
+}
+
+#[tokio::test]
+async fn members_of_a_node_that_was_killed_are_away_and_then_gone() {
+    let nats = Nats::start(&[]).await;
+    let x = node(&nats, |config| Config { resume_window: Duration::from_secs(6), ..config }).await;
+    let shell = Shell::new();
+    let args = ["--listen", "127.0.0.1:0", "--plain", "127.0.0.1:0", "--admin", "off", "--cluster", &nats.url()];
+    let (mut y, line) = shell.serve(&args, "unencrypted on ").await;
+    let port = line.rsplit_once(':').and_then(|(_, port)| port.trim().parse().ok()).expect("a port");
+    linked(&x, 1).await;
+    let (mut a, _) = enter(&x, Via::WebTransport, "r").await;
+    let endpoint = Endpoint { encrypted: false, host: "127.0.0.1".into(), port };
+    let room = wigwag::protocol::RoomName::parse("r").expect("a name");
+    let none = HeaderMap::new();
+    let opened = Connection::open(&endpoint, &room, Via::WebSocketH1, &x.trust, &none);
+    let mut b = within(opened).await.expect("the transport opens");
+    say(&mut b, &json!({"type": "join"})).await;
+    let peer = next(&mut b).await["self"]["peer"].clone();
+    assert_eq!(hear(&mut a, "peerJoined").await["peer"], peer);
+    y.kill().await.expect("a child of ours");
+    let killed = std::time::Instant::now();
+    assert_eq!(hear(&mut a, "peerAway").await["peer"], peer);
+    let left = hear(&mut a, "peerLeft").await;
+    assert_eq!((&left["peer"], &left["reason"]), (&peer, &json!("nodeLost")));
+    // From what was heard of it last, a second before at most.
+    assert!(killed.elapsed() > Duration::from_secs(4), "{:?}", killed.elapsed());
+}
+
+#[tokio::test]
+async fn nodes_meet_over_tls_and_with_a_password_which_shows_nowhere() {
+    let alone = TestServer::start().await;
+    let certificate = alone.ca.with_file_name("localhost.pem");
+    let certificate = certificate.to_str().expect("UTF-8");
+    let secured = ["--tls", "--tlscert", certificate, "--tlskey", certificate, "--user", "u", "--pass", "hunter2"];
+    let nats = Nats::start(&secured).await;
+    let url = format!("tls://u:hunter2@127.0.0.1:{}", nats.port);
+    let cluster = Some(wigwag::cluster::Policy { ca: Some(alone.ca.clone()), ..policy(&url) });
+    let x = TestServer::start_with(Config { cluster: cluster.clone(), ..config() }).await;
+    let y = TestServer::start_with(Config { cluster, ..config() }).await;
+    linked(&x, 1).await;
+    linked(&y, 1).await;
+    assert!(!format!("{:?}", x.context.config).contains("hunter2"));
+}
+
+#[tokio::test]
+async fn mistakes_about_the_cluster_are_told_in_one_line() {
+    let shell = Shell::new();
+    let cluster = |flag, value| ["--cluster", "nats://127.0.0.1:4222", flag, value];
+    contains(
+        &shell.refused(&["--cluster", "127.0.0.1:4222"]).await,
+        &["--cluster is 127.0.0.1:4222", "nats://HOST:4222"],
+    );
+    contains(&shell.refused(&cluster("--cluster-name", "a.b")).await, &["--cluster-name is a.b"]);
+    contains(&shell.refused(&["--cluster-timeout", "6s"]).await, &["without --cluster"]);
+    contains(&shell.refused(&cluster("--cluster-credentials", "none")).await, &["none", "--cluster-credentials"]);
+    contains(&shell.refused(&cluster("--cluster-ca", "none")).await, &["none", "--cluster-ca"]);
+    let creds = shell.write("user.creds", "no credentials");
+    #[cfg(unix)]
+    std::fs::set_permissions(&creds, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("ours");
+    let said = shell.refused(&cluster("--cluster-credentials", &creds)).await;
+    contains(&said, &["user.creds", "JWT"]);
+    assert!(!said.contains("no credentials"), "{said}");
 }

@@ -105,6 +105,11 @@ fn the_example_file_tells_every_setting_and_is_valid() {
     let told = toml::Table::try_from(&settings).unwrap().len();
     assert_eq!(told, command().find_subcommand("serve").unwrap().get_arguments().count() - 1, "all but --config");
     let unset = Settings {
+        cluster: None,
+        cluster_name: None,
+        cluster_credentials: None,
+        cluster_ca: None,
+        cluster_timeout: None,
         web: None,
         cert: None,
         key: None,

@@ -11,9 +11,10 @@ use std::time::Duration;
 use async_nats::{Client, ConnectOptions, Event, ServerAddr, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use percent_encoding::percent_decode_str;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::bus::{Bus, Flushed, INCOMING, Incoming, To};
 use crate::error::StartError;
@@ -91,6 +92,17 @@ impl FromStr for Address {
     }
 }
 
+impl Address {
+    /// The user and the password in it, if there are any.
+    fn login(&self) -> Option<(String, String)> {
+        let (_, rest) = self.0.split_once("://")?;
+        let (login, _) = rest.rsplit_once('@')?;
+        let (user, password) = login.split_once(':').unwrap_or((login, ""));
+        let decode = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        Some((decode(user), decode(password)))
+    }
+}
+
 /// Without user and password.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -144,10 +156,9 @@ impl Nats {
     ) -> Result<(Arc<dyn Bus>, mpsc::Receiver<Incoming>), StartError> {
         let (sender, incoming) = mpsc::channel(INCOMING);
         let is_connected = Arc::new(AtomicBool::new(false));
-        let options = options(policy)?.event_callback({
-            let (sender, is_connected) = (sender.clone(), Arc::clone(&is_connected));
-            move |event| told(event, sender.clone(), Arc::clone(&is_connected))
-        });
+        let state =
+            Arc::new(State { sender: sender.clone(), is_connected: Arc::clone(&is_connected), warned: false.into() });
+        let options = options(policy)?.event_callback(move |event| told(event, Arc::clone(&state)));
         let servers = policy.servers.iter().map(|address| address.0.parse::<ServerAddr>());
         let servers = servers.collect::<io::Result<Vec<_>>>().map_err(|error| refused(&error))?;
         let client = options.connect(servers).await.map_err(|error| refused(&error))?;
@@ -203,6 +214,9 @@ fn options(policy: &Policy) -> Result<ConnectOptions, StartError> {
             })?
         }
     };
+    if let Some((user, password)) = policy.servers.iter().find_map(Address::login) {
+        options = options.user_and_password(user, password);
+    }
     if let Some(ca) = &policy.ca {
         files::read(ca).map_err(|error| StartError::file("read", ca, &error, "check --cluster-ca"))?;
         options = options.add_root_certificates(ca.clone());
@@ -220,15 +234,32 @@ fn refused(error: &dyn std::error::Error) -> StartError {
     StartError::new(format_args!("cannot connect to the cluster: {error}; check --cluster"))
 }
 
-async fn told(event: Event, sender: mpsc::Sender<Incoming>, is_connected: Arc<AtomicBool>) {
-    let news = match event {
-        Event::Connected => Incoming::Connected,
-        Event::Disconnected => Incoming::Disconnected,
+/// What the connection is, for whoever is told of it.
+struct State {
+    sender: mpsc::Sender<Incoming>,
+    is_connected: Arc<AtomicBool>,
+    /// The log has been told why there is no connection.
+    warned: AtomicBool,
+}
+
+async fn told(event: Event, state: Arc<State>) {
+    let is_connected = match event {
+        Event::Connected => true,
+        Event::Disconnected => false,
+        Event::ClientError(_) | Event::ServerError(_) => {
+            // Each attempt fails with it; the first is enough.
+            if !state.is_connected.load(Ordering::Relaxed) && !state.warned.swap(true, Ordering::Relaxed) {
+                warn!(error = %event, "NATS cannot be reached; trying again until it can");
+            }
+            return debug!(%event, "NATS");
+        }
         event => return debug!(%event, "NATS"),
     };
-    is_connected.store(news == Incoming::Connected, Ordering::Relaxed);
+    state.is_connected.store(is_connected, Ordering::Relaxed);
+    state.warned.store(!is_connected, Ordering::Relaxed);
+    let news = if is_connected { Incoming::Connected } else { Incoming::Disconnected };
     // Only the end of the server closes the channel.
-    let _ = sender.send(news).await;
+    let _ = state.sender.send(news).await;
 }
 
 /// Hands over what there is to say. While there is no connection it is dropped: by the time there is one it would be stale.
@@ -275,7 +306,8 @@ mod tests {
         for bad in ["", "host", "host:4222", "nats://", "http://host", "ws://host", "nats://host:x", "nats://host/a"] {
             assert!(bad.parse::<Address>().is_err(), "{bad}");
         }
-        let secret: Address = "tls://user:p@ss@host:4222".parse().expect("an address");
+        let secret: Address = "tls://user:p%40ss@host:4222".parse().expect("an address");
+        assert_eq!(secret.login(), Some(("user".to_owned(), "p@ss".to_owned())));
         assert_eq!(format!("{secret} {secret:?}"), "tls://host:4222 tls://host:4222");
         assert!("my-cluster_2".parse::<Name>().is_ok());
         for bad in ["", "a.b", "a b", "*", ">", &"x".repeat(65)] {

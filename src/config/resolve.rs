@@ -152,7 +152,9 @@ impl Settings {
 
     fn cluster(&self, check: &Check<'_>) -> Result<Option<cluster::Policy>, StartError> {
         let servers = self.cluster.iter().flatten();
-        let parse = |text: &String| text.parse().map_err(|why| check.bad("cluster", text, why));
+        // What stands before the @ may be a password.
+        let shown = |text: &String| text.rsplit('@').next().unwrap_or_default().to_owned();
+        let parse = |text: &String| text.parse().map_err(|why| check.bad("cluster", shown(text), why));
         let servers: Vec<cluster::Address> = servers.map(parse).collect::<Result<_, _>>()?;
         if servers.is_empty() {
             let alone = [
@@ -572,6 +574,8 @@ mod tests {
         assert_eq!((policy.servers.len(), policy.name.to_string()), (2, "wigwag".to_owned()));
         let error = resolve(|s| s.cluster = cluster(&["redis://a"])).unwrap_err();
         assert!(error.starts_with("--cluster is redis://a: write it as nats://"), "{error}");
+        let error = resolve(|s| s.cluster = cluster(&["nats://u:hunter2@a/b"])).unwrap_err();
+        assert!(!error.contains("hunter2"), "{error}");
         let error = resolve(|s| s.cluster_name = Some("x".into())).unwrap_err();
         assert!(error.starts_with("--cluster-name is set: without --cluster"), "{error}");
         assert!(resolve(|s| (s.cluster, s.cluster_name) = (cluster(&["nats://a"]), Some("a.b".into()))).is_err());

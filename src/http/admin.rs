@@ -46,7 +46,7 @@ async fn metrics(State(context): State<Arc<Context>>) -> Response {
 /// Whether new sessions should be sent here: not while the server drains. Without its cluster a node serves its rooms on: were all
 /// nodes unready when NATS is away, nobody could go anywhere.
 async fn ready(State(context): State<Arc<Context>>) -> Response {
-    if context.drain.is_cancelled() {
+    if context.drain.is_raised() {
         return problem(&Refusal::new(Code::GoingAway, "the server is draining"));
     }
     match &context.cluster {

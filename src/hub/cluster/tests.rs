@@ -1,6 +1,7 @@
 //! Hubs that share rooms over a bus in memory, on a clock that moves when nothing else does.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -103,8 +104,8 @@ struct Member {
 impl Member {
     /// What it hears next.
     async fn next(&self) -> Value {
-        match tokio::time::timeout(Duration::from_secs(60), self.session.next(true)).await.expect("it hears something")
-        {
+        let next = poll_fn(|cx| self.session.poll_next(true, cx));
+        match tokio::time::timeout(Duration::from_secs(60), next).await.expect("it hears something") {
             Output::Frame(frame) => value(&frame),
             Output::End(ending) => json!({"type": "ended", "with": format!("{ending:?}")}),
         }
