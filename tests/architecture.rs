@@ -136,6 +136,17 @@ fn wires_are_known_to_transports_alone() {
 }
 
 #[test]
+fn nats_is_known_to_one_file() {
+    for (path, text) in sources() {
+        assert!(
+            !code(&text).contains("async_nats::") || path.ends_with("cluster/nats.rs"),
+            "{} uses it",
+            path.display()
+        );
+    }
+}
+
+#[test]
 fn transports_import_neither_each_other_nor_the_room() {
     // Files of one transport; what they share stands in transport.rs and in websocket/, which two of them carry.
     let transports = ["http1", "http2", "quic", "webtransport", "poll"];
