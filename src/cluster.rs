@@ -18,6 +18,8 @@ use crate::error::StartError;
 use crate::protocol::{NodeId, PeerId, RoomName};
 
 pub mod bus;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod link;
 pub mod mesh;
 pub mod nats;

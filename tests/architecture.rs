@@ -53,7 +53,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("running", &["config", "server", "tls"]),
-    ("fuzzing", &["auth", "client", "clients", "origin", "protocol", "transport"]),
+    ("fuzzing", &["auth", "client", "clients", "cluster", "origin", "protocol", "transport"]),
     ("cli", &["auth", "bench", "client", "config", "error", "files", "origin", "protocol", "running", "server", "tls"]),
     ("main", &["cli"]),
 ];
