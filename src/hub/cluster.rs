@@ -151,13 +151,17 @@ impl Hub {
     /// The link of a node is down: nothing that was told over it, or by it, can be built upon.
     fn untie(&self, node: NodeId, held: &[Text]) {
         for Text(text) in held {
-            if let Ok(Note::Broadcast { room, ephemeral: false, .. }) = Note::parse(text) {
-                self.with_ties(&room, |hall| {
-                    if let Some(tie) = hall.tie(node) {
-                        tie.missed += 1;
-                    }
-                });
-            }
+            let (room, missed) = match Note::parse(text) {
+                Ok(Note::Broadcast { room, ephemeral: false, .. }) => (room, 1),
+                // What it tells of may be news there still.
+                Ok(Note::Roster { room, missed, .. }) => (room, missed),
+                _ => continue,
+            };
+            self.with_ties(&room, |hall| {
+                if let Some(tie) = hall.tie(node) {
+                    tie.missed = tie.missed.saturating_add(missed);
+                }
+            });
         }
         self.for_each_tie(node, |hall| {
             if let Some(tie) = hall.tie(node) {

@@ -6,6 +6,8 @@ use std::future::poll_fn;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
+mod chaos;
+
 use super::*;
 use crate::cluster::bus::{Faults, Memory};
 use crate::cluster::link::Limits as LinkLimits;
@@ -50,7 +52,9 @@ impl Node {
         let hub = Hub::clustered(policy, Arc::clone(&cluster));
         let task = tokio::spawn({
             let hub = Arc::clone(&hub);
-            async move { hub.keep_cluster(events).await }
+            async move {
+                tokio::join!(hub.keep_cluster(events), hub.keep_time());
+            }
         });
         Node { hub, cluster, task }
     }
