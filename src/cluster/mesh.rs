@@ -445,3 +445,156 @@ impl Peer {
 pub fn note_bytes(text_bytes: usize) -> usize {
     text_bytes.saturating_sub(ENVELOPE_BYTES)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::note::Note;
+    use crate::protocol::{PeerId, RoomName};
+
+    fn node(number: u64) -> NodeId {
+        NodeId::parse(&format!("{number:016x}")).expect("an id")
+    }
+
+    /// Two meshes, and what is between them.
+    struct Pair {
+        now: Instant,
+        meshes: [Mesh; 2],
+        is_cut: bool,
+        events: Vec<(usize, Event)>,
+    }
+
+    impl Pair {
+        /// Each keeps a lost node's members for so many seconds.
+        fn new(keeps: [u64; 2]) -> Self {
+            let now = Instant::now();
+            let limits = Limits { bytes: 10_000, timeout: Duration::from_secs(5) };
+            let mesh = |at: usize| {
+                let settings = Settings { limits, keep: Duration::from_secs(keeps[at]) };
+                Mesh::new(node(at as u64 + 1), settings, now)
+            };
+            Pair { now, meshes: [mesh(0), mesh(1)], is_cut: false, events: vec![] }
+        }
+
+        fn carry(&mut self) {
+            loop {
+                let out = [self.meshes[0].take_out(), self.meshes[1].take_out()];
+                if out.iter().all(Vec::is_empty) {
+                    break;
+                }
+                for (from, texts) in out.into_iter().enumerate() {
+                    for (_, text) in texts.into_iter().filter(|_| !self.is_cut) {
+                        self.meshes[1 - from].receive(&text, self.now).expect("a text of ours");
+                    }
+                }
+            }
+            for at in 0..2 {
+                while let Some(event) = self.meshes[at].take_event() {
+                    self.events.push((at, event));
+                }
+            }
+        }
+
+        /// Lets so many seconds pass, and tells what has happened.
+        fn pass(&mut self, seconds: u64) -> Vec<(usize, Event)> {
+            for _ in 0..seconds * 50 {
+                self.now += Duration::from_millis(20);
+                self.meshes.iter_mut().for_each(|mesh| mesh.tick(self.now));
+                self.carry();
+            }
+            std::mem::take(&mut self.events)
+        }
+
+        fn are_linked(&self) -> bool {
+            self.meshes.iter().all(|mesh| mesh.nodes().len() == 1)
+        }
+    }
+
+    fn pending(id: u64) -> Pending {
+        let peer = PeerId::parse("01977a3e-0000-7000-8000-000000000001").expect("an id");
+        Pending { room: RoomName::parse("r").expect("a name"), from: peer, id: Some(id) }
+    }
+
+    fn count(events: &[(usize, Event)], is: impl Fn(&Event) -> bool) -> usize {
+        events.iter().filter(|(_, event)| is(event)).count()
+    }
+
+    #[test]
+    fn a_node_that_was_forgotten_is_linked_with_again_though_it_has_not_forgotten() {
+        let mut pair = Pair::new([5, 60]);
+        pair.pass(1);
+        for _ in 0..3 {
+            assert!(pair.are_linked());
+            pair.is_cut = true;
+            let events = pair.pass(10);
+            assert_eq!(count(&events, |event| matches!(event, Event::Lost(_))), 2);
+            assert_eq!(count(&events, |event| matches!(event, Event::Gone(_))), 1, "only one has forgotten");
+            pair.is_cut = false;
+            let events = pair.pass(3);
+            assert_eq!(count(&events, |event| matches!(event, Event::Up { .. })), 2);
+        }
+    }
+
+    #[test]
+    fn receipts_are_answered_in_their_order_and_given_back_when_the_link_is_down() {
+        let mut pair = Pair::new([30, 30]);
+        pair.pass(1);
+        let life = pair.meshes[0].life(node(2), None).expect("it is up");
+        let now = pair.now;
+        for id in 1..=3 {
+            let make = |receipt| Note::Done { receipt, refused: None }.write();
+            pair.meshes[0].ask(node(2), life, pending(id), make, now).expect("there is room");
+        }
+        assert_eq!(pair.meshes[0].answered(node(2), 2), None, "not yet");
+        assert_eq!(pair.meshes[0].answered(node(2), 1), Some(pending(1)));
+        assert_eq!(pair.meshes[0].answered(node(2), 1), None, "once");
+        // They arrive, but nobody answers.
+        let events = pair.pass(6);
+        let given_back = events.iter().find_map(|(_, event)| match event {
+            Event::Down { pending, .. } if !pending.is_empty() => Some(pending.clone()),
+            _ => None,
+        });
+        assert_eq!(given_back, Some(vec![pending(2), pending(3)]));
+        assert!(pair.are_linked(), "it is up again");
+        let late = pair.meshes[0].send(
+            node(2),
+            Some(life),
+            Note::Done { receipt: 1, refused: None }.write(),
+            Weight::Vital,
+            now,
+        );
+        assert!(late.is_err(), "not in the life for which it was meant");
+    }
+
+    #[test]
+    fn who_stops_is_gone_at_once_and_strangers_are_told_once() {
+        let mut pair = Pair::new([30, 30]);
+        pair.pass(1);
+        pair.meshes[1].stop();
+        pair.carry();
+        let events = std::mem::take(&mut pair.events);
+        assert_eq!(count(&events, |event| matches!(event, Event::Gone(_))), 1);
+        assert!(
+            count(&pair.pass(2), |event| matches!(event, Event::Up { .. })) == 0,
+            "its late beats are not believed"
+        );
+        let strange = Beat { from: node(9), version: VERSION + 1, stops: false };
+        let strange = Bytes::from(serde_json::to_vec(&strange).expect("a beat"));
+        for _ in 0..3 {
+            pair.meshes[0].receive(&strange, pair.now).expect("a beat");
+        }
+        assert_eq!(count(&pair.pass(1), |event| matches!(event, Event::Stranger { .. })), 1);
+        assert!(pair.meshes[0].receive(&Bytes::from_static(b"{}"), pair.now).is_err());
+    }
+
+    #[test]
+    fn there_are_no_more_nodes_than_a_cluster_may_have() {
+        let mut mesh = Pair::new([30, 30]).meshes.into_iter().next().expect("one of two");
+        let now = Instant::now();
+        for number in 2..1000 {
+            let beat = Beat { from: node(number), version: VERSION, stops: false };
+            mesh.receive(&serde_json::to_vec(&beat).expect("a beat").into(), now).expect("a beat");
+        }
+        assert_eq!(mesh.status().nodes, MOST_NODES);
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::ties::{Tie, unreachable};
 use super::{Hall, Hub, session};
@@ -90,6 +90,7 @@ impl Hub {
     fn handle(self: &Arc<Self>, event: Event, catch_up: &mut CatchUp) {
         match event {
             Event::Up { node, .. } => {
+                self.check_payload();
                 catch_up.insert(node, self.names());
                 self.catch_up(catch_up);
             }
@@ -106,6 +107,18 @@ impl Hub {
             }),
             Event::Gone(node) => self.for_each_tie(node, |hall| hall.forget(node, LeftReason::NodeLost)),
             Event::Stranger { .. } => {}
+        }
+    }
+
+    /// What members may send should fit on the bus.
+    fn check_payload(&self) {
+        let (wanted, largest) =
+            (self.policy.limits.frame_bytes, self.cluster.as_ref().map(|cluster| cluster.largest_note()));
+        if let Some(largest) = largest.filter(|largest| *largest < wanted + note::PAYLOAD_BYTES) {
+            warn!(
+                largest,
+                wanted, "NATS takes less than a member may send; raise its max_payload, or lower --max-frame"
+            );
         }
     }
 
@@ -343,10 +356,6 @@ impl Hall {
         if let Note::Roster { members, waiting, lock, missed, last, .. } = note {
             return self.take_in_roster(node, members, waiting, (lock, missed, last));
         }
-        // Whoever has not told its roster in this life of the link is about to.
-        if !self.tie(node).is_some_and(|tie| tie.is_known) {
-            return;
-        }
         let mut out = Vec::new();
         match note {
             Note::Joined { member, .. } => self.room.join_elsewhere(node, member, PeerState::Here, &mut out),
@@ -391,7 +400,7 @@ impl Hall {
         }
         if last {
             let seen = std::mem::take(&mut tie.seen);
-            (tie.is_known, tie.is_asked) = (true, false);
+            tie.is_asked = false;
             let is_told = tie.told.is_some();
             for peer in self.room.peers_of(node).into_iter().filter(|peer| !seen.contains(peer)) {
                 self.room.leave_elsewhere(peer, LeftReason::Left, &mut out);

@@ -439,6 +439,23 @@ async fn a_link_that_is_full_refuses_payloads_and_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn presence_that_does_not_fit_is_made_up_for_by_the_whole_roster() {
+    let bus = Memory::default();
+    let (x, y) = (Node::with(&bus, 4_000), Node::with(&bus, 4_000));
+    linked(&[&x, &y]).await;
+    let a = x.member().await;
+    let b = y.member().await;
+    a.hear("peerJoined").await;
+    bus.cut(true);
+    for number in 1..=50 {
+        a.say(&json!({"type": "metadata", "metadata": {"number": number}}));
+    }
+    bus.cut(false);
+    while b.hear("peerUpdated").await["metadata"]["number"] != 50 {}
+    linked(&[&x, &y]).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_gives_up_while_it_enters_leaves_nothing() {
     let bus = Memory::default();
     let (x, y) = (Node::start(&bus), Node::start(&bus));

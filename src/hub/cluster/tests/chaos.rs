@@ -129,7 +129,7 @@ impl Client {
 }
 
 impl World {
-    async fn new(seed: u64) -> Self {
+    fn new(seed: u64) -> Self {
         let bus = Memory::default();
         let nodes = (0..NODES).map(|_| Node::start(&bus)).collect();
         World { seed, rng: Rng::with_seed(seed), bus, nodes, clients: vec![], born: 0, is_cut: false }
@@ -330,7 +330,7 @@ impl World {
 async fn whatever_fails_rosters_converge_and_messages_are_accounted_for() {
     let seeds = std::env::var("WIGWAG_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(100);
     for seed in 0..seeds {
-        let mut world = World::new(seed).await;
+        let mut world = World::new(seed);
         if world.rng.bool() {
             let nodes: Vec<&Node> = world.nodes.iter().collect();
             linked(&nodes).await;
