@@ -90,7 +90,7 @@ impl Node {
 
     /// How many other nodes share the room, as this one knows.
     fn ties(&self) -> usize {
-        self.hub.with_ties(&room(), |hall| hall.ties.as_ref().map_or(0, |ties| ties.nodes.len())).unwrap_or(0)
+        self.hub.with_hall(&room(), |hall| hall.ties.as_ref().map_or(0, |ties| ties.nodes.len())).unwrap_or(0)
     }
 }
 
