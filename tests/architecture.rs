@@ -24,7 +24,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("tls", &["config", "error", "files"]),
     ("metrics", &["protocol", "clients"]),
     ("context", &["auth", "clients", "config", "hub", "metrics", "origin", "pace", "protocol", "signal"]),
-    ("transport", &["protocol", "outbox", "hub", "seat", "clients", "config", "context", "metrics", "pace", "problem", "signal"]),
+    (
+        "transport",
+        &["protocol", "outbox", "hub", "seat", "clients", "config", "context", "metrics", "pace", "problem", "signal"],
+    ),
     ("http", &["protocol", "origin", "problem", "transport", "context", "metrics", "hub", "seat"]),
     ("client", &["protocol", "transport"]),
     ("bench", &["client", "protocol"]),

@@ -282,7 +282,7 @@ mod tests {
     fn written(buffer: &mut Buffer) -> Vec<u64> {
         std::iter::from_fn(|| buffer.next())
             .filter_map(|frame| {
-                let value: serde_json::Value = serde_json::from_slice(&frame.text).ok()?;
+                let value: serde_json::Value = serde_json::from_slice(&frame.text()).ok()?;
                 value["seq"].as_u64()
             })
             .collect()
@@ -381,7 +381,7 @@ mod tests {
         assert_eq!(buffer.rewind(0, false), Some(Gap { lost: 1 }));
         assert_eq!(buffer.replay_from(), 2);
         let first = buffer.next().expect("the error");
-        assert!(first.seq == Some(2) && first.text.windows(5).any(|text| text == b"error"));
+        assert!(first.seq == Some(2) && first.text().windows(5).any(|text| text == b"error"));
         assert_eq!(written(&mut buffer), [3, 4]);
         assert_eq!(buffer.rewind(2, false), None, "the error counts as kept");
     }

@@ -276,7 +276,6 @@ struct Pump<'a, W> {
 
 /// What a session's task is woken for, most of the time.
 enum Io {
-    Flushed,
     Received(Option<Received>),
     Output(Output),
 }
@@ -319,7 +318,6 @@ impl<'a, W: Wire> Pump<'a, W> {
                     looked
                 }
                 io = poll_fn(|cx| self.poll_io(cx)) => match io {
-                    Ok(Io::Flushed) => { self.unflushed = 0; Ok(()) }
                     Ok(Io::Received(received)) => self.received_all(received).await,
                     Ok(Io::Output(output)) => self.send(output),
                     Err(error) => Err(error.into()),
@@ -335,7 +333,7 @@ impl<'a, W: Wire> Pump<'a, W> {
     /// lets that have its turn.
     fn poll_io(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Io, WireError>> {
         if self.unflushed > 0 && self.wire.poll_flush(cx)?.is_ready() {
-            return Poll::Ready(Ok(Io::Flushed));
+            self.unflushed = 0;
         }
         if let Poll::Ready(received) = Self::poll_recv(self.wire, self.unflushed, cx) {
             return Poll::Ready(received.map(Io::Received));
@@ -426,7 +424,7 @@ impl<'a, W: Wire> Pump<'a, W> {
     }
 
     fn feed(&mut self, frame: Frame) -> Result<(), End> {
-        self.unflushed += frame.text.len();
+        self.unflushed += frame.len();
         self.last_sent = Instant::now();
         self.wire.feed(frame)?;
         Ok(())
