@@ -24,6 +24,8 @@ pub struct Metrics {
     closes: Family<CloseLabels, Counter>,
     handshake_failures: Family<ConnectionLabels, Counter>,
     refusals: Family<RefusalLabels, Counter>,
+    certificate_expiry: Family<ListenerLabels, Gauge>,
+    reloads: Family<ReloadLabels, Counter>,
 }
 
 /// What a connection speaks, as counted.
@@ -52,6 +54,50 @@ struct CloseLabels {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RefusalLabels {
     reason: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ListenerLabels {
+    listener: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    what: &'static str,
+    outcome: &'static str,
+}
+
+/// What a certificate is shown by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listener {
+    /// TLS over TCP.
+    Tls,
+    /// QUIC.
+    Quic,
+}
+
+/// What is read again while the server runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reloaded {
+    /// Certificates and their keys.
+    Certificates,
+    /// The keys by which tokens are verified.
+    TokenKeys,
+    /// The file of settings.
+    Settings,
+}
+
+impl Reloaded {
+    const ALL: [Reloaded; 3] = [Reloaded::Certificates, Reloaded::TokenKeys, Reloaded::Settings];
+
+    fn labels(self, succeeded: bool) -> ReloadLabels {
+        let what = match self {
+            Reloaded::Certificates => "certificates",
+            Reloaded::TokenKeys => "token-keys",
+            Reloaded::Settings => "settings",
+        };
+        ReloadLabels { what, outcome: if succeeded { "done" } else { "failed" } }
+    }
 }
 
 /// Why something was not let in, for the counters.
@@ -151,6 +197,8 @@ impl Default for Metrics {
             closes: Family::default(),
             handshake_failures: Family::default(),
             refusals: Family::default(),
+            certificate_expiry: Family::default(),
+            reloads: Family::default(),
         };
         let mut registry = Registry::with_prefix("wigwag");
         registry.register("connections", "Connections established since the start", metrics.connections.clone());
@@ -169,6 +217,22 @@ impl Default for Metrics {
             "Connections, sessions and messages refused for a limit, by its name",
             metrics.refusals.clone(),
         );
+        registry.register(
+            "certificate_expiry_timestamp_seconds",
+            "When the certificate in use expires, in seconds since 1970",
+            metrics.certificate_expiry.clone(),
+        );
+        registry.register(
+            "reloads",
+            "Certificates, token keys and settings read again, by what became of it",
+            metrics.reloads.clone(),
+        );
+        // An alert on what has never happened needs a zero to begin with.
+        for what in Reloaded::ALL {
+            for succeeded in [true, false] {
+                drop(metrics.reloads.get_or_create(&what.labels(succeeded)));
+            }
+        }
         *metrics.registry.lock() = registry;
         metrics
     }
@@ -212,6 +276,20 @@ impl Metrics {
     pub fn closed(&self, transport: Transport, code: Option<Code>) {
         let code = code.map_or("left", Code::name);
         self.closes.get_or_create(&CloseLabels { transport: transport.name(), code }).inc();
+    }
+
+    /// The certificate in use expires at this time, in seconds since 1970.
+    pub fn certificate_expires(&self, listener: Listener, at: i64) {
+        let listener = match listener {
+            Listener::Tls => "tls",
+            Listener::Quic => "quic",
+        };
+        self.certificate_expiry.get_or_create(&ListenerLabels { listener }).set(at);
+    }
+
+    /// Something was read again, or could not be.
+    pub fn reloaded(&self, what: Reloaded, succeeded: bool) {
+        self.reloads.get_or_create(&what.labels(succeeded)).inc();
     }
 
     /// All of it as text (OpenMetrics 1.0).

@@ -24,7 +24,7 @@ use crate::error::StartError;
 use crate::http::{self, Advertised};
 use crate::hub::{Hub, Policy};
 use crate::ice::IceServers;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Reloaded};
 use crate::origin::{Origins, origin_of};
 use crate::pace::{Pace, Seldom};
 use crate::tls::{Certificates, Renewal};
@@ -146,6 +146,11 @@ impl Server {
         &self.context
     }
 
+    /// What has it read its files again while it runs.
+    pub fn reloader(&self) -> Reloader {
+        Reloader { context: Arc::clone(&self.context), certificates: self.certificates.clone() }
+    }
+
     /// Serves until `drain` completes, then shuts down in order: no new sessions, GOAWAY and `goAway` for those that are open,
     /// whose requests are served until they have gone, or the drain time is over, or `hurry` completes; then `goingAway` for
     /// whoever is still there.
@@ -159,14 +164,14 @@ impl Server {
     ) -> Result<(), EssentialTaskEnded> {
         let Server { context, router, certificates, renewal, secure, plain, admin, .. } = self;
         let mut essential = Essential::default();
-        essential.spawn("certificate renewal", renewal.run());
+        essential.spawn("certificate renewal", renewal.run(context.metrics.clone()));
         let hub = Arc::clone(&context.hub);
         essential.spawn("passing of time", async move { hub.keep_time().await });
         if context.auth.is_some() {
             let shared = Arc::clone(&context);
             essential.spawn("token keys", async move {
                 if let Some(auth) = &shared.auth {
-                    auth.keep_fresh().await;
+                    auth.keep_fresh(|done| shared.metrics.reloaded(Reloaded::TokenKeys, done)).await;
                 }
             });
         }
@@ -195,6 +200,24 @@ impl Server {
         };
         shut_down(&context, hurry).await;
         ended.map_or(Ok(()), Err)
+    }
+}
+
+/// Has a running server read its files again.
+#[derive(Debug, Clone)]
+pub struct Reloader {
+    context: Arc<Context>,
+    certificates: Certificates,
+}
+
+impl Reloader {
+    /// Reads certificates and token keys again; whichever cannot be used stays as it is, and the log and the metrics tell.
+    pub async fn read_files(&self) {
+        // The renewal logs and counts by itself.
+        let _ = self.certificates.read_again().await;
+        if let Some(auth) = &self.context.auth {
+            self.context.metrics.reloaded(Reloaded::TokenKeys, auth.read_again().await.is_ok());
+        }
     }
 }
 

@@ -20,7 +20,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("files", &["error"]),
     ("auth", &["protocol", "error", "files"]),
     ("config", &["protocol", "error", "origin", "auth", "ice", "clients"]),
-    ("tls", &["config", "error", "files"]),
+    ("tls", &["config", "error", "files", "metrics"]),
     ("metrics", &["protocol", "clients"]),
     ("context", &["auth", "clients", "config", "hub", "metrics", "origin", "pace", "protocol"]),
     ("transport", &["protocol", "outbox", "hub", "seat", "clients", "config", "context", "metrics", "pace", "problem"]),

@@ -21,7 +21,7 @@ use wigwag::protocol::RoomName;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Listens on free ports only, so that tests can run side by side.
-const FREE: [&str; 6] = ["--listen", "127.0.0.1:0", "--plain", "off", "--admin", "off"];
+pub(crate) const FREE: [&str; 6] = ["--listen", "127.0.0.1:0", "--plain", "off", "--admin", "off"];
 
 /// The program in an empty directory and an environment without settings.
 pub(crate) struct Shell {
@@ -81,7 +81,7 @@ impl Shell {
     }
 
     /// Starts the server and waits until it is ready; returns the line of its banner that holds `word`, too.
-    async fn serve(&self, args: &[&str], word: &str) -> (Child, String) {
+    pub(crate) async fn serve(&self, args: &[&str], word: &str) -> (Child, String) {
         let mut child = self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let listening = async {

@@ -15,6 +15,7 @@ mod limits;
 mod native;
 mod quic;
 mod relay;
+mod reload;
 mod schema;
 mod scripted;
 #[cfg(unix)]

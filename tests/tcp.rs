@@ -75,10 +75,6 @@ impl TestServer {
         let h2 = within(self.http2().await.request(method, path, headers)).await.unwrap();
         [h1, h2]
     }
-
-    fn metric(&self, line: &str) -> bool {
-        self.context.metrics.encode().unwrap().lines().any(|known| known == line)
-    }
 }
 
 fn headers(fields: &[(HeaderName, &str)]) -> HeaderMap {

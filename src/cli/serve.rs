@@ -42,7 +42,9 @@ fn leave_out_missing_ipv6(settings: &Settings, config: &mut Config) {
 async fn serve(config: Config) -> Result<(), End> {
     // From here on a signal drains, also one that comes before the first connection.
     let mut signals = Signals::new().context("cannot listen for signals")?;
+    let mut hangups = Hangups::new().context("cannot listen for signals")?;
     let server = Server::load(config).await?;
+    let reloader = server.reloader();
     print(&banner(&Running::from(&server)))?;
     let (drain, hurry) = (CancellationToken::new(), CancellationToken::new());
     let heard = async {
@@ -54,9 +56,17 @@ async fn serve(config: Config) -> Result<(), End> {
         hurry.cancel();
         std::future::pending::<()>().await;
     };
+    let reloads = async {
+        loop {
+            hangups.next().await;
+            info!("SIGHUP: reading certificates and keys again");
+            reloader.read_files().await;
+        }
+    };
     tokio::select! {
         ended = server.run(drain.cancelled(), hurry.cancelled()) => Ok(ended.context("the server stopped by itself")?),
         () = heard => Ok(()),
+        () = reloads => Ok(()),
     }
 }
 
@@ -78,6 +88,39 @@ impl Signals {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
         }
+    }
+}
+
+/// SIGHUP. One that comes while the last is dealt with is not lost.
+#[cfg(unix)]
+struct Hangups(tokio::signal::unix::Signal);
+
+#[cfg(unix)]
+impl Hangups {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Hangups(signal(SignalKind::hangup())?))
+    }
+
+    async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// There are none.
+#[cfg(not(unix))]
+struct Hangups;
+
+#[cfg(not(unix))]
+impl Hangups {
+    fn new() -> std::io::Result<Self> {
+        Ok(Hangups)
+    }
+
+    async fn next(&mut self) {
+        std::future::pending().await
     }
 }
 
