@@ -5,11 +5,12 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod file;
 mod resolve;
 mod settings;
 mod units;
 
-pub use settings::{LogFormat, Settings, Sources};
+pub use settings::{LogFormat, RELOADED, Settings, Sources};
 pub use units::{Address, CandidateKind, HeaderName, Listen, Network, Rate, Size, Span};
 
 use crate::auth;

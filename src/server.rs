@@ -219,6 +219,18 @@ impl Reloader {
             self.context.metrics.reloaded(Reloaded::TokenKeys, auth.read_again().await.is_ok());
         }
     }
+
+    /// Takes over what may change while the server runs, [`RELOADED`](crate::config::RELOADED). Sessions that are open go on.
+    pub fn apply(&self, config: &Config) {
+        self.context.origins.list(config.origins.clone());
+        self.context.pace.change(config.connections.sessions_per_second);
+        self.context.clients.change(config.clients.clone());
+    }
+
+    /// Counts what has become of the settings.
+    pub fn note_settings(&self, succeeded: bool) {
+        self.context.metrics.reloaded(Reloaded::Settings, succeeded);
+    }
 }
 
 /// A task without which the server is of no use, by its name.

@@ -137,14 +137,61 @@ async fn a_bad_value_of_the_environment_is_laid_to_the_environments_charge() {
 async fn a_bad_file_is_refused_with_its_line() {
     let shell = Shell::new();
     let with = |content: &str| ["--config".to_owned(), shell.write("wigwag.toml", content)];
-    contains(&shell.refused(&with("heartbeat = '3s'\nlisen = '127.0.0.1:1'")).await, &["wigwag.toml:2: ", "`lisen`"]);
+    contains(
+        &shell.refused(&with("heartbeat = '3s'\nlisen = '127.0.0.1:1'")).await,
+        &["wigwag.toml:2: ", "`lisen`", "`listen`"],
+    );
     contains(&shell.refused(&with("\n\nheartbeat = 'soon'")).await, &["wigwag.toml:3: ", "'soon'", "500ms"]);
     contains(&shell.refused(&with("heartbeat = 10")).await, &["wigwag.toml:1: ", "'10'", "a unit"]);
     contains(&shell.refused(&with("listen = ['127.0.0.1']")).await, &["wigwag.toml:1: ", "127.0.0.1:4433"]);
-    contains(&shell.refused(&with("no-h3 = 'yes'")).await, &["wigwag.toml:1: ", "boolean"]);
+    contains(&shell.refused(&with("no-h3 = 'yes'")).await, &["wigwag.toml:1: ", "true or false"]);
     contains(&shell.refused(&with("heartbeat = ")).await, &["wigwag.toml:1: "]);
-    contains(&shell.refused(&with("heartbeat = '0s'")).await, &["heartbeat in ", "wigwag.toml is 0ms: "]);
+    contains(&shell.refused(&with("heartbeat = '0s'")).await, &["wigwag.toml:1: heartbeat is 0ms: "]);
     contains(&shell.refused(&["--config", "missing.toml"]).await, &["missing.toml: no such file", "--config"]);
+}
+
+#[tokio::test]
+async fn the_example_file_passes_its_own_check() {
+    let shell = Shell::new();
+    let example = shell.run(&["config", "example"]).await;
+    assert!(example.status.success());
+    let text = String::from_utf8(example.stdout).unwrap();
+    let mut check =
+        shell.command(&["config", "check", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    check.stdin.take().unwrap().write_all(text.as_bytes()).await.unwrap();
+    let checked = timeout(PATIENCE, check.wait_with_output()).await.unwrap().unwrap();
+    assert!(checked.status.success());
+    contains(&String::from_utf8(checked.stdout).unwrap(), &["standard input is right, and sets 0 settings"]);
+}
+
+#[tokio::test]
+async fn a_check_tells_everything_that_is_wrong_with_a_file_and_where() {
+    let shell = Shell::new().with("WIGWAG_HEARTBEAT", "soon");
+    let file = shell.write(
+        "w.toml",
+        "heartbeat = '0s'\nmax-pers = 3\ncert = 'a.pem'\norigin = ['https://a.example/page']\nmax-frame = 'much'\nrate = 0\n",
+    );
+    let output = shell.run(&["config", "check", &file]).await;
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<_> = said.lines().map(|line| line.replace(&file, "w.toml")).collect();
+    assert_eq!(
+        lines,
+        [
+            "wigwag: w.toml:2: unknown key `max-pers`; did you mean `max-peers`?",
+            "wigwag: w.toml:5: max-frame: invalid value 'much': write a whole number of bytes, KiB or MiB, like 4096, 160KiB or 1MiB",
+            "wigwag: w.toml:1: heartbeat is 0ms: it must be from 100ms to 10m",
+            "wigwag: w.toml:4: origin is https://a.example/page: write it as browsers send it, like https://app.example.org or \
+             http://localhost:3000 (no path, no wildcard), or null",
+            "wigwag: w.toml:6: rate is 0: it must be from 1 to 1000000",
+            "wigwag: w.toml:3: cert is a.pem: its private key is missing: give --key too",
+        ]
+    );
+    shell.write("w.toml", "heartbeat = '5s'\nmax-peers = 3\n");
+    let output = shell.run(&["config", "check", &file]).await;
+    contains(&String::from_utf8(output.stdout).unwrap(), &["w.toml is right, and sets 2 settings"]);
+    contains(&shell.refused(&["config", "check", "missing.toml"]).await, &["missing.toml: no such file"]);
+    contains(&shell.refused(&["config"]).await, &["example", "check"]);
 }
 
 #[tokio::test]

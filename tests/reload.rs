@@ -267,3 +267,57 @@ async fn sighup_has_a_server_read_its_certificate_again_and_a_broken_one_does_no
     signal(&server.child, "TERM").await;
     assert_eq!(within(server.child.wait()).await.expect("it ends").code(), Some(0));
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn sighup_puts_changed_settings_into_effect_or_names_those_that_wait() {
+    let shell = Shell::new();
+    let write = |text: &str| shell.write("wigwag.toml", text);
+    let file = write("origin = 'https://a.example'\nlog = 'info'\n");
+    let args = ["--config", &file, "--heartbeat", "7s"];
+    let mut server = Process::start(&shell, &args).await;
+    server.reload("the settings are as they were").await;
+
+    write("origin = 'https://b.example'\nmax-peers = 3\nheartbeat = '3s'\nlog = 'wigwag=debug'\nmax-rooms = 65536\n");
+    let said = server.reload("wait for a restart").await.join("\n");
+    // What the command line says goes before the file, and a default that is spelled out changes nothing.
+    assert!(
+        said.contains("in effect settings=\"origin, log\"") && said.contains("restart settings=\"max-peers\""),
+        "{said}"
+    );
+
+    write("max-peers = 'many'\n");
+    let said = server.reload("those in use stay").await.join("\n");
+    assert!(said.contains("wigwag.toml:1: max-peers"), "{said}");
+    write("max-peers = 3\n");
+    let said = server.reload("wait for a restart").await.join("\n");
+    assert!(said.contains("in effect settings=\"origin, log\""), "{said}");
+    signal(&server.child, "TERM").await;
+    assert_eq!(within(server.child.wait()).await.expect("it ends").code(), Some(0));
+}
+
+#[tokio::test]
+async fn limits_of_addresses_and_origins_change_for_what_comes_next() {
+    let server = TestServer::start().await;
+    let open = async |origin: &'static str| {
+        let headers = HeaderMap::from_iter([(http::header::ORIGIN, http::HeaderValue::from_static(origin))]);
+        server.try_connect(Via::WebSocketH2, "demo", &headers).await
+    };
+    assert!(open("https://b.example").await.is_err());
+    let mut changed = Config { origins: vec!["https://b.example".into()], ..config() };
+    server.reloader.apply(&changed);
+    let mut first = open("https://b.example").await.expect("it is listed now");
+    first.send(r#"{"type":"join"}"#).await.expect("sent");
+    hear(&mut first, "joined").await;
+
+    changed.clients.exempt.clear();
+    changed.clients.limits.open_connections = 0;
+    changed.origins.clear();
+    server.reloader.apply(&changed);
+    assert!(server.try_connect(Via::WebSocketH2, "demo", &HeaderMap::new()).await.is_err());
+    first.send(r#"{"type":"ping","id":1}"#).await.expect("sent");
+    hear(&mut first, "pong").await;
+    server.reloader.apply(&config());
+    server.connect(Via::WebSocketH2, "demo").await;
+    server.stop().await;
+}

@@ -7,6 +7,7 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use super::reload::Reload;
 use super::{End, banner, descriptors, log, print};
 use crate::config::{Config, Settings, Sources};
 use crate::running::Running;
@@ -17,11 +18,11 @@ const LEFTOVERS: Duration = Duration::from_secs(1);
 
 pub(super) fn run(settings: &Settings, sources: &Sources) -> Result<(), End> {
     let mut config = settings.resolve(sources)?;
-    log::start(settings, sources)?;
+    let log = log::start(settings, sources)?;
     leave_out_missing_ipv6(settings, &mut config);
     descriptors::provide(&mut config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    let ended = runtime.block_on(Box::pin(serve(config)));
+    let ended = runtime.block_on(Box::pin(serve(config, Reload::new(settings, sources, log))));
     runtime.shutdown_timeout(LEFTOVERS);
     ended
 }
@@ -39,7 +40,7 @@ fn leave_out_missing_ipv6(settings: &Settings, config: &mut Config) {
     }
 }
 
-async fn serve(config: Config) -> Result<(), End> {
+async fn serve(config: Config, mut reload: Reload) -> Result<(), End> {
     // From here on a signal drains, also one that comes before the first connection.
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let mut hangups = Hangups::new().context("cannot listen for signals")?;
@@ -59,7 +60,8 @@ async fn serve(config: Config) -> Result<(), End> {
     let reloads = async {
         loop {
             hangups.next().await;
-            info!("SIGHUP: reading certificates and keys again");
+            info!("SIGHUP: reading certificates, keys and settings again");
+            reload.settings(&reloader);
             reloader.read_files().await;
         }
     };

@@ -116,7 +116,7 @@ impl Settings {
                 "it lets everybody in, and --token-keys only who has a token; give one of them",
             ));
         }
-        let mut source: KeySource = keys.parse().map_err(|why| check.bad("token-keys", keys, why))?;
+        let mut source: KeySource = keys.parse().map_err(|why| check.wrong("token-keys", keys, why))?;
         let (ca, private) = (self.token_keys_ca.clone(), self.token_keys_private.unwrap_or(false));
         match &mut source {
             KeySource::Url { reach, .. } => *reach = Reach { ca, private },
@@ -149,7 +149,7 @@ impl Settings {
     }
 
     fn ice(&self, check: &Check<'_>, lifetime: Duration) -> Result<ice::Policy, StartError> {
-        let parse = |text: &String| text.parse::<IceUrl>().map_err(|why| check.bad("ice-server", text, why));
+        let parse = |text: &String| text.parse::<IceUrl>().map_err(|why| check.wrong("ice-server", text, why));
         let urls: Vec<_> = self.ice_server.iter().flatten().map(parse).collect::<Result<_, _>>()?;
         let secret =
             self.turn_secret.as_ref().map(|text| text.parse().map_err(|why| check.bad("turn-secret", text, why)));
@@ -326,14 +326,19 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn bad(&self, key: &str, value: impl Display, why: impl Display) -> StartError {
-        StartError::new(format_args!("{} is {value}: {why}", self.sources.name(key)))
+        self.sources.refuse(key, value, why)
+    }
+
+    /// A value that is wrong whatever the others are.
+    fn wrong(&self, key: &str, value: impl Display, why: impl Display) -> StartError {
+        self.bad(key, value, why).about(key)
     }
 
     fn within<T: PartialOrd + Display>(&self, key: &str, value: T, bounds: RangeInclusive<T>) -> Result<T, StartError> {
         if bounds.contains(&value) {
             return Ok(value);
         }
-        Err(self.bad(key, value, format_args!("it must be from {} to {}", bounds.start(), bounds.end())))
+        Err(self.wrong(key, value, format_args!("it must be from {} to {}", bounds.start(), bounds.end())))
     }
 
     fn span(
@@ -359,7 +364,7 @@ impl Check<'_> {
             return Ok(quota);
         }
         let (least, most) = (amounts.start(), amounts.end());
-        Err(self.bad(key, Rate(quota), format_args!("it must be from {least} to {most}, in a time from 1s to 1d")))
+        Err(self.wrong(key, Rate(quota), format_args!("it must be from {least} to {most}, in a time from 1s to 1d")))
     }
 
     fn size<T: TryFrom<u64>>(
@@ -371,7 +376,7 @@ impl Check<'_> {
     ) -> Result<T, StartError> {
         let Some(size) = typed else { return Ok(default) };
         let size = self.within(key, size, Size(*bounds.start())..=Size(*bounds.end()))?;
-        T::try_from(size.0).map_err(|_| self.bad(key, size, "it is too much for this machine"))
+        T::try_from(size.0).map_err(|_| self.wrong(key, size, "it is too much for this machine"))
     }
 
     fn number<T: TryFrom<u64>>(
@@ -383,7 +388,7 @@ impl Check<'_> {
     ) -> Result<T, StartError> {
         let Some(number) = typed else { return Ok(default) };
         let number = self.within(key, number, bounds)?;
-        T::try_from(number).map_err(|_| self.bad(key, number, "it is too much for this machine"))
+        T::try_from(number).map_err(|_| self.wrong(key, number, "it is too much for this machine"))
     }
 
     fn at_most(&self, key: &str, bytes: usize, other: &str, most: usize) -> Result<(), StartError> {
@@ -431,13 +436,13 @@ impl Check<'_> {
         for name in typed {
             let plain = match name.parse::<IpAddr>() {
                 Ok(address) if address.is_unspecified() => {
-                    return Err(self.bad("name", name, "it means every address; give one that others can reach"));
+                    return Err(self.wrong("name", name, "it means every address; give one that others can reach"));
                 }
                 Ok(address) => address.to_string(),
                 Err(_) => name.to_ascii_lowercase(),
             };
             if plain.parse::<IpAddr>().is_err() && DnsName::try_from(plain.as_str()).is_err() {
-                return Err(self.bad(
+                return Err(self.wrong(
                     "name",
                     name,
                     "write a host name or an IP address, without scheme, port or wildcard",
@@ -455,7 +460,7 @@ impl Check<'_> {
             origin(text).ok_or_else(|| {
                 let why = "write it as browsers send it, like https://app.example.org or http://localhost:3000 (no path, no \
                            wildcard), or null";
-                self.bad("origin", text, why)
+                self.wrong("origin", text, why)
             })
         };
         typed.iter().map(parse).collect()
