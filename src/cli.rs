@@ -21,8 +21,10 @@ mod descriptors;
 mod join;
 mod keys;
 mod log;
+mod pages;
 mod reload;
 mod serve;
+mod supervisor;
 mod token;
 
 pub use banner::banner;
@@ -48,6 +50,10 @@ pub enum Command {
     Keys(keys::KeysArgs),
     /// Make or show a token.
     Token(Box<token::TokenArgs>),
+    /// Print a shell's completions.
+    Completions(pages::CompletionsArgs),
+    /// Print or write manual pages.
+    Man(pages::ManArgs),
 }
 
 /// Why the program ends before it has done what it was told, or without being told anything.
@@ -130,6 +136,12 @@ enum CliCommand {
     /// Make the keys that tokens are signed with and verified by
     #[command(after_help = KEYS_EXAMPLES)]
     Keys(keys::KeysArgs),
+    /// Print what a shell needs to complete wigwag's commands and options
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(pages::CompletionsArgs),
+    /// Print wigwag's manual page, or write all of them
+    #[command(after_help = MAN_EXAMPLES)]
+    Man(pages::ManArgs),
 }
 
 #[derive(Debug, Args)]
@@ -188,6 +200,17 @@ Examples:
 
 Each mistake is a line on standard error with the file and its line; the exit code is 2 then. Flags and
 the environment are left out, and files that settings name are not opened.";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  wigwag completions bash > ~/.local/share/bash-completion/completions/wigwag
+  wigwag completions fish > ~/.config/fish/completions/wigwag.fish
+  wigwag completions zsh > ~/.zfunc/_wigwag";
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  wigwag man | man -l -
+  wigwag man ~/.local/share/man/man1";
 
 const KEYS_EXAMPLES: &str = "\
 Examples:
@@ -259,6 +282,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, End> {
         CliCommand::Bench(bench) => Command::Bench(bench),
         CliCommand::Keys(keys) => Command::Keys(keys),
         CliCommand::Token(token) => Command::Token(token),
+        CliCommand::Completions(args) => Command::Completions(args),
+        CliCommand::Man(args) => Command::Man(args),
     })
 }
 
@@ -288,6 +313,8 @@ pub fn run(command: Command) -> Result<(), End> {
         Command::Bench(args) => bench::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Token(args) => token::run(&args),
+        Command::Completions(args) => pages::completions(&args),
+        Command::Man(args) => pages::man(&args),
     }
 }
 

@@ -398,6 +398,52 @@ async fn help_and_version_are_answers() {
     assert!(!String::from_utf8(output.stdout).unwrap().contains("--heartbeat"), "certs has no use for it");
 }
 
+#[tokio::test]
+async fn completions_and_manual_pages_know_every_command() {
+    let shell = Shell::new();
+    let help = String::from_utf8(shell.run(&["--help"]).await.stdout).unwrap();
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    // What follows a name stands further in.
+    let names = listed.filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
+    let commands: Vec<_> = names.filter_map(|line| line.split(' ').next()).filter(|name| *name != "help").collect();
+    assert!(commands.contains(&"serve") && commands.contains(&"man"), "{help}");
+    for name in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = String::from_utf8(shell.run(&["completions", name]).await.stdout).unwrap();
+        contains(&script, &commands);
+        contains(&script, &["max-frame", "waiting-room"]);
+    }
+    let pages = shell.dir.path().join("man");
+    fs::create_dir(&pages).unwrap();
+    assert!(shell.run(&["man", "man"]).await.status.success());
+    for command in commands {
+        let page = fs::read_to_string(pages.join(format!("wigwag-{command}.1"))).unwrap();
+        contains(&page, &[".SH NAME", ".SH SYNOPSIS"]);
+    }
+    let main = String::from_utf8(shell.run(&["man"]).await.stdout).unwrap();
+    assert_eq!(main, fs::read_to_string(pages.join("wigwag.1")).unwrap());
+    contains(&shell.refused(&["man", "missing"]).await, &["missing: no such file or directory; name a directory"]);
+    contains(&shell.refused(&["completions", "csh"]).await, &["csh", "bash"]);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_supervisor_is_told_when_the_server_is_ready_and_when_it_stops() {
+    let shell = Shell::new();
+    let path = shell.dir.path().join("notify");
+    let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
+    let told = async || {
+        let mut state = [0; 64];
+        let length = timeout(PATIENCE, socket.recv(&mut state)).await.expect("it is told").unwrap();
+        String::from_utf8(state[..length].to_vec()).unwrap()
+    };
+    let shell = shell.with("NOTIFY_SOCKET", path.to_str().unwrap());
+    let (mut server, _) = shell.serve(&FREE, "listening").await;
+    assert_eq!(told().await, "READY=1");
+    signal(&server, "TERM").await;
+    assert_eq!(told().await, "STOPPING=1");
+    assert_eq!(timeout(PATIENCE, server.wait()).await.expect("it ends").unwrap().code(), Some(0));
+}
+
 #[cfg(unix)]
 pub(crate) async fn signal(server: &Child, name: &str) {
     let pid = server.id().expect("it runs").to_string();

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::reload::Reload;
-use super::{End, banner, descriptors, log, print};
+use super::{End, banner, descriptors, log, print, supervisor};
 use crate::config::{Config, Settings, Sources};
 use crate::running::Running;
 use crate::server::Server;
@@ -47,10 +47,12 @@ async fn serve(config: Config, mut reload: Reload) -> Result<(), End> {
     let server = Server::load(config).await?;
     let reloader = server.reloader();
     print(&banner(&Running::from(&server)))?;
+    supervisor::tell("READY=1");
     let (drain, hurry) = (CancellationToken::new(), CancellationToken::new());
     let heard = async {
         let signal = signals.next().await;
         info!(signal, "draining; signal again to stop at once");
+        supervisor::tell("STOPPING=1");
         drain.cancel();
         let signal = signals.next().await;
         info!(signal, "stopping at once");
