@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
@@ -18,6 +17,7 @@ use crate::metrics::{Metrics, Refused};
 use crate::origin::Origins;
 use crate::pace::{Pace, Seldom, jitter};
 use crate::protocol::{Code, Refusal};
+use crate::signal::Signal;
 
 /// Shared by all listeners, connections and sessions. Everything is static after construction or locks for itself.
 #[derive(Debug)]
@@ -45,12 +45,12 @@ pub struct Context {
     pub pace: Pace,
     /// What each client address has asked for.
     pub clients: Clients,
-    /// Cancelled when draining begins: open no sessions, send GOAWAY and `goAway`; sessions go on.
-    pub drain: CancellationToken,
+    /// Raised when draining begins: open no sessions, send GOAWAY and `goAway`; sessions go on.
+    pub drain: Signal,
     /// When the drain time is over; known once draining has begun.
     pub drained_by: OnceLock<Instant>,
-    /// Cancelled when the drain time is over: everything still open is closed with `goingAway`.
-    pub stop: CancellationToken,
+    /// Raised when the drain time is over: everything still open is closed with `goingAway`.
+    pub stop: Signal,
     /// Every task of a listener, connection or session; shutdown waits for it.
     pub tasks: TaskTracker,
 }
@@ -102,7 +102,7 @@ impl Context {
     /// `goingAway`, and when to come back: while the server drains, and when more come at once than it takes. `rateLimited` if
     /// more come from this address than may.
     pub fn let_in(&self, client: &Client) -> Result<(), Refusal> {
-        if self.drain.is_cancelled() {
+        if self.drain.is_raised() {
             return Err(self.going_away());
         }
         client.join().map_err(|excess| self.too_much(excess))?;

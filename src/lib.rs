@@ -41,5 +41,6 @@ pub mod room;
 pub mod running;
 pub mod seat;
 pub mod server;
+pub mod signal;
 pub mod tls;
 pub mod transport;

@@ -1,9 +1,10 @@
 //! The seat as its transport's task sees it: the next frame to write, or the end.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::Notify;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::protocol::Frame;
@@ -21,27 +22,38 @@ pub(crate) struct SharedSeat {
 #[derive(Debug)]
 struct State {
     seat: Seat,
-    /// Wakes the present transport's task. Each transport has its own, so that a takeover cannot steal a wake-up.
-    wake: Arc<Notify>,
+    /// The present transport's task, if it waits. A takeover wakes it, and it does not wait again.
+    waiting: Option<Waker>,
     /// Counts the seat as served while it waits for the next poll.
     expected: Option<TaskTrackerToken>,
+}
+
+impl State {
+    /// Nothing for the present transport yet: its task is woken by the next change. A transport that was replaced does not come here, as
+    /// it has its end to read.
+    fn wait<T>(&mut self, cx: &Context<'_>) -> Poll<T> {
+        match &mut self.waiting {
+            Some(task) => task.clone_from(cx.waker()),
+            None => self.waiting = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
 }
 
 impl SharedSeat {
     /// Shares a new seat with its first transport.
     pub(crate) fn new(seat: Seat) -> Arc<Self> {
-        Arc::new(SharedSeat { state: Mutex::new(State { seat, wake: Arc::default(), expected: None }) })
+        Arc::new(SharedSeat { state: Mutex::new(State { seat, waiting: None, expected: None }) })
     }
 
     /// Changes the seat, and wakes its transport afterwards: whatever changed may be of interest to it.
     pub(crate) fn with<T>(&self, change: impl FnOnce(&mut Seat) -> T) -> T {
         let mut state = self.state.lock();
-        let generation = state.seat.generation();
         let result = change(&mut state.seat);
-        state.wake.notify_one();
-        if state.seat.generation() != generation {
-            // The earlier transport was woken to learn that it has been replaced.
-            state.wake = Arc::default();
+        let waiting = state.waiting.take();
+        drop(state);
+        if let Some(task) = waiting {
+            task.wake();
         }
         result
     }
@@ -65,7 +77,6 @@ impl SharedSeat {
 #[derive(Debug)]
 pub(crate) struct Outbox {
     seat: Arc<SharedSeat>,
-    wake: Arc<Notify>,
     generation: u64,
 }
 
@@ -81,11 +92,8 @@ pub enum Output {
 impl Outbox {
     /// The present transport's end.
     pub(crate) fn new(seat: Arc<SharedSeat>) -> Self {
-        let (wake, generation) = {
-            let state = seat.lock();
-            (Arc::clone(&state.wake), state.seat.generation())
-        };
-        Outbox { seat, wake, generation }
+        let generation = seat.quietly(|seat| seat.generation());
+        Outbox { seat, generation }
     }
 
     /// Which of the seat's transports this is.
@@ -94,35 +102,49 @@ impl Outbox {
     }
 
     /// Waits for the next frame or the end; with `wants_frames` false, while earlier ones are still being written, for the
-    /// end alone. Cancel safe: a frame is taken in the same step in which it is returned.
-    pub(crate) async fn next(&self, wants_frames: bool) -> Output {
-        loop {
-            if let Some(output) = self.try_next(wants_frames) {
-                return output;
-            }
-            // A change since the look above has left its permit here.
-            self.wake.notified().await;
+    /// end alone.
+    pub(crate) fn poll_next(&self, wants_frames: bool, cx: &mut Context<'_>) -> Poll<Output> {
+        let mut state = self.seat.lock();
+        match output(state.seat.next(self.generation, wants_frames)) {
+            Some(output) => Poll::Ready(output),
+            None => state.wait(cx),
         }
     }
 
     /// The same without waiting.
     pub(crate) fn try_next(&self, wants_frames: bool) -> Option<Output> {
-        match self.seat.quietly(|seat| seat.next(self.generation, wants_frames)) {
-            Next::Frame(frame) => Some(Output::Frame(frame)),
-            Next::End(ending) => Some(Output::End(ending)),
-            Next::Nothing => None,
-        }
+        output(self.seat.quietly(|seat| seat.next(self.generation, wants_frames)))
     }
 
     /// Waits until [`try_next`](Self::try_next) has something. Cancel safe.
     pub(crate) async fn ready(&self) {
-        while !self.has_next() {
-            self.wake.notified().await;
-        }
+        poll_fn(|cx| {
+            let mut state = self.seat.lock();
+            if state.seat.has_next(self.generation) { Poll::Ready(()) } else { state.wait(cx) }
+        })
+        .await;
     }
 
     /// Whether [`try_next`](Self::try_next) has something.
     pub(crate) fn has_next(&self) -> bool {
         self.seat.quietly(|seat| seat.has_next(self.generation))
+    }
+}
+
+impl Drop for Outbox {
+    /// A waker keeps its task's memory, which a seat may outlive by far.
+    fn drop(&mut self) {
+        let mut state = self.seat.lock();
+        if state.seat.generation() == self.generation {
+            state.waiting = None;
+        }
+    }
+}
+
+fn output(next: Next) -> Option<Output> {
+    match next {
+        Next::Frame(frame) => Some(Output::Frame(frame)),
+        Next::End(ending) => Some(Output::End(ending)),
+        Next::Nothing => None,
     }
 }

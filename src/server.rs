@@ -12,7 +12,6 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::{Id, JoinSet};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
@@ -27,6 +26,7 @@ use crate::ice::IceServers;
 use crate::metrics::{Metrics, Reloaded};
 use crate::origin::{Origins, origin_of};
 use crate::pace::{Pace, Seldom};
+use crate::signal::Signal;
 use crate::tls::{Certificates, Renewal};
 use crate::transport::{quic, tcp};
 
@@ -116,9 +116,9 @@ impl Server {
             handshakes: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
             full_told: Seldom::new(TELL_FULL_EVERY),
             pace: Pace::new(config.connections.sessions_per_second),
-            drain: CancellationToken::new(),
+            drain: Signal::default(),
             drained_by: OnceLock::new(),
-            stop: CancellationToken::new(),
+            stop: Signal::default(),
             tasks: TaskTracker::new(),
             config,
         });
@@ -195,7 +195,7 @@ impl Server {
         let ended = tokio::select! {
             biased;
             () = drain => None,
-            () = context.stop.cancelled() => None,
+            () = context.stop.raised() => None,
             ended = essential.ended() => Some(ended),
         };
         shut_down(&context, hurry).await;
@@ -275,13 +275,13 @@ async fn shut_down(context: &Context, hurry: impl Future<Output = ()>) {
         "shutting down: no new sessions, those that are open are asked to go elsewhere"
     );
     let _ = context.drained_by.set(Instant::now() + drain);
-    context.drain.cancel();
+    context.drain.raise();
     tokio::select! {
         () = context.hub.deserted() => info!("every session has gone"),
         () = tokio::time::sleep(drain) => {}
         () = hurry => {}
     }
-    context.stop.cancel();
+    context.stop.raise();
     // Each connection has its own deadline for its last words; this one is for those that miss theirs.
     if tokio::time::timeout(last_words + Duration::from_secs(1), context.tasks.wait()).await.is_err() {
         warn!(tasks = context.tasks.len(), "some connections did not end in time");

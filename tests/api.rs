@@ -427,7 +427,7 @@ async fn the_operators_side_is_as_described() {
     }
     // Somebody is still there, so that the server waits.
     let _stays = server.connect(wigwag::client::Via::WebSocketH1, "demo").await;
-    server.context.drain.cancel();
+    server.context.drain.raise();
     hold(&mut description, &admin, get("/readyz", 503)).await;
     description.was_met(&[]);
     let elsewhere = ask(&admin, "GET", "/elsewhere", &[], Some("")).await;

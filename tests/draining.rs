@@ -49,7 +49,7 @@ async fn open_sessions_go_on_over_every_transport_and_the_server_ends_with_the_l
     let ids: Vec<String> = ring.iter().map(|(peer, _)| peer.id.clone()).collect();
     let ticket = ring[0].0.ticket.clone();
     server.begin_to_stop();
-    within(server.context.drain.cancelled()).await;
+    within(server.context.drain.raised()).await;
     refuses_new_sessions(&server, &ticket).await;
     let going = ring.into_iter().enumerate().map(|(at, (peer, via))| {
         let to = ids[(at + 1) % ids.len()].clone();

@@ -685,7 +685,7 @@ async fn draining_refuses_what_is_new_and_lets_sessions_go_on_until_the_server_s
     let server = TestServer::start().await;
     let http3 = server.http3().await;
     let mut session = join(&http3, "demo").await;
-    server.context.drain.cancel();
+    server.context.drain.raise();
     assert_eq!(hear(&mut session).await["type"], "goAway");
     let late = server.http3().await;
     let refused = within(late.webtransport("/v1/rooms/demo", &HeaderMap::new())).await;
@@ -694,7 +694,7 @@ async fn draining_refuses_what_is_new_and_lets_sessions_go_on_until_the_server_s
     assert!(within(late.request(Method::GET, "/v1/discovery", &HeaderMap::new())).await.is_ok(), "an ordinary request");
     ping(&mut session).await;
     assert!(within(http3.request(Method::GET, "/", &HeaderMap::new())).await.is_err(), "a new request");
-    server.context.stop.cancel();
+    server.context.stop.raise();
     assert_eq!(close_code(&mut session).await, 4000);
     assert!(within(http3.closed()).await.contains("closed by peer"));
     server.stop().await;

@@ -605,7 +605,7 @@ async fn draining_ends_what_is_idle_and_leaves_sessions_until_the_server_stops()
     idle.write_all(b"HEAD / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     within(idle.read_exact(&mut [0; 12])).await.unwrap();
 
-    server.context.drain.cancel();
+    server.context.drain.raise();
     ended(idle).await;
     for socket in [&mut over_http2, &mut over_http1] {
         message_of(socket, "goAway").await;
@@ -625,7 +625,7 @@ async fn draining_ends_what_is_idle_and_leaves_sessions_until_the_server_stops()
         assert!(response.headers().contains_key("retry-after"));
     }
 
-    server.context.stop.cancel();
+    server.context.stop.raise();
     for socket in [&mut over_http2, &mut over_http1] {
         assert_eq!(message_of(socket, "closed").await["code"], "goingAway");
         let closed = within(socket.recv()).await.unwrap();
@@ -650,7 +650,7 @@ async fn the_admin_listener_tells_readiness_while_the_server_drains() {
         ("/v1/rooms/a", true, StatusCode::NOT_FOUND),
     ] {
         if drained {
-            server.context.drain.cancel();
+            server.context.drain.raise();
         }
         let response = within(admin.request(Method::GET, path, &none)).await.unwrap();
         assert_eq!(response.status(), status, "{path}");

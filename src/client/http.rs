@@ -29,7 +29,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::Download;
 use super::download::whole;
-use super::websocket::{Carrier, WebSocket};
+use super::websocket::{Carrier, WebSocket, gathered};
 use super::websocket_h2::Asked;
 use super::webtransport::PATIENCE;
 use crate::protocol::PROTOCOL;
@@ -253,7 +253,7 @@ impl Http2 {
         *request.headers_mut() = opening_headers(headers);
         request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
         let (response, send) = self.requests.clone().ready().await?.send_request(request, false)?;
-        Ok(WebSocket::new(Asked::new(response, send)))
+        Ok(WebSocket::new(gathered(Asked::new(response, send))))
     }
 
     /// CONNECT with :protocol may only follow the server's SETTINGS (RFC 8441, 3).

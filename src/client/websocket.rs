@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::{Sink as _, SinkExt as _, Stream as _};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, BufWriter};
 use tokio_websockets::{ClientBuilder, CloseCode, Limits, Message, WebSocketStream};
 
 use super::Error;
@@ -20,6 +20,21 @@ pub(super) trait Carrier: AsyncRead + AsyncWrite + Send + Unpin {
     /// Waits for the server to accept it, where that is not yet known: it may be written to before.
     fn poll_opened(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
+    }
+}
+
+/// What is gathered before it is written; most messages fit.
+const GATHERED_BYTES: usize = 4 * 1024;
+
+/// A carrier that makes a frame of its own of each write (RFC 9113, 6.1; RFC 9114, 7.2.1) gets messages whole, and several at once:
+/// a WebSocket writes a frame's header apart from its payload.
+pub(super) fn gathered<C: Carrier>(carrier: C) -> BufWriter<C> {
+    BufWriter::with_capacity(GATHERED_BYTES, carrier)
+}
+
+impl<C: Carrier> Carrier for BufWriter<C> {
+    fn poll_opened(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.get_mut().poll_opened(cx)
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::Trust;
 use super::http::{BODY_BYTES, Endpoint, Error, opening_headers};
-use super::websocket::{Carrier, WebSocket};
+use super::websocket::{Carrier, WebSocket, gathered};
 use super::webtransport::{PATIENCE, dial, http3};
 use crate::transport::quic::varint;
 
@@ -45,7 +45,7 @@ pub(super) async fn begin(
         let critical = exchange_settings(&quic).await?;
         let (mut send, recv) = quic.open_bi().await.map_err(http3)?;
         send.write_all(&request(&endpoint.authority(), path, headers)).await.map_err(http3)?;
-        Ok(WebSocket::new(Tunnel::new(send, recv, critical)))
+        Ok(WebSocket::new(gathered(Tunnel::new(send, recv, critical))))
     };
     timeout(PATIENCE, opening).await.map_err(|_| http3("no answer in time"))?
 }

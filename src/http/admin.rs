@@ -45,7 +45,7 @@ async fn metrics(State(context): State<Arc<Context>>) -> Response {
 
 /// Whether new sessions should be sent here: not while the server drains.
 async fn ready(State(context): State<Arc<Context>>) -> Response {
-    if context.drain.is_cancelled() {
+    if context.drain.is_raised() {
         return problem(&Refusal::new(Code::GoingAway, "the server is draining"));
     }
     "ready\n".into_response()

@@ -3,6 +3,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -314,9 +315,9 @@ impl Session {
         Session { speaker, outbox, next_poll: None, _served: served }
     }
 
-    /// Waits for something to write, or the end; with `wants_frames` false for the end alone. Cancel safe.
-    pub async fn next(&self, wants_frames: bool) -> Output {
-        self.outbox.next(wants_frames).await
+    /// Waits for something to write, or the end; with `wants_frames` false for the end alone.
+    pub fn poll_next(&self, wants_frames: bool, cx: &mut Context<'_>) -> Poll<Output> {
+        self.outbox.poll_next(wants_frames, cx)
     }
 
     /// `waiting`, as long as the peer waits to be admitted.

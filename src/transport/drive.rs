@@ -67,7 +67,7 @@ pub(super) async fn take_seat(
     first: Request<'_>,
     context: &Context,
 ) -> Result<(Session, Frame), Refusal> {
-    if context.drain.is_cancelled() {
+    if context.drain.is_raised() {
         return Err(context.going_away());
     }
     let (room, transport) = (&opening.room, opening.transport);
@@ -204,7 +204,7 @@ impl<W: Wire> Driver<W> {
         let wait = Duration::from_millis(limits.first_message_ms);
         let received = tokio::select! {
             received = timeout(wait, poll_fn(|cx| self.wire.poll_recv(cx))) => received,
-            () = self.context.stop.cancelled() => return Err(End::Closed(self.context.going_away())),
+            () = self.context.stop.raised() => return Err(End::Closed(self.context.going_away())),
         };
         let line = match received {
             Err(_) => return Err(End::Closed(Refusal::new(Code::Timeout, "no first message in time"))),
@@ -274,10 +274,11 @@ struct Pump<'a, W> {
     drain_told: bool,
 }
 
-/// What the wire did.
+/// What a session's task is woken for, most of the time.
 enum Io {
     Flushed,
     Received(Option<Received>),
+    Output(Output),
 }
 
 impl<'a, W: Wire> Pump<'a, W> {
@@ -302,26 +303,27 @@ impl<'a, W: Wire> Pump<'a, W> {
     /// Runs until one side ends. Reading goes on while writing waits, or two that both wait to write would wait for ever.
     async fn run(&mut self) -> End {
         // Kept from step to step: each of them is registered somewhere when it is first polled, and every session does so.
-        let (stop, drain) = (self.context.stop.clone(), self.context.drain.clone());
-        let (mut stop, mut drain) = (pin!(stop.cancelled()), pin!(drain.cancelled()));
+        let context = Arc::clone(&self.context);
+        let (mut stop, mut drain) = (pin!(context.stop.raised()), pin!(context.drain.raised()));
         // Whatever is said or heard only moves the next look away, so that the timer may be early.
         let mut timer = pin!(sleep_until(self.next_look().into()));
         loop {
-            let idle = self.unflushed == 0;
             let step = tokio::select! {
-                io = poll_fn(|cx| Self::poll_io(&mut *self.wire, self.unflushed, cx)) => match io {
-                    Ok(Io::Flushed) => { self.unflushed = 0; Ok(()) }
-                    Ok(Io::Received(received)) => self.received_all(received).await,
-                    Err(error) => Err(error.into()),
-                },
-                output = self.session.next(idle) => self.send(output),
+                // No flood of messages keeps it from what is rare, and costs little to look at.
+                biased;
+                () = &mut stop => Err(self.stop()),
+                () = &mut drain, if !self.drain_told => self.tell_drain(),
                 () = &mut timer => {
                     let looked = self.look(Instant::now());
                     timer.as_mut().reset(self.next_look().into());
                     looked
                 }
-                () = &mut drain, if !self.drain_told => self.tell_drain(),
-                () = &mut stop => Err(self.stop()),
+                io = poll_fn(|cx| self.poll_io(cx)) => match io {
+                    Ok(Io::Flushed) => { self.unflushed = 0; Ok(()) }
+                    Ok(Io::Received(received)) => self.received_all(received).await,
+                    Ok(Io::Output(output)) => self.send(output),
+                    Err(error) => Err(error.into()),
+                },
             };
             if let Err(end) = step {
                 return end;
@@ -329,11 +331,16 @@ impl<'a, W: Wire> Pump<'a, W> {
         }
     }
 
-    fn poll_io(wire: &mut W, unflushed: usize, cx: &mut task::Context<'_>) -> Poll<Result<Io, WireError>> {
-        if unflushed > 0 && wire.poll_flush(cx)?.is_ready() {
+    /// What is written goes before what is read, and that before what is to be written next: [`received_all`](Self::received_all)
+    /// lets that have its turn.
+    fn poll_io(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Io, WireError>> {
+        if self.unflushed > 0 && self.wire.poll_flush(cx)?.is_ready() {
             return Poll::Ready(Ok(Io::Flushed));
         }
-        Self::poll_recv(wire, unflushed, cx).map_ok(Io::Received)
+        if let Poll::Ready(received) = Self::poll_recv(self.wire, self.unflushed, cx) {
+            return Poll::Ready(received.map(Io::Received));
+        }
+        self.session.poll_next(self.unflushed == 0, cx).map(|output| Ok(Io::Output(output)))
     }
 
     fn poll_recv(

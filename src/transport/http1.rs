@@ -20,7 +20,6 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::io::InspectReader;
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use tracing::debug;
 
@@ -29,6 +28,7 @@ use super::{Opening, Transport, Via, drive, room_of_path};
 use crate::context::Context;
 use crate::metrics::Refused;
 use crate::problem::problem;
+use crate::signal::Signal;
 use crate::protocol::Refusal;
 
 mod phase;
@@ -52,7 +52,7 @@ where
     let service = Arc::new(Service { via, router, sessions: true, context, upgrade: Mutex::new(None) });
     let Context { drain, stop, .. } = &*service.context;
     // A connection that came while the server drains is there for requests of the sessions that are open.
-    let ending = if drain.is_cancelled() { stop.clone() } else { drain.clone() };
+    let ending = if drain.is_raised() { stop } else { drain };
     run(io, Arc::clone(&service), ending).await;
     let upgrade = service.upgrade.lock().take();
     if let Some((upgrade, opening)) = upgrade {
@@ -73,13 +73,12 @@ pub(crate) async fn serve_admin<S>(io: S, via: Via, router: Router, context: Arc
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let ending = context.stop.clone();
     let service = Arc::new(Service { via, router, sessions: false, context, upgrade: Mutex::new(None) });
-    run(io, service, ending).await;
+    run(io, Arc::clone(&service), &service.context.stop).await;
 }
 
 /// Runs the HTTP part of a connection until it is closed or upgraded; `ending` closes it after the request in flight.
-async fn run<S>(io: S, service: Arc<Service>, ending: CancellationToken)
+async fn run<S>(io: S, service: Arc<Service>, ending: &Signal)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -136,11 +135,11 @@ where
                     cut_off_at = Some(Instant::now() + limits.close);
                 }
             },
-            () = ending.cancelled(), if !ended => {
+            () = ending.raised(), if !ended => {
                 ended = true;
                 connection.as_mut().graceful_shutdown();
             }
-            () = stop.cancelled(), if cut_off_at.is_none() => cut_off_at = Some(Instant::now() + limits.close),
+            () = stop.raised(), if cut_off_at.is_none() => cut_off_at = Some(Instant::now() + limits.close),
         }
     }
 }

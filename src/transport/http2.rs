@@ -134,9 +134,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<S> {
 
     /// Returns why it ended, for the log.
     async fn run(&mut self) -> &'static str {
-        let (drain, stop) = (self.context.drain.clone(), self.context.stop.clone());
+        let context = Arc::clone(&self.context);
+        let Context { drain, stop, .. } = &*context;
         // A connection that came while the server drains is there for requests of the sessions that are open.
-        let late = drain.is_cancelled();
+        let late = drain.is_raised();
         let (mut draining, mut stopping) = (false, false);
         loop {
             let timer = sleep_until(self.next_deadline());
@@ -153,11 +154,11 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<S> {
                     None => return "closed",
                 },
                 () = timer => if let Some(reason) = self.look(Instant::now()) { return reason },
-                () = drain.cancelled(), if !draining && !late => {
+                () = drain.raised(), if !draining && !late => {
                     draining = true;
                     self.h2.graceful_shutdown();
                 }
-                () = stop.cancelled(), if !stopping => {
+                () = stop.raised(), if !stopping => {
                     stopping = true;
                     if late {
                         self.h2.graceful_shutdown();

@@ -167,19 +167,19 @@ async fn long_poll(
             return Err(poll.speaker().staleness());
         }
     }
-    let draining = || context.drain.is_cancelled();
+    let draining = || context.drain.is_raised();
     let mut leaves = draining() && poll.tell_go_away();
     let mut due = leaves || poll.is_due();
     if !due {
         tokio::select! {
             () = poll.ready() => due = true,
             () = sleep_until(until.into()) => due = wait.is_zero(),
-            () = context.drain.cancelled(), if !draining() => leaves = poll.tell_go_away(),
+            () = context.drain.raised(), if !draining() => leaves = poll.tell_go_away(),
             // What waits is of more use than a last word: nobody will replay it.
-            () = context.stop.cancelled() => due = poll.is_due(),
+            () = context.stop.raised() => due = poll.is_due(),
         }
     }
-    if !due && !leaves && context.stop.is_cancelled() {
+    if !due && !leaves && context.stop.is_raised() {
         return Err(context.going_away());
     }
     let go_away = leaves.then(|| notice::go_away(jitter(context.config.drain / 2)));

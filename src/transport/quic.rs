@@ -167,7 +167,7 @@ pub async fn serve(
                 Ok(server) => endpoint.set_server_config(Some(server)),
                 Err(error) => warn!(%error, "QUIC keeps its certificate"),
             },
-            () = stop.cancelled() => break,
+            () = stop.raised() => break,
         }
     }
     endpoint.set_server_config(None);

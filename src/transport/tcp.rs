@@ -16,7 +16,6 @@ use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{HttpVersion, Via, http1, http2, proxy};
@@ -25,6 +24,7 @@ use crate::context::Context;
 use crate::metrics::{ConnectionKind, Refused};
 use crate::problem::problem;
 use crate::protocol::Refusal;
+use crate::signal::Signal;
 
 /// The TLS configuration that new connections use; a new value (a renewed certificate) leaves those that are open alone.
 pub type TlsConfig = watch::Receiver<Arc<ServerConfig>>;
@@ -60,9 +60,9 @@ const PAUSE: std::ops::Range<Duration> = Duration::from_millis(10)..Duration::fr
 /// Each connection is a task of `context.tasks` and takes one of `context.connections`; one above that number, or above what its
 /// client's address may have, is closed unanswered, as is one without a PROXY header where that is asked for. `tls` must offer `h2` and `http/1.1` by ALPN (without ALPN a client gets HTTP/1.1).
 pub async fn serve_tcp(listener: TcpListener, tls: Option<TlsConfig>, router: Router, context: Arc<Context>) {
-    let until = context.stop.clone();
+    let until = Arc::clone(&context);
     let tls = tls.map(|config| Encryption { config, preface: http2::preface(&context.config.connections) });
-    accept(listener, &until, |stream, remote| {
+    accept(listener, &until.stop, |stream, remote| {
         let Some(permit) = context.take_connection(remote) else { return };
         let place = match context.clients.connect(remote.ip()) {
             Ok(place) => place,
@@ -78,9 +78,9 @@ pub async fn serve_tcp(listener: TcpListener, tls: Option<TlsConfig>, router: Ro
 /// Accepts connections for the operator's tools (plain HTTP/1.1, no sessions) until the server stops. They have a limit of
 /// their own, so that a full server can still be looked at.
 pub async fn serve_admin(listener: TcpListener, router: Router, context: Arc<Context>) {
-    let until = context.stop.clone();
+    let until = Arc::clone(&context);
     let permits = Arc::new(Semaphore::new(ADMIN_CONNECTIONS));
-    accept(listener, &until, |stream, remote| {
+    accept(listener, &until.stop, |stream, remote| {
         let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else { return };
         let (router, context) = (router.clone(), Arc::clone(&context));
         let tasks = context.tasks.clone();
@@ -95,12 +95,12 @@ pub async fn serve_admin(listener: TcpListener, router: Router, context: Arc<Con
     .await;
 }
 
-async fn accept(listener: TcpListener, until: &CancellationToken, mut serve: impl FnMut(TcpStream, SocketAddr)) {
+async fn accept(listener: TcpListener, until: &Signal, mut serve: impl FnMut(TcpStream, SocketAddr)) {
     let mut pause = PAUSE.start;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = until.cancelled() => return,
+            () = until.raised() => return,
         };
         match accepted {
             Ok((stream, remote)) => {
@@ -114,7 +114,7 @@ async fn accept(listener: TcpListener, until: &CancellationToken, mut serve: imp
                 warn!(%error, pause_ms = pause.as_millis() as u64, "cannot accept connections");
                 tokio::select! {
                     () = sleep(pause) => pause = (2 * pause).min(PAUSE.end),
-                    () = until.cancelled() => return,
+                    () = until.raised() => return,
                 }
             }
         }
@@ -181,7 +181,7 @@ async fn behind_proxy(stream: &mut TcpStream, remote: SocketAddr, context: &Cont
     }
     let header = tokio::select! {
         header = timeout(context.config.connections.handshake, proxy::read(stream)) => header,
-        () = context.stop.cancelled() => return None,
+        () = context.stop.raised() => return None,
     };
     let client = match header {
         Ok(Ok(client)) => client.unwrap_or(remote),
@@ -213,7 +213,7 @@ async fn encrypted(stream: TcpStream, via: Via, tls: Encryption, router: Router,
                 return debug!(remote = %via.remote, "TLS handshake not finished in time");
             }
         },
-        () = context.stop.cancelled() => return,
+        () = context.stop.raised() => return,
     };
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         let _open = context.metrics.connection(ConnectionKind::H2);

@@ -67,7 +67,7 @@ pub(super) async fn open(
         // It counts as half open, and as a connection, for as long as QUIC's library keeps what is left of it.
         tokio::select! {
             () = sleep(REMAINS) => {}
-            () = context.stop.cancelled() => {}
+            () = context.stop.raised() => {}
         }
         return None;
     };
@@ -151,7 +151,7 @@ struct Connection {
 impl Connection {
     fn new(h3: H3, shared: Arc<Shared>, counted: (Place, Open)) -> Self {
         let idle_until = Instant::now() + shared.context.config.connections.request_head;
-        let late = shared.context.drain.is_cancelled();
+        let late = shared.context.drain.is_raised();
         Connection {
             h3,
             shared,
@@ -196,8 +196,8 @@ impl Connection {
                 () = sleep_until(self.cut_off_at.unwrap_or(self.idle_until)), if self.cut_off_at.is_some() => {
                     return "cut off".into();
                 }
-                () = context.drain.cancelled(), if !self.draining && !self.late => Box::pin(self.drain(limits.close)).await,
-                () = context.stop.cancelled(), if self.cut_off_at.is_none() => {
+                () = context.drain.raised(), if !self.draining && !self.late => Box::pin(self.drain(limits.close)).await,
+                () = context.stop.raised(), if self.cut_off_at.is_none() => {
                     // Sessions take their leave within `close`; the connection has as long again for itself.
                     self.cut_off_at = Some(Instant::now() + 2 * limits.close);
                     if self.late {
