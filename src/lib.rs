@@ -40,6 +40,7 @@ pub mod protocol;
 pub mod room;
 pub mod running;
 pub mod seat;
+pub mod secret;
 pub mod server;
 pub mod signal;
 pub mod tls;

@@ -36,6 +36,9 @@ const FREE_PORT_TRIES: usize = 16;
 /// How often the log is told that there are too many connections.
 const TELL_FULL_EVERY: Duration = Duration::from_secs(10);
 
+/// What the admin token must be.
+const ADMIN_TOKEN: &str = "what Prometheus shows (authorization: credentials_file), long and random";
+
 /// A server that listens, but does not serve yet.
 #[derive(Debug)]
 pub struct Server {
@@ -45,7 +48,7 @@ pub struct Server {
     renewal: Renewal,
     secure: Vec<Secure>,
     plain: Vec<TcpListener>,
-    admin: Option<TcpListener>,
+    admin: Option<(TcpListener, Router)>,
     addresses: Addresses,
 }
 
@@ -97,6 +100,8 @@ impl Server {
             plain: plain.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
             admin: admin.as_ref().and_then(|listener| listener.local_addr().ok()),
         };
+        let admin_token =
+            config.admin_token.as_ref().map(|source| source.read("--admin-token", ADMIN_TOKEN)).transpose()?;
         let advertised = advertise(&config, &certificates, &addresses);
         let context = Arc::new(Context {
             hub: Hub::new(Policy {
@@ -123,6 +128,7 @@ impl Server {
             config,
         });
         let router = http::router(advertised, Arc::clone(&context));
+        let admin = admin.map(|listener| (listener, http::admin(Arc::clone(&context), admin_token)));
         Ok(Server { context, router, certificates, renewal, secure, plain, admin, addresses })
     }
 
@@ -187,8 +193,7 @@ impl Server {
             let serve = tcp::serve_tcp(listener, None, router.clone(), Arc::clone(&context));
             essential.spawn("plaintext listener", serve);
         }
-        if let Some(listener) = admin {
-            let router = http::admin(Arc::clone(&context));
+        if let Some((listener, router)) = admin {
             essential.spawn("admin listener", tcp::serve_admin(listener, router, Arc::clone(&context)));
         }
         context.tasks.close();

@@ -32,6 +32,7 @@ pub(crate) fn config() -> Config {
         listen: vec![loopback],
         plain: vec![loopback],
         admin: None,
+        admin_token: None,
         certificate: CertificateSource::Development { dir: certificates_dir(), names: vec![] },
         origins: vec![],
         tokens: None,

@@ -655,7 +655,8 @@ async fn the_admin_listener_tells_readiness_while_the_server_drains() {
         let response = within(admin.request(Method::GET, path, &none)).await.unwrap();
         assert_eq!(response.status(), status, "{path}");
     }
-    let metrics = within(admin.request(Method::GET, "/metrics", &none)).await.unwrap();
+    let accept = headers(&[(http::header::ACCEPT, "application/openmetrics-text;version=1.0.0")]);
+    let metrics = within(admin.request(Method::GET, "/metrics", &accept)).await.unwrap();
     assert!(metrics.headers()["content-type"].to_str().unwrap().starts_with("application/openmetrics-text"));
     assert!(metrics.body().ends_with(b"# EOF\n"));
     // No sessions here, whatever the path.

@@ -95,7 +95,10 @@ fn toml_value(arg: &clap::Arg, default: &str) -> String {
         }
         ("stun:HOST|turn:HOST", _) => "[\"turn:turn.example.org:3478?transport=udp\"]".to_owned(),
         ("private|mdns", _) => "[\"private\", \"mdns\"]".to_owned(),
-        ("FILE|env:VARIABLE", _) => "\"env:TURN_SECRET\"".to_owned(),
+        ("FILE|env:VARIABLE", _) => {
+            let long = arg.get_long().unwrap_or_default();
+            format!("\"env:{}\"", long.to_ascii_uppercase().replace('-', "_"))
+        }
         ("FILE|env:VARIABLE|https://URL", _) => "\"keys/token-keys.json\"".to_owned(),
         ("HOST", _) => "[\"signal.example.org\"]".to_owned(),
         ("https://HOST", _) => "[\"https://app.example.org\"]".to_owned(),

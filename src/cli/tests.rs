@@ -58,6 +58,7 @@ fn the_example_file_tells_every_setting_and_is_valid() {
     let told = toml::Table::try_from(&settings).unwrap().len();
     assert_eq!(told, command().find_subcommand("serve").unwrap().get_arguments().count() - 1, "all but --config");
     let unset = Settings {
+        admin_token: None,
         web: None,
         cert: None,
         key: None,

@@ -17,6 +17,7 @@ use crate::error::StartError;
 use crate::ice::{self, IceUrl};
 use crate::origin::origin_of;
 use crate::protocol::{Checks, Limits, Newcomers, WaitingRoom};
+use crate::secret::SecretSource;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -47,6 +48,7 @@ impl Settings {
                 Some(Listen::Off) => None,
                 Some(Listen::At(address)) => Some(address),
             },
+            admin_token: self.admin_token(&check)?,
             certificate: self.certificate_source(sources)?,
             origins: check.origins(self.origin.as_deref().unwrap_or_default())?,
             tokens: self.tokens(&check)?,
@@ -92,6 +94,18 @@ impl Settings {
             (Some(cert), None) => Err(check.bad("cert", cert.display(), "its private key is missing: give --key too")),
             (None, Some(key)) => Err(check.bad("key", key.display(), "its certificate is missing: give --cert too")),
         }
+    }
+
+    fn admin_token(&self, check: &Check<'_>) -> Result<Option<SecretSource>, StartError> {
+        let Some(text) = &self.admin_token else { return Ok(None) };
+        if self.admin == Some(Listen::Off) {
+            return Err(check.bad(
+                "admin-token",
+                "set",
+                "nothing asks for it while --admin is off; leave one of them out",
+            ));
+        }
+        text.parse().map(Some).map_err(|why| check.wrong("admin-token", text, why))
     }
 
     fn tokens(&self, check: &Check<'_>) -> Result<Option<auth::Policy>, StartError> {
@@ -281,8 +295,9 @@ impl Settings {
         let said = |flag: Option<bool>| flag.unwrap_or(false);
         let beyond = |list: &[SocketAddr]| list.iter().find(|address| !address.ip().is_loopback()).copied();
         let (listen, plain) = (beyond(&config.listen), beyond(&config.plain));
-        if let Some(address) = config.admin.filter(|address| !address.ip().is_loopback() && !said(self.admin_exposed)) {
-            let why = "other machines could read health and metrics there; give --admin-exposed if that is meant";
+        let guarded = config.admin_token.is_some() || said(self.admin_exposed);
+        if let Some(address) = config.admin.filter(|address| !address.ip().is_loopback() && !guarded) {
+            let why = "other machines could read metrics there; give --admin-token, or --admin-exposed if they may";
             return Err(check.bad("admin", address, why));
         }
         if let Some(address) = plain.filter(|_| !said(self.plain_behind_proxy)) {
@@ -606,7 +621,10 @@ mod tests {
         let meant = resolve(|s| (s.plain, s.plain_behind_proxy, s.open) = (plain.clone(), Some(true), Some(true)));
         assert_eq!(meant.unwrap().plain, ["192.0.2.1:80".parse().unwrap()]);
         let error = resolve(|s| s.admin = Some(at("[::]:9433"))).unwrap_err();
-        assert!(error.contains("--admin-exposed"), "{error}");
+        assert!(error.contains("--admin-token") && error.contains("--admin-exposed"), "{error}");
+        let token = Some("env:ADMIN_TOKEN".to_owned());
+        assert!(resolve(|s| (s.admin, s.admin_token) = (Some(at("[::]:9433")), token.clone())).is_ok());
+        assert!(resolve(|s| (s.admin, s.admin_token) = (Some(Listen::Off), token.clone())).is_err());
         assert!(resolve(|s| (s.admin, s.admin_exposed) = (Some(at("[::]:9433")), Some(true))).is_ok());
     }
 

@@ -37,6 +37,11 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin: Option<Listen>,
 
+    /// Ask for this token, as Authorization: Bearer, before telling metrics; health needs none
+    #[arg(long, env = "WIGWAG_ADMIN_TOKEN", value_name = "FILE|env:VARIABLE", help_heading = LISTENING)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_token: Option<String>,
+
     /// Switch HTTP/3 and WebTransport off
     #[arg(long, env = "WIGWAG_NO_H3", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = LISTENING)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -169,7 +174,7 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plain_behind_proxy: Option<bool>,
 
-    /// Serve --admin to other machines, where whoever reaches it may read it
+    /// Serve --admin to other machines without --admin-token: whoever reaches it may read it
     #[arg(long, env = "WIGWAG_ADMIN_EXPOSED", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = BEYOND)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin_exposed: Option<bool>,

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io::Write as _;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -21,11 +22,13 @@ pub struct Frame {
     pub seq: Option<u64>,
     /// May be dropped, and rides a datagram where there is one and it fits.
     pub ephemeral: bool,
+    /// When it was queued for its client, if it is one of those that are timed.
+    pub queued: Option<Instant>,
 }
 
 impl Frame {
     fn of(message: &impl Serialize) -> Self {
-        Frame { text: encode(message).into(), seq: None, ephemeral: false }
+        Frame { text: encode(message).into(), seq: None, ephemeral: false, queued: None }
     }
 }
 
@@ -231,7 +234,7 @@ impl Body {
                 text.into()
             }
         };
-        Frame { text, seq, ephemeral: self.kind == Kind::Ephemeral }
+        Frame { text, seq, ephemeral: self.kind == Kind::Ephemeral, queued: None }
     }
 }
 
@@ -512,7 +515,7 @@ pub mod notice {
 
     /// `ping`: the server has been silent for a heartbeat.
     pub fn ping() -> Frame {
-        Frame { text: bytes::Bytes::from_static(br#"{"type":"ping"}"#), seq: None, ephemeral: false }
+        Frame { text: bytes::Bytes::from_static(br#"{"type":"ping"}"#), seq: None, ephemeral: false, queued: None }
     }
 
     /// `goAway`: resume elsewhere within `after`.

@@ -28,8 +28,8 @@ use super::{Opening, Transport, Via, drive, room_of_path};
 use crate::context::Context;
 use crate::metrics::Refused;
 use crate::problem::problem;
-use crate::signal::Signal;
 use crate::protocol::Refusal;
+use crate::signal::Signal;
 
 mod phase;
 
