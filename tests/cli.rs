@@ -161,7 +161,7 @@ async fn the_example_file_passes_its_own_check() {
     check.stdin.take().unwrap().write_all(text.as_bytes()).await.unwrap();
     let checked = timeout(PATIENCE, check.wait_with_output()).await.unwrap().unwrap();
     assert!(checked.status.success());
-    contains(&String::from_utf8(checked.stdout).unwrap(), &["standard input is right, and sets 0 settings"]);
+    contains(&String::from_utf8(checked.stdout).unwrap(), &["standard input is right; settings in it: 0"]);
 }
 
 #[tokio::test]
@@ -189,7 +189,7 @@ async fn a_check_tells_everything_that_is_wrong_with_a_file_and_where() {
     );
     shell.write("w.toml", "heartbeat = '5s'\nmax-peers = 3\n");
     let output = shell.run(&["config", "check", &file]).await;
-    contains(&String::from_utf8(output.stdout).unwrap(), &["w.toml is right, and sets 2 settings"]);
+    contains(&String::from_utf8(output.stdout).unwrap(), &["w.toml is right; settings in it: 2"]);
     contains(&shell.refused(&["config", "check", "missing.toml"]).await, &["missing.toml: no such file"]);
     contains(&shell.refused(&["config"]).await, &["example", "check"]);
 }

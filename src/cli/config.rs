@@ -40,7 +40,7 @@ fn check(file: &Path) -> Result<(), End> {
     let text = text_of(file)
         .map_err(|error| StartError::file("read", file, &error, "name a file, or - for standard input"))?;
     match Settings::check(&name, &text) {
-        Ok(set) => print(&format!("{name} is right, and sets {set} settings\n")),
+        Ok(set) => print(&format!("{name} is right; settings in it: {set}\n")),
         Err(mistakes) => Err(End::Mistakes(mistakes)),
     }
 }
