@@ -84,3 +84,69 @@ impl Drop for Path {
         self.paths.open.lock().remove(&self.id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use quinn::crypto::rustls::QuicClientConfig;
+    use quinn::{ClientConfig, Endpoint, ServerConfig};
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rustls::RootCertStore;
+    use rustls::pki_types::PrivatePkcs8KeyDer;
+
+    use super::*;
+
+    /// Both ends of a connection, and their endpoints, without which it would be lost.
+    async fn connected() -> ([Endpoint; 2], [quinn::Connection; 2]) {
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = PrivatePkcs8KeyDer::from(signing_key.serialize_der());
+        let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key.into())
+            .unwrap();
+        tls.alpn_protocols = vec![b"h3".to_vec()];
+        let tls = quinn::crypto::rustls::QuicServerConfig::try_from(tls).unwrap();
+        let local = "127.0.0.1:0".parse().unwrap();
+        let server = Endpoint::server(ServerConfig::with_crypto(Arc::new(tls)), local).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(cert.der().clone()).unwrap();
+        let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![b"h3".to_vec()];
+        let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+        let client = Endpoint::client(local).unwrap();
+        let connecting = client.connect_with(config, server.local_addr().unwrap(), "localhost").unwrap();
+        let (ours, theirs) = tokio::join!(async { server.accept().await.unwrap().await.unwrap() }, connecting);
+        ([server, client], [ours, theirs.unwrap()])
+    }
+
+    fn sample(metrics: &Metrics, name: &str) -> u64 {
+        let text = metrics.encode().unwrap();
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_path_is_looked_at_while_it_lasts_and_at_its_end() {
+        let (_endpoints, [ours, theirs]) = connected().await;
+        let metrics = Metrics::default();
+        let paths = Paths::new(metrics.clone());
+        let path = paths.watch(ours);
+        let looks = || sample(&metrics, "wigwag_quic_rtt_seconds_count");
+        assert_eq!(looks(), 0);
+        tokio::time::pause();
+        tokio::select! {
+            () = paths.keep_looking() => {}
+            () = sleep(EVERY * 5 / 2) => {}
+        }
+        assert_eq!(looks(), 2);
+        let sent = sample(&metrics, "wigwag_quic_sent_packets_total");
+        assert!(sent > 0 && sent < 100, "{sent}: each packet is told of once");
+        drop(path);
+        assert_eq!((looks(), paths.open.lock().len()), (3, 0));
+        drop(theirs);
+    }
+}
