@@ -26,6 +26,7 @@ use crate::protocol::{
 use crate::room::{Delivery, Room};
 use crate::seat::{Ending, Lease, Resumption, Seat};
 
+mod census;
 mod invitations;
 mod poll;
 mod session;

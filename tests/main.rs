@@ -4,6 +4,8 @@ mod abuse;
 mod api;
 mod architecture;
 mod cli;
+#[cfg(target_os = "linux")]
+mod docs;
 mod draining;
 #[cfg(target_os = "linux")]
 mod floods;
@@ -12,9 +14,11 @@ mod http;
 mod http_features;
 mod ice;
 mod limits;
+mod metrics;
 mod native;
 mod quic;
 mod relay;
+mod reload;
 mod schema;
 mod scripted;
 #[cfg(unix)]

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{BufMut, Bytes};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -21,6 +22,8 @@ pub struct Frame {
     pub seq: Option<u64>,
     /// May be dropped, and rides a datagram where there is one and it fits.
     pub ephemeral: bool,
+    /// When it was queued for its client, if it is one of those that are timed.
+    pub queued: Option<Instant>,
 }
 
 /// A payload must not show in a log, so a frame shows as its size.
@@ -33,7 +36,7 @@ impl fmt::Debug for Frame {
 impl Frame {
     /// A message that has no number.
     pub fn unnumbered(text: Bytes) -> Self {
-        Frame { text, seq: None, ephemeral: false }
+        Frame { text, seq: None, ephemeral: false, queued: None }
     }
 
     fn of(message: &impl Serialize) -> Self {
@@ -300,7 +303,7 @@ impl Body {
 
     /// The message as one recipient gets it: numbered, unless it is ephemeral.
     pub fn frame(&self, seq: Option<u64>) -> Frame {
-        Frame { text: self.text.clone(), seq, ephemeral: self.kind == Kind::Ephemeral }
+        Frame { text: self.text.clone(), seq, ephemeral: self.kind == Kind::Ephemeral, queued: None }
     }
 }
 

@@ -147,6 +147,16 @@ impl Buffer {
         !self.waiting.is_empty()
     }
 
+    /// How many messages wait, and their bytes.
+    pub(super) fn queued(&self) -> (usize, usize) {
+        (self.waiting.len(), self.waiting_bytes)
+    }
+
+    /// The number that was given last; 0 before the first.
+    pub(super) fn last_seq(&self) -> u64 {
+        self.next_seq - 1
+    }
+
     /// The greatest number that was ever written.
     pub(super) fn sent(&self) -> u64 {
         self.sent

@@ -14,6 +14,7 @@ use super::{Close, Opening, Received, Transport, Wire, WireError};
 use crate::clients::Client;
 use crate::context::Context;
 use crate::hub::{Session, Speaker};
+use crate::metrics::Entry;
 use crate::outbox::Output;
 use crate::pace::jitter;
 use crate::protocol::{Code, Command, Frame, Grant, Refusal, Request, Token, notice};
@@ -72,12 +73,17 @@ pub(super) async fn take_seat(
     }
     let (room, transport) = (&opening.room, opening.transport);
     let grant = authorize(opening, &first.command, context).await?;
-    let taken = match first.command {
-        Command::Join(join) => context.hub.join(room, &join, grant, transport),
-        Command::Resume(resume) => context.hub.resume(room, &resume, grant, transport),
-        _ => Err(Refusal::bad_request("the first message must be join or resume")),
+    let (how, taken) = match first.command {
+        Command::Join(join) => (Entry::Join, context.hub.join(room, &join, grant, transport)),
+        Command::Resume(resume) => {
+            let how = if context.hub.is_served(room, &resume) { Entry::Move } else { Entry::Resume };
+            (how, context.hub.resume(room, &resume, grant, transport))
+        }
+        _ => return Err(Refusal::bad_request("the first message must be join or resume")),
     };
-    note_failure(&opening.client, taken)
+    let taken = note_failure(&opening.client, taken)?;
+    context.metrics.entered(transport, how, opening.begun.elapsed());
+    Ok(taken)
 }
 
 /// What the token of a first message allows, or else that of its request's head. A `join` must have one where there are keys;
@@ -426,6 +432,9 @@ impl<'a, W: Wire> Pump<'a, W> {
     fn feed(&mut self, frame: Frame) -> Result<(), End> {
         self.unflushed += frame.len();
         self.last_sent = Instant::now();
+        if let Some(queued) = frame.queued {
+            self.context.metrics.relayed(self.transport, self.last_sent.saturating_duration_since(queued));
+        }
         self.wire.feed(frame)?;
         Ok(())
     }
