@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Validation, decode, decode_header};
 use parking_lot::RwLock;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tracing::{debug, info, warn};
 
 mod claims;
@@ -100,31 +100,46 @@ impl Verifier {
         self.check(Some(token), room).err().map(|fault| fault.to_string())
     }
 
-    /// Reads the keys again from time to time. Runs until it is dropped.
-    pub async fn keep_fresh(&self) {
+    /// Reads the keys again from time to time, and tells how that went. Runs until it is dropped.
+    pub async fn keep_fresh(&self, told: impl Fn(bool)) {
         loop {
             tokio::time::sleep(REFRESH).await;
-            self.refresh(REFRESH_AT_MOST).await;
+            told(self.read_again().await.is_ok());
         }
+    }
+
+    /// Reads the keys again now; those in use stay where that fails.
+    ///
+    /// # Errors
+    /// Why it failed, which is logged as well.
+    pub async fn read_again(&self) -> Result<(), StartError> {
+        let asked = self.asked.lock().await;
+        self.read_holding(asked).await
+    }
+
+    async fn read_holding(&self, mut asked: MutexGuard<'_, Instant>) -> Result<(), StartError> {
+        let loaded = self.policy.keys.load().await;
+        *asked = Instant::now();
+        let keys = loaded.inspect_err(|error| {
+            warn!(%error, "the token keys could not be read again; the present ones stay");
+        })?;
+        *self.keys.write() = keys;
+        Ok(())
     }
 
     /// Reads the keys again, unless that was tried less than `at_most` ago. Keeps the present ones if it fails. Returns whether
     /// there may be new ones.
     async fn refresh(&self, at_most: Duration) -> bool {
         let waiting_since = Instant::now();
-        let mut asked = self.asked.lock().await;
+        let asked = self.asked.lock().await;
         if *asked > waiting_since {
             return true;
         }
         if asked.elapsed() < at_most {
             return false;
         }
-        let loaded = self.policy.keys.load().await;
-        *asked = Instant::now();
-        match loaded {
-            Ok(keys) => *self.keys.write() = keys,
-            Err(error) => warn!(%error, "the token keys could not be read again; the present ones stay"),
-        }
+        // Logged, and the token is then refused as it would have been.
+        let _ = self.read_holding(asked).await;
         true
     }
 

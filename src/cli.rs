@@ -1,7 +1,8 @@
 //! The command line: what was typed becomes a [`Command`], and a command runs.
 //!
 //! Whatever goes wrong is one line on standard error that begins with `wigwag: `. The exit code is 0 after an orderly end,
-//! 1 after a fault while running, and 2 after a mistake in what was typed or in what it points at; `join` has more.
+//! 1 after a fault while running, and 2 after a mistake in what was typed or in what it points at; `join` has more. `config check`
+//! says everything that is wrong, a line each.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -15,11 +16,15 @@ mod banner;
 #[cfg(target_os = "linux")]
 mod bench;
 mod certs;
+mod config;
 mod descriptors;
 mod join;
 mod keys;
 mod log;
+mod pages;
+mod reload;
 mod serve;
+mod supervisor;
 mod token;
 
 pub use banner::banner;
@@ -34,6 +39,8 @@ pub enum Command {
     Serve(Settings, Sources),
     /// Show the certificates.
     Certs(Settings, Sources, certs::Form),
+    /// Print or check a file of settings.
+    Config(config::ConfigArgs),
     /// Be a peer in a room.
     Join(join::JoinArgs),
     /// Put load on a server and measure what it costs.
@@ -43,6 +50,10 @@ pub enum Command {
     Keys(keys::KeysArgs),
     /// Make or show a token.
     Token(Box<token::TokenArgs>),
+    /// Print a shell's completions.
+    Completions(pages::CompletionsArgs),
+    /// Print or write manual pages.
+    Man(pages::ManArgs),
 }
 
 /// Why the program ends before it has done what it was told, or without being told anything.
@@ -54,6 +65,9 @@ pub enum End {
     /// A mistake in what was typed, or in what it points at.
     #[error(transparent)]
     Mistake(#[from] StartError),
+    /// All that is wrong with a file, where it was asked for.
+    #[error("{} mistakes", .0.len())]
+    Mistakes(Vec<StartError>),
     /// A fault while running.
     #[error(transparent)]
     Fault(#[from] anyhow::Error),
@@ -69,6 +83,12 @@ impl End {
             End::Answered(text) => text.print().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
             End::Mistake(error) => {
                 eprintln!("wigwag: {error}");
+                ExitCode::from(2)
+            }
+            End::Mistakes(errors) => {
+                for error in errors {
+                    eprintln!("wigwag: {error}");
+                }
                 ExitCode::from(2)
             }
             End::Fault(error) => {
@@ -100,6 +120,9 @@ enum CliCommand {
     /// Show the certificates, made if missing, and how to make browsers and systems trust them
     #[command(after_help = CERTS_EXAMPLES)]
     Certs(CertsArgs),
+    /// Print a file of settings to begin with, or check one
+    #[command(arg_required_else_help = false, after_help = CONFIG_EXAMPLES)]
+    Config(config::ConfigArgs),
     /// Join a room from the terminal: prints what happens, says what is typed
     #[command(after_help = JOIN_EXAMPLES)]
     Join(join::JoinArgs),
@@ -113,6 +136,12 @@ enum CliCommand {
     /// Make the keys that tokens are signed with and verified by
     #[command(after_help = KEYS_EXAMPLES)]
     Keys(keys::KeysArgs),
+    /// Print what a shell needs to complete wigwag's commands and options
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(pages::CompletionsArgs),
+    /// Print wigwag's manual page, or write all of them
+    #[command(after_help = MAN_EXAMPLES)]
+    Man(pages::ManArgs),
 }
 
 #[derive(Debug, Args)]
@@ -155,13 +184,33 @@ Examples:
 Times are written 500ms, 10s, 2m, 1h; sizes 4096, 160KiB, 1MiB. A list is given by repeating its
 option, by commas, or in the file as [\"a\", \"b\"].
 
-Ctrl-C or SIGTERM drains: sessions are told to move, then the server ends. A second one ends it at
+SIGHUP has certificates, token keys and the file of settings read again; see 'wigwag config example' for
+what takes effect then. Ctrl-C or SIGTERM drains: sessions are told to move, then the server ends. A second one ends it at
 once. The exit code is 0 after an orderly end, 1 after a fault, 2 after a mistake in the settings.";
 
 const CERTS_EXAMPLES: &str = "\
 Examples:
   wigwag certs --name desk.local
   wigwag certs --json | jq -r '.certificates[].sha256'";
+
+const CONFIG_EXAMPLES: &str = "\
+Examples:
+  wigwag config example > wigwag.toml
+  wigwag config check wigwag.toml && systemctl reload wigwag
+
+Each mistake is a line on standard error with the file and its line; the exit code is 2 then. Flags and
+the environment are left out, and files that settings name are not opened.";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  wigwag completions bash > ~/.local/share/bash-completion/completions/wigwag
+  wigwag completions fish > ~/.config/fish/completions/wigwag.fish
+  wigwag completions zsh > ~/.zfunc/_wigwag";
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  wigwag man | man -l -
+  wigwag man ~/.local/share/man/man1";
 
 const KEYS_EXAMPLES: &str = "\
 Examples:
@@ -227,11 +276,14 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, End> {
             let (settings, sources) = gather(&common)?;
             Command::Certs(settings, sources, if json { certs::Form::Json } else { certs::Form::Text })
         }
+        CliCommand::Config(args) => Command::Config(args),
         CliCommand::Join(join) => Command::Join(join),
         #[cfg(target_os = "linux")]
         CliCommand::Bench(bench) => Command::Bench(bench),
         CliCommand::Keys(keys) => Command::Keys(keys),
         CliCommand::Token(token) => Command::Token(token),
+        CliCommand::Completions(args) => Command::Completions(args),
+        CliCommand::Man(args) => Command::Man(args),
     })
 }
 
@@ -255,11 +307,14 @@ pub fn run(command: Command) -> Result<(), End> {
     match command {
         Command::Serve(settings, sources) => serve::run(&settings, &sources),
         Command::Certs(settings, sources, form) => certs::run(&settings, &sources, form),
+        Command::Config(args) => config::run(&args),
         Command::Join(args) => join::run(&args),
         #[cfg(target_os = "linux")]
         Command::Bench(args) => bench::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Token(args) => token::run(&args),
+        Command::Completions(args) => pages::completions(&args),
+        Command::Man(args) => pages::man(&args),
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 mod address;
 mod bucket;
@@ -163,7 +163,8 @@ pub struct Excess {
 /// All addresses that are known at the moment.
 #[derive(Debug)]
 pub struct Clients {
-    common: Arc<Common>,
+    /// Whoever is known already keeps the one that it met.
+    common: RwLock<Arc<Common>>,
     hasher: RandomState,
     shards: Box<[Mutex<Shard>]>,
 }
@@ -207,12 +208,23 @@ impl Clients {
     /// Nobody yet.
     pub fn new(policy: Policy) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Clients { common: Arc::new(Common { policy, begin: Instant::now() }), hasher: RandomState::new(), shards }
+        let common = RwLock::new(Arc::new(Common { policy, begin: Instant::now() }));
+        Clients { common, hasher: RandomState::new(), shards }
+    }
+
+    /// Another policy, for connections and requests from now on; what addresses have asked for is not forgotten.
+    pub fn change(&self, policy: Policy) {
+        let mut common = self.common.write();
+        *common = Arc::new(Common { policy, begin: common.begin });
+    }
+
+    fn common(&self) -> Arc<Common> {
+        Arc::clone(&self.common.read())
     }
 
     /// Whether a proxy at this address is believed.
     pub fn trusts(&self, peer: IpAddr) -> bool {
-        contains(&self.common.policy.trusted, peer.to_canonical())
+        contains(&self.common.read().policy.trusted, peer.to_canonical())
     }
 
     /// Who sent a request that came from `peer`.
@@ -220,7 +232,8 @@ impl Clients {
     /// # Errors
     /// `peer` is a trusted proxy and its header says nothing that could be understood.
     pub fn of_request(&self, peer: IpAddr, headers: &HeaderMap) -> Result<Client, Malformed> {
-        let policy = &self.common.policy;
+        let common = self.common();
+        let policy = &common.policy;
         Ok(self.client(policy.header.client(peer, headers, &policy.trusted)?))
     }
 
@@ -242,12 +255,12 @@ impl Clients {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub fn may_connect(&self, peer: IpAddr) -> Result<(), Excess> {
-        let peer = peer.to_canonical();
-        if self.trusts(peer) || self.common.is_exempt(peer) {
+        let (peer, common) = (peer.to_canonical(), self.common());
+        if self.trusts(peer) || common.is_exempt(peer) {
             return Ok(());
         }
         let account = self.shard(peer.into()).lock().get(&peer.into()).map(Arc::clone);
-        account.map_or(Ok(()), |account| account.0.lock().may_connect(&self.common.policy.limits, self.common.now()))
+        account.map_or(Ok(()), |account| account.0.lock().may_connect(&common.policy.limits, common.now()))
     }
 
     /// Addresses that are remembered.
@@ -256,16 +269,16 @@ impl Clients {
     }
 
     fn client(&self, address: IpAddr) -> Client {
-        let address = address.to_canonical();
-        if self.common.is_exempt(address) {
+        let (address, common) = (address.to_canonical(), self.common());
+        if common.is_exempt(address) {
             return Client { address, known: None };
         }
         let mut shard = self.shard(address.into()).lock();
         if shard.len() >= MOST_ADDRESSES / SHARDS && !shard.contains_key(&address.into()) {
-            make_room(&mut shard, self.common.now());
+            make_room(&mut shard, common.now());
         }
         let account = Arc::clone(shard.entry(address.into()).or_default());
-        Client { address, known: Some(Known { account, common: Arc::clone(&self.common) }) }
+        Client { address, known: Some(Known { account, common }) }
     }
 
     fn shard(&self, address: ClientAddress) -> &Mutex<Shard> {

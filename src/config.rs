@@ -5,11 +5,12 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod file;
 mod resolve;
 mod settings;
 mod units;
 
-pub use settings::{LogFormat, Settings, Sources};
+pub use settings::{LogFormat, RELOADED, Settings, Sources};
 pub use units::{Address, CandidateKind, HeaderName, Listen, Network, Rate, Size, Span};
 
 use crate::auth;
@@ -17,6 +18,7 @@ use crate::clients;
 use crate::cluster;
 use crate::ice;
 use crate::protocol::{Limits, WaitingRoom};
+use crate::secret::SecretSource;
 
 /// Everything the server needs to know, checked. `Config::default()` is what a start without any setting means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub struct Config {
     pub plain: Vec<SocketAddr>,
     /// Address of the admin listener (health, metrics); `None` switches it off. Beyond loopback only on express wish.
     pub admin: Option<SocketAddr>,
+    /// What who asks the admin listener for metrics must show (RFC 6750); `None` where reaching it is enough.
+    pub admin_token: Option<SecretSource>,
     /// Where the certificate comes from.
     pub certificate: CertificateSource,
     /// Origins allowed beside the server's own, as browsers send them (`https://app.example.org`, or `null`), lower case.
@@ -67,6 +71,7 @@ impl Default for Config {
             listen: loopback(4433),
             plain: loopback(8080),
             admin: Some(SocketAddr::from(([127, 0, 0, 1], 9433))),
+            admin_token: None,
             certificate: CertificateSource::Development { dir: PathBuf::from("certs"), names: Vec::new() },
             origins: Vec::new(),
             tokens: None,

@@ -9,13 +9,28 @@ use std::path::Path;
 ///
 /// Its text is always one line, for whoever typed the command: what is wrong, where, and what would be right.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct StartError(String);
+#[error("{text}")]
+pub struct StartError {
+    text: String,
+    /// The setting whose value is wrong by itself.
+    setting: Option<String>,
+}
 
 impl StartError {
     /// An error with this text; control characters (of a path, of another program's message) become spaces.
     pub fn new(text: impl Display) -> Self {
-        StartError(text.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect())
+        let text = text.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        StartError { text, setting: None }
+    }
+
+    /// Lays it to the charge of one setting alone: another value of that makes it good.
+    pub fn about(self, setting: &str) -> Self {
+        StartError { setting: Some(setting.to_owned()), ..self }
+    }
+
+    /// The setting whose value is wrong by itself, if it is that.
+    pub fn setting(&self) -> Option<&str> {
+        self.setting.as_deref()
     }
 
     /// An address that cannot be listened on. `protocol` is `TCP` or `UDP`, `flag` the option that chooses the address.

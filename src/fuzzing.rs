@@ -63,7 +63,8 @@ fn request(data: &[u8]) {
     let from = "01977a3e-0000-7000-8000-000000000001";
     let peer = PeerId::parse(from).expect("a peer id");
     let frame = Body::relay(peer, &outbound).frame(Some(7));
-    let text = std::str::from_utf8(&frame.text).expect("UTF-8");
+    let text = frame.text();
+    let text = std::str::from_utf8(&text).expect("UTF-8");
     assert!(!text.contains(['\n', '\r']), "a line break in a line");
     client::fuzzing::is_read_as(text, from, &outbound.payload);
 }

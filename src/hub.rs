@@ -28,6 +28,7 @@ use crate::protocol::{
 use crate::room::{Delivery, Room};
 use crate::seat::{Ending, Lease, Resumption, Seat};
 
+mod census;
 mod cluster;
 mod invitations;
 mod poll;

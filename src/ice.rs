@@ -2,7 +2,6 @@
 //! the same secret ("TURN REST API", coturn's `use-auth-secret`): the user name says when they end, the password proves it.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,8 +11,8 @@ use ring::hmac;
 use serde_json::{Value, json};
 
 use crate::error::StartError;
-use crate::files;
 use crate::protocol::PeerId;
+use crate::secret::SecretSource;
 
 /// The URL of a STUN or TURN server (RFC 7064, RFC 7065).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,48 +44,6 @@ impl FromStr for IceUrl {
 impl fmt::Display for IceUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-/// Where the secret is that is shared with the TURN servers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SecretSource {
-    /// The first line of a file.
-    File(PathBuf),
-    /// A variable of the environment.
-    Variable(String),
-}
-
-impl FromStr for SecretSource {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.strip_prefix("env:") {
-            Some(variable) => Ok(SecretSource::Variable(variable.to_owned())),
-            None if text.is_empty() => Err("name a file, or env:VARIABLE"),
-            None => Ok(SecretSource::File(text.into())),
-        }
-    }
-}
-
-impl SecretSource {
-    fn read(&self) -> Result<hmac::Key, StartError> {
-        let (place, text) = match self {
-            SecretSource::File(path) => {
-                let bytes = files::read_private(path, "name the file with --turn-secret")?;
-                (path.display().to_string(), String::from_utf8_lossy(&bytes).into_owned())
-            }
-            SecretSource::Variable(name) => (name.clone(), std::env::var(name).unwrap_or_default()),
-        };
-        match text.lines().next().map(str::trim) {
-            // coturn computes by the legacy hash, and so must we.
-            Some(secret) if !secret.is_empty() => {
-                Ok(hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.as_bytes()))
-            }
-            _ => Err(StartError::new(format_args!(
-                "{place} holds no secret; it must be the static-auth-secret of the TURN server"
-            ))),
-        }
     }
 }
 
@@ -129,7 +86,11 @@ impl IceServers {
         let (plain, relays): (Vec<_>, Vec<_>) =
             (of(false).map(ToString::to_string).collect(), of(true).map(ToString::to_string).collect());
         let secret = match &policy.secret {
-            Some(source) if !relays.is_empty() => Some(source.read()?),
+            Some(source) if !relays.is_empty() => {
+                let secret = source.read("--turn-secret", "the static-auth-secret of the TURN server")?;
+                // coturn computes by the legacy hash, and so must we.
+                Some(hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.as_bytes()))
+            }
             _ => None,
         };
         Ok(IceServers { plain, relays, secret, lifetime: policy.lifetime })

@@ -10,7 +10,7 @@
 //! wake-up.
 //!
 //! Imports point one way: `protocol ← cluster, room, seat, outbox ← hub ← transport ← server ← cli`. `auth`, `config`, `ice`, `clients`, `origin`,
-//! `pace`, `problem` and `metrics` hang on `protocol` and names alone, `tls` on `config`; `http` and [`client`] are used by
+//! `pace`, `problem` and `metrics` hang on `protocol` and names alone, `tls` on `config` and `metrics`; `http` and [`client`] are used by
 //! `server` and `cli`. `fuzzing`, which no ordinary build has, reaches into all that decodes.
 //! `docs/architecture.md` tells where to find any behaviour.
 #![warn(missing_docs)]
@@ -41,6 +41,7 @@ pub mod protocol;
 pub mod room;
 pub mod running;
 pub mod seat;
+pub mod secret;
 pub mod server;
 pub mod signal;
 pub mod tls;

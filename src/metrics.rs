@@ -1,14 +1,23 @@
-//! Counters, in the Prometheus text format.
+//! What is counted and measured, for Prometheus.
+//!
+//! Whoever adds a metric also adds a test that it moves when its cause happens (`tests/metrics.rs`), and says in its help what is
+//! counted when.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+
+mod cluster;
+mod process;
+mod text;
 
 use crate::clients::Limit;
 use crate::cluster::Cluster;
@@ -26,7 +35,25 @@ pub struct Metrics {
     closes: Family<CloseLabels, Counter>,
     handshake_failures: Family<ConnectionLabels, Counter>,
     refusals: Family<RefusalLabels, Counter>,
+    certificate_expiry: Family<ListenerLabels, Gauge>,
+    reloads: Family<ReloadLabels, Counter>,
+    handshakes: Timings<ConnectionLabels>,
+    entries: Family<EntryLabels, Counter>,
+    joining: Timings<TransportLabels>,
+    refused_openings: Family<CloseLabels, Counter>,
+    relaying: Timings<TransportLabels>,
+    quic_rtt: Histogram,
+    quic_sent: Counter,
+    quic_lost: Counter,
+    rooms: Gauge,
+    seats: Family<SeatLabels, Gauge>,
+    queued_messages: Gauge,
+    queued_bytes: Gauge,
+    draining: Gauge,
 }
+
+/// Times by some label.
+type Timings<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// What a connection speaks, as counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -54,6 +81,109 @@ struct CloseLabels {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RefusalLabels {
     reason: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ListenerLabels {
+    listener: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    what: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EntryLabels {
+    transport: &'static str,
+    how: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SeatLabels {
+    state: &'static str,
+}
+
+/// How a session comes to be on a transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// A new seat, or one that a join key found again.
+    Join,
+    /// A seat whose transport was lost.
+    Resume,
+    /// A seat that another transport had until then.
+    Move,
+}
+
+impl Entry {
+    fn name(self) -> &'static str {
+        match self {
+            Entry::Join => "join",
+            Entry::Resume => "resume",
+            Entry::Move => "move",
+        }
+    }
+}
+
+/// Who and what is there at the moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Population {
+    /// Rooms.
+    pub rooms: u64,
+    /// Members with a transport, or between two polls.
+    pub here: u64,
+    /// Members without one, whose seat is kept.
+    pub away: u64,
+    /// Who waits to be admitted.
+    pub waiting: u64,
+    /// Messages that wait for their clients.
+    pub queued_messages: u64,
+    /// Bytes of them.
+    pub queued_bytes: u64,
+}
+
+/// Seconds, for what is over within a machine: a fifth of a scheduler's turn, and up to what a user notices.
+fn within_the_server() -> Histogram {
+    Histogram::new([50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 1.0])
+}
+
+/// Seconds, for what takes round trips.
+fn over_the_network() -> Histogram {
+    Histogram::new([1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1.0, 2.5, 5.0, 10.0])
+}
+
+/// What a certificate is shown by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listener {
+    /// TLS over TCP.
+    Tls,
+    /// QUIC.
+    Quic,
+}
+
+/// What is read again while the server runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reloaded {
+    /// Certificates and their keys.
+    Certificates,
+    /// The keys by which tokens are verified.
+    TokenKeys,
+    /// The file of settings.
+    Settings,
+}
+
+impl Reloaded {
+    const ALL: [Reloaded; 3] = [Reloaded::Certificates, Reloaded::TokenKeys, Reloaded::Settings];
+
+    fn labels(self, succeeded: bool) -> ReloadLabels {
+        let what = match self {
+            Reloaded::Certificates => "certificates",
+            Reloaded::TokenKeys => "token-keys",
+            Reloaded::Settings => "settings",
+        };
+        ReloadLabels { what, outcome: if succeeded { "done" } else { "failed" } }
+    }
 }
 
 /// Why something was not let in, for the counters.
@@ -153,56 +283,33 @@ impl Default for Metrics {
             closes: Family::default(),
             handshake_failures: Family::default(),
             refusals: Family::default(),
+            certificate_expiry: Family::default(),
+            reloads: Family::default(),
+            handshakes: Family::new_with_constructor(over_the_network),
+            entries: Family::default(),
+            joining: Family::new_with_constructor(over_the_network),
+            refused_openings: Family::default(),
+            relaying: Family::new_with_constructor(within_the_server),
+            quic_rtt: over_the_network(),
+            quic_sent: Counter::default(),
+            quic_lost: Counter::default(),
+            rooms: Gauge::default(),
+            seats: Family::default(),
+            queued_messages: Gauge::default(),
+            queued_bytes: Gauge::default(),
+            draining: Gauge::default(),
         };
-        let mut registry = Registry::with_prefix("wigwag");
-        registry.register("connections", "Connections established since the start", metrics.connections.clone());
-        registry.register("open_connections", "Connections open now", metrics.open_connections.clone());
-        registry.register("sessions", "Transports on which a session was joined or resumed", metrics.sessions.clone());
-        registry.register("open_sessions", "Transports with a session now", metrics.open_sessions.clone());
-        registry.register("messages", "Messages received from clients", metrics.messages.clone());
-        registry.register("closes", "Transports closed, by close reason", metrics.closes.clone());
-        registry.register(
-            "handshake_failures",
-            "TLS and QUIC handshakes that failed or took too long",
-            metrics.handshake_failures.clone(),
-        );
-        registry.register(
-            "refusals",
-            "Connections, sessions and messages refused for a limit, by its name",
-            metrics.refusals.clone(),
-        );
+        // An alert on what has never happened needs a zero to begin with.
+        for what in Reloaded::ALL {
+            for succeeded in [true, false] {
+                drop(metrics.reloads.get_or_create(&what.labels(succeeded)));
+            }
+        }
+        let mut registry = Registry::default();
+        metrics.register(registry.sub_registry_with_prefix("wigwag"));
+        registry.register_collector(Box::new(process::Process));
         *metrics.registry.lock() = registry;
         metrics
-    }
-}
-
-/// What the cluster is when somebody asks.
-#[derive(Debug)]
-struct ClusterCollector(Arc<Cluster>);
-
-impl Collector for ClusterCollector {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
-        let status = self.0.status();
-        let gauges = [
-            ("cluster_connected", "Whether NATS is connected", usize::from(self.0.is_connected())),
-            ("cluster_nodes", "Other nodes that are heard of", status.nodes),
-            ("cluster_links", "Links to other nodes that are up", status.links),
-            ("cluster_unacknowledged_bytes", "Bytes on their way to other nodes", status.bytes),
-            ("cluster_unanswered", "Messages whose receipt another node owes", status.pending),
-        ];
-        for (name, help, value) in gauges {
-            let gauge = ConstGauge::new(value as i64);
-            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
-        }
-        let again = ConstCounter::new(status.again);
-        let help = "Notes sent to other nodes again, because they were not acknowledged in time";
-        again.encode(encoder.encode_descriptor("cluster_retransmissions", help, None, again.metric_type())?)?;
-        let help = "Notes sent to other nodes, by kind";
-        let mut sent = encoder.encode_descriptor("cluster_notes", help, None, again.metric_type())?;
-        for (kind, count) in status.sent {
-            ConstCounter::new(count).encode(sent.encode_family(&[("kind", kind)])?)?;
-        }
-        Ok(())
     }
 }
 
@@ -211,9 +318,82 @@ impl Metrics {
     pub fn with(cluster: Option<Arc<Cluster>>) -> Self {
         let metrics = Metrics::default();
         if let Some(cluster) = cluster {
-            metrics.registry.lock().register_collector(Box::new(ClusterCollector(cluster)));
+            metrics.registry.lock().register_collector(Box::new(cluster::Collected(cluster)));
         }
         metrics
+    }
+
+    fn register(&self, to: &mut Registry) {
+        to.register("build", "The program that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        to.register("draining", "1 while the server sends its sessions elsewhere", self.draining.clone());
+        self.register_connections(to);
+        self.register_sessions(to);
+        to.register(
+            "refusals",
+            "Connections, sessions and messages refused for a limit, by its name",
+            self.refusals.clone(),
+        );
+        to.register(
+            "certificate_expiry_timestamp_seconds",
+            "When the certificate in use expires, in seconds since 1970",
+            self.certificate_expiry.clone(),
+        );
+        to.register(
+            "reloads",
+            "Certificates, token keys and settings read again, by what became of it",
+            self.reloads.clone(),
+        );
+    }
+
+    fn register_connections(&self, to: &mut Registry) {
+        to.register("connections", "Connections established since the start", self.connections.clone());
+        to.register("open_connections", "Connections open now", self.open_connections.clone());
+        to.register(
+            "handshake_failures",
+            "TLS and QUIC handshakes that failed or took too long",
+            self.handshake_failures.clone(),
+        );
+        to.register(
+            "handshake_duration_seconds",
+            "From the first byte to the end of TLS and QUIC handshakes that succeeded",
+            self.handshakes.clone(),
+        );
+        let rtt = "Round trips of QUIC connections, as each one's packets tell: every ten seconds and at its end";
+        to.register("quic_rtt_seconds", rtt, self.quic_rtt.clone());
+        let counted = "counted every ten seconds and at each connection's end";
+        to.register("quic_sent_packets", format!("QUIC packets sent, {counted}"), self.quic_sent.clone());
+        to.register("quic_lost_packets", format!("QUIC packets sent and lost, {counted}"), self.quic_lost.clone());
+    }
+
+    fn register_sessions(&self, to: &mut Registry) {
+        to.register("sessions", "Transports on which a session was joined or resumed", self.sessions.clone());
+        to.register("open_sessions", "Transports with a session now", self.open_sessions.clone());
+        to.register(
+            "entries",
+            "Sessions that came to a transport: joined, resumed after a loss, or moved from another one",
+            self.entries.clone(),
+        );
+        to.register(
+            "join_duration_seconds",
+            "From the request that opens a session to joined, resumed or waiting, the client's first message included",
+            self.joining.clone(),
+        );
+        to.register(
+            "refused_openings",
+            "Requests for a session that were answered by an HTTP status, by its code",
+            self.refused_openings.clone(),
+        );
+        to.register("closes", "Transports closed, by close reason", self.closes.clone());
+        to.register("messages", "Messages received from clients", self.messages.clone());
+        to.register(
+            "relay_duration_seconds",
+            "From a recipient's queue to its transport, for one message in sixteen; polls are left out",
+            self.relaying.clone(),
+        );
+        to.register("rooms", "Rooms now", self.rooms.clone());
+        to.register("seats", "Members of rooms and who waits to be, now", self.seats.clone());
+        to.register("queued_messages", "Messages that wait for their clients now", self.queued_messages.clone());
+        to.register("queued_bytes", "Bytes that wait for their clients now", self.queued_bytes.clone());
     }
 
     /// A connection is established; it is counted as open until the guard drops.
@@ -225,6 +405,18 @@ impl Metrics {
     /// A handshake failed or took too long.
     pub fn handshake_failed(&self, kind: ConnectionKind) {
         self.handshake_failures.get_or_create(&kind.labels()).inc();
+    }
+
+    /// A handshake has succeeded, and took so long.
+    pub fn handshaken(&self, kind: ConnectionKind, took: Duration) {
+        self.handshakes.get_or_create(&kind.labels()).observe(took.as_secs_f64());
+    }
+
+    /// A QUIC connection's round trip, and how many packets it has sent and lost since it was last told.
+    pub fn quic_path(&self, rtt: Duration, sent: u64, lost: u64) {
+        self.quic_rtt.observe(rtt.as_secs_f64());
+        self.quic_sent.inc_by(sent);
+        self.quic_lost.inc_by(lost);
     }
 
     /// Something was refused for a limit.
@@ -244,6 +436,38 @@ impl Metrics {
         Open::new(&self.open_sessions.get_or_create(&labels))
     }
 
+    /// A session came to `transport`, and was greeted so long after it was asked for.
+    pub fn entered(&self, transport: Transport, how: Entry, took: Duration) {
+        let transport = transport.name();
+        self.entries.get_or_create(&EntryLabels { transport, how: how.name() }).inc();
+        self.joining.get_or_create(&TransportLabels { transport }).observe(took.as_secs_f64());
+    }
+
+    /// A request for a session was answered by an HTTP status.
+    pub fn refused_opening(&self, transport: Transport, code: Code) {
+        self.refused_openings.get_or_create(&CloseLabels { transport: transport.name(), code: code.name() }).inc();
+    }
+
+    /// A message has waited so long for the transport that writes it.
+    pub fn relayed(&self, transport: Transport, waited: Duration) {
+        self.relaying.get_or_create(&TransportLabels { transport: transport.name() }).observe(waited.as_secs_f64());
+    }
+
+    /// Who and what is there.
+    pub fn population(&self, population: &Population) {
+        self.rooms.set(population.rooms as i64);
+        for (state, seats) in [("here", population.here), ("away", population.away), ("waiting", population.waiting)] {
+            self.seats.get_or_create(&SeatLabels { state }).set(seats as i64);
+        }
+        self.queued_messages.set(population.queued_messages as i64);
+        self.queued_bytes.set(population.queued_bytes as i64);
+    }
+
+    /// Whether the server drains.
+    pub fn draining(&self, draining: bool) {
+        self.draining.set(draining.into());
+    }
+
     /// A message of `type` arrived on `transport`. `type` must come from the closed set of the protocol.
     pub fn message(&self, transport: Transport, r#type: &'static str) {
         self.messages.get_or_create(&MessageLabels { r#type, transport: transport.name() }).inc();
@@ -255,10 +479,29 @@ impl Metrics {
         self.closes.get_or_create(&CloseLabels { transport: transport.name(), code }).inc();
     }
 
+    /// The certificate in use expires at this time, in seconds since 1970.
+    pub fn certificate_expires(&self, listener: Listener, at: i64) {
+        let listener = match listener {
+            Listener::Tls => "tls",
+            Listener::Quic => "quic",
+        };
+        self.certificate_expiry.get_or_create(&ListenerLabels { listener }).set(at);
+    }
+
+    /// Something was read again, or could not be.
+    pub fn reloaded(&self, what: Reloaded, succeeded: bool) {
+        self.reloads.get_or_create(&what.labels(succeeded)).inc();
+    }
+
     /// All of it as text (OpenMetrics 1.0).
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry.lock())?;
         Ok(text)
+    }
+
+    /// The same in the older format (0.0.4), for tools that do not ask for the other.
+    pub fn encode_classic(&self) -> Result<String, std::fmt::Error> {
+        self.encode().map(|text| text::classic(&text))
     }
 }

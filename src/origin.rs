@@ -1,12 +1,15 @@
 //! Which web origins may open a session (RFC 6454), and under which names the server knows itself.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
-/// The server's own names and the origins it lets in.
+use parking_lot::RwLock;
+
+/// The server's own names and the origins it lets in. Clones share the listed ones.
 #[derive(Debug, Clone)]
 pub struct Origins {
     own: Vec<String>,
-    listed: Vec<String>,
+    listed: Arc<RwLock<Vec<String>>>,
     any_loopback: bool,
 }
 
@@ -14,8 +17,12 @@ impl Origins {
     /// `own` are the server's own origins, `listed` those of the configuration (`null` must be listed to be allowed);
     /// `any_loopback` also lets in every page of this machine, for development.
     pub fn new(own: Vec<String>, listed: Vec<String>, any_loopback: bool) -> Self {
-        let lower = |list: Vec<String>| list.into_iter().map(|origin| origin.to_ascii_lowercase()).collect();
-        Origins { own: lower(own), listed: lower(listed), any_loopback }
+        Origins { own: lower(own), listed: Arc::new(RwLock::new(lower(listed))), any_loopback }
+    }
+
+    /// Lists others from now on; sessions that are open go on.
+    pub fn list(&self, listed: Vec<String>) {
+        *self.listed.write() = lower(listed);
     }
 
     /// Whether a request with this `Origin` may open a session. Without one the client is no browser, and is allowed.
@@ -25,8 +32,14 @@ impl Origins {
             return false;
         };
         let origin = origin.to_ascii_lowercase();
-        self.own.contains(&origin) || self.listed.contains(&origin) || (self.any_loopback && is_loopback(&origin))
+        self.own.contains(&origin)
+            || self.listed.read().contains(&origin)
+            || (self.any_loopback && is_loopback(&origin))
     }
+}
+
+fn lower(list: Vec<String>) -> Vec<String> {
+    list.into_iter().map(|origin| origin.to_ascii_lowercase()).collect()
 }
 
 /// The origin of a name and port under a scheme, default ports left out as browsers do.
@@ -73,6 +86,13 @@ mod tests {
         }
         assert!(!origins.allow(Some(b"https://\xff")));
         assert!(Origins::new(vec![], vec!["null".into()], false).allow(Some(b"null")));
+        let clone = origins.clone();
+        origins.list(vec!["https://B.example".into()]);
+        for (origin, is_let_in) in
+            [("https://a.example", true), ("https://b.example", true), ("https://app.example", false)]
+        {
+            assert_eq!(clone.allow(Some(origin.as_bytes())), is_let_in, "{origin}");
+        }
     }
 
     #[test]

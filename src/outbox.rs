@@ -3,12 +3,16 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::protocol::Frame;
 use crate::seat::{Ending, Next, Seat};
+
+/// One in so many payloads for a seat is timed: to look at the clock for each would cost more than the rest of a delivery.
+const TIMED: u32 = 16;
 
 /// A seat that the [`hub`](crate::hub) and one transport's task share.
 ///
@@ -26,6 +30,10 @@ struct State {
     waiting: Option<Waker>,
     /// Counts the seat as served while it waits for the next poll.
     expected: Option<TaskTrackerToken>,
+    /// Of the seat's count of payloads, what has been looked at.
+    payloads: u32,
+    /// The payload that is being timed, by its number, and since when.
+    timed: Option<(u64, Instant)>,
 }
 
 impl State {
@@ -38,18 +46,46 @@ impl State {
         }
         Poll::Pending
     }
+
+    /// Begins to time what was pushed last, if it is its turn and nothing else is timed.
+    fn time(&mut self) {
+        let payloads = self.seat.payloads();
+        if payloads != self.payloads {
+            self.payloads = payloads;
+            if payloads % TIMED == 1 && self.timed.is_none() {
+                self.timed = Some((self.seat.last_seq(), Instant::now()));
+            }
+        }
+    }
+
+    /// What the transport of that generation is woken for.
+    fn next(&mut self, generation: u64, wants_frames: bool) -> Option<Output> {
+        match self.seat.next(generation, wants_frames) {
+            Next::Frame(mut frame) => {
+                if self.timed.is_some_and(|(seq, _)| frame.seq >= Some(seq)) {
+                    frame.queued = self.timed.take().map(|(_, since)| since);
+                }
+                Some(Output::Frame(frame))
+            }
+            Next::End(ending) => Some(Output::End(ending)),
+            Next::Nothing => None,
+        }
+    }
 }
 
 impl SharedSeat {
     /// Shares a new seat with its first transport.
     pub(crate) fn new(seat: Seat) -> Arc<Self> {
-        Arc::new(SharedSeat { state: Mutex::new(State { seat, waiting: None, expected: None }) })
+        Arc::new(SharedSeat {
+            state: Mutex::new(State { seat, waiting: None, expected: None, payloads: 0, timed: None }),
+        })
     }
 
     /// Changes the seat, and wakes its transport afterwards: whatever changed may be of interest to it.
     pub(crate) fn with<T>(&self, change: impl FnOnce(&mut Seat) -> T) -> T {
         let mut state = self.state.lock();
         let result = change(&mut state.seat);
+        state.time();
         let waiting = state.waiting.take();
         drop(state);
         if let Some(task) = waiting {
@@ -92,7 +128,11 @@ pub enum Output {
 impl Outbox {
     /// The present transport's end.
     pub(crate) fn new(seat: Arc<SharedSeat>) -> Self {
-        let generation = seat.quietly(|seat| seat.generation());
+        let mut state = seat.lock();
+        // What it finds has waited for it, not for a turn.
+        state.timed = None;
+        let generation = state.seat.generation();
+        drop(state);
         Outbox { seat, generation }
     }
 
@@ -105,7 +145,7 @@ impl Outbox {
     /// end alone.
     pub(crate) fn poll_next(&self, wants_frames: bool, cx: &mut Context<'_>) -> Poll<Output> {
         let mut state = self.seat.lock();
-        match output(state.seat.next(self.generation, wants_frames)) {
+        match state.next(self.generation, wants_frames) {
             Some(output) => Poll::Ready(output),
             None => state.wait(cx),
         }
@@ -113,7 +153,7 @@ impl Outbox {
 
     /// The same without waiting.
     pub(crate) fn try_next(&self, wants_frames: bool) -> Option<Output> {
-        output(self.seat.quietly(|seat| seat.next(self.generation, wants_frames)))
+        self.seat.lock().next(self.generation, wants_frames)
     }
 
     /// Waits until [`try_next`](Self::try_next) has something. Cancel safe.
@@ -138,13 +178,5 @@ impl Drop for Outbox {
         if state.seat.generation() == self.generation {
             state.waiting = None;
         }
-    }
-}
-
-fn output(next: Next) -> Option<Output> {
-    match next {
-        Next::Frame(frame) => Some(Output::Frame(frame)),
-        Next::End(ending) => Some(Output::End(ending)),
-        Next::Nothing => None,
     }
 }

@@ -11,13 +11,13 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// Lets so many in a second, after a first burst of as many; whoever comes above that is given a turn of its own.
 #[derive(Debug)]
 pub struct Pace {
-    /// One after another, at the rate.
-    interval: Duration,
     turns: Mutex<Turns>,
 }
 
 #[derive(Debug)]
 struct Turns {
+    /// One after another, at the rate.
+    interval: Duration,
     /// When the next one could enter, had all before entered one after another: at most a second behind, or ahead, of now.
     entry: Instant,
     /// The last turn that was given to somebody who was refused.
@@ -28,10 +28,12 @@ impl Pace {
     /// `per_second` must not be zero.
     pub fn new(per_second: u32) -> Self {
         let now = Instant::now();
-        Pace {
-            interval: Duration::from_secs(1) / per_second.max(1),
-            turns: Mutex::new(Turns { entry: now, last_given: now }),
-        }
+        Pace { turns: Mutex::new(Turns { interval: interval(per_second), entry: now, last_given: now }) }
+    }
+
+    /// Lets so many in a second from now on.
+    pub fn change(&self, per_second: u32) {
+        self.turns.lock().interval = interval(per_second);
     }
 
     /// Lets one more in.
@@ -43,13 +45,17 @@ impl Pace {
         let burst = Duration::from_secs(1);
         let entry = turns.entry.max(now);
         if entry < now + burst {
-            turns.entry = entry + self.interval;
+            turns.entry = entry + turns.interval;
             return Ok(());
         }
         // Those before in the line come back at the rate, and must find room.
-        turns.last_given = (turns.last_given + self.interval).clamp(now + burst, now + LONGEST);
+        turns.last_given = (turns.last_given + turns.interval).clamp(now + burst, now + LONGEST);
         Err(turns.last_given - now)
     }
+}
+
+fn interval(per_second: u32) -> Duration {
+    Duration::from_secs(1) / per_second.max(1)
 }
 
 /// Says yes once in a while, for log lines that somebody else could cause without end.
@@ -96,6 +102,15 @@ mod tests {
         assert!(refused[199 - 1] >= Duration::from_millis(2900), "{:?}", refused[198]);
         // Those who come when they were told to are let in.
         assert!(refused.iter().all(|wait| pace.enter(now + *wait).is_ok()));
+    }
+
+    #[test]
+    fn another_rate_holds_from_then_on() {
+        let (pace, now) = (Pace::new(1), Instant::now());
+        assert!(pace.enter(now).is_ok() && pace.enter(now).is_err());
+        pace.change(100);
+        let later = now + Duration::from_secs(2);
+        assert_eq!((0..200).filter(|_| pace.enter(later).is_ok()).count(), 100);
     }
 
     #[test]

@@ -287,7 +287,7 @@ mod tests {
     }
 
     pub(super) fn told(out: &[Delivery]) -> Vec<(PeerId, Value)> {
-        let read = |body: &Body| serde_json::from_slice(&body.frame(None).text).expect("JSON");
+        let read = |body: &Body| serde_json::from_slice(&body.frame(None).text()).expect("JSON");
         out.iter().map(|delivery| (delivery.to, read(&delivery.body))).collect()
     }
 

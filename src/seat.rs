@@ -128,6 +128,8 @@ pub struct Seat {
     go_away_told: bool,
     /// Requests whose answer another node will give.
     asked: Vec<u64>,
+    /// Counts what others have said to its client, and starts again when it has counted to the end.
+    payloads: u32,
     log: Log,
 }
 
@@ -163,6 +165,7 @@ impl Seat {
             rate: Rate::new(limits.messages_per_second, limits.burst, now),
             go_away_told: false,
             asked: Vec::new(),
+            payloads: 0,
             warn_at: warn_at(&grant, now),
             ice_due: None,
             look: None,
@@ -260,6 +263,21 @@ impl Seat {
     /// The number of the last message that the client has been sent; 0 before the first.
     pub fn sent(&self) -> u64 {
         self.buffer.sent()
+    }
+
+    /// How many messages wait for its client, and their bytes.
+    pub fn queued(&self) -> (usize, usize) {
+        self.buffer.queued()
+    }
+
+    /// How many payloads were queued, and started again when that was too many.
+    pub fn payloads(&self) -> u32 {
+        self.payloads
+    }
+
+    /// The number that was given last; 0 before the first.
+    pub fn last_seq(&self) -> u64 {
+        self.buffer.last_seq()
     }
 
     /// Whether its transport is about to be closed.
@@ -511,7 +529,9 @@ impl Seat {
             }
             return true;
         }
+        let is_payload = body.kind == Kind::Payload;
         let taken = self.buffer.push(body);
+        self.payloads = self.payloads.wrapping_add((taken && is_payload).into());
         let is_slow = !taken && self.lease == Lease::Here;
         if (is_slow || self.buffer.is_over()) && self.ending.is_none() {
             self.ending = Some(Ending::Closed(slow_consumer()));

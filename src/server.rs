@@ -24,7 +24,7 @@ use crate::error::StartError;
 use crate::http::{self, Advertised};
 use crate::hub::{Hub, Policy};
 use crate::ice::IceServers;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Reloaded};
 use crate::origin::{Origins, origin_of};
 use crate::pace::{Pace, Seldom};
 use crate::signal::Signal;
@@ -37,6 +37,9 @@ const FREE_PORT_TRIES: usize = 16;
 /// How often the log is told that there are too many connections.
 const TELL_FULL_EVERY: Duration = Duration::from_secs(10);
 
+/// What the admin token must be.
+const ADMIN_TOKEN: &str = "what Prometheus shows (authorization: credentials_file), long and random";
+
 /// A server that listens, but does not serve yet.
 #[derive(Debug)]
 pub struct Server {
@@ -46,7 +49,7 @@ pub struct Server {
     renewal: Renewal,
     secure: Vec<Secure>,
     plain: Vec<TcpListener>,
-    admin: Option<TcpListener>,
+    admin: Option<(TcpListener, Router)>,
     addresses: Addresses,
     /// What the other nodes of a cluster say.
     events: Option<Events>,
@@ -100,6 +103,8 @@ impl Server {
             plain: plain.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
             admin: admin.as_ref().and_then(|listener| listener.local_addr().ok()),
         };
+        let admin_token =
+            config.admin_token.as_ref().map(|source| source.read("--admin-token", ADMIN_TOKEN)).transpose()?;
         let advertised = advertise(&config, &certificates, &addresses);
         let policy = Policy {
             limits: config.limits.clone(),
@@ -135,6 +140,7 @@ impl Server {
             config,
         });
         let router = http::router(advertised, Arc::clone(&context));
+        let admin = admin.map(|listener| (listener, http::admin(Arc::clone(&context), admin_token)));
         Ok(Server { context, router, certificates, renewal, secure, plain, admin, addresses, events })
     }
 
@@ -158,6 +164,11 @@ impl Server {
         &self.context
     }
 
+    /// What has it read its files again while it runs.
+    pub fn reloader(&self) -> Reloader {
+        Reloader { context: Arc::clone(&self.context), certificates: self.certificates.clone() }
+    }
+
     /// Serves until `drain` completes, then shuts down in order: no new sessions, GOAWAY and `goAway` for those that are open,
     /// whose requests are served until they have gone, or the drain time is over, or `hurry` completes; then `goingAway` for
     /// whoever is still there.
@@ -171,7 +182,7 @@ impl Server {
     ) -> Result<(), EssentialTaskEnded> {
         let Server { context, router, certificates, renewal, secure, plain, admin, events, .. } = self;
         let mut essential = Essential::default();
-        essential.spawn("certificate renewal", renewal.run());
+        essential.spawn("certificate renewal", renewal.run(context.metrics.clone()));
         let hub = Arc::clone(&context.hub);
         essential.spawn("passing of time", async move { hub.keep_time().await });
         if let Some(events) = events {
@@ -182,7 +193,7 @@ impl Server {
             let shared = Arc::clone(&context);
             essential.spawn("token keys", async move {
                 if let Some(auth) = &shared.auth {
-                    auth.keep_fresh().await;
+                    auth.keep_fresh(|done| shared.metrics.reloaded(Reloaded::TokenKeys, done)).await;
                 }
             });
         }
@@ -198,8 +209,7 @@ impl Server {
             let serve = tcp::serve_tcp(listener, None, router.clone(), Arc::clone(&context));
             essential.spawn("plaintext listener", serve);
         }
-        if let Some(listener) = admin {
-            let router = http::admin(Arc::clone(&context));
+        if let Some((listener, router)) = admin {
             essential.spawn("admin listener", tcp::serve_admin(listener, router, Arc::clone(&context)));
         }
         context.tasks.close();
@@ -214,6 +224,36 @@ impl Server {
             cluster.stop().await;
         }
         ended.map_or(Ok(()), Err)
+    }
+}
+
+/// Has a running server read its files again.
+#[derive(Debug, Clone)]
+pub struct Reloader {
+    context: Arc<Context>,
+    certificates: Certificates,
+}
+
+impl Reloader {
+    /// Reads certificates and token keys again; whichever cannot be used stays as it is, and the log and the metrics tell.
+    pub async fn read_files(&self) {
+        // The renewal logs and counts by itself.
+        let _ = self.certificates.read_again().await;
+        if let Some(auth) = &self.context.auth {
+            self.context.metrics.reloaded(Reloaded::TokenKeys, auth.read_again().await.is_ok());
+        }
+    }
+
+    /// Takes over what may change while the server runs, [`RELOADED`](crate::config::RELOADED). Sessions that are open go on.
+    pub fn apply(&self, config: &Config) {
+        self.context.origins.list(config.origins.clone());
+        self.context.pace.change(config.connections.sessions_per_second);
+        self.context.clients.change(config.clients.clone());
+    }
+
+    /// Counts what has become of the settings.
+    pub fn note_settings(&self, succeeded: bool) {
+        self.context.metrics.reloaded(Reloaded::Settings, succeeded);
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use time::OffsetDateTime;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 mod credential;
@@ -31,6 +31,7 @@ use server_config::ConfigMaker;
 
 use crate::config::{CertificateSource, Protocols};
 use crate::error::StartError;
+use crate::metrics::{Listener, Metrics, Reloaded};
 
 /// Names for which development certificates are always made.
 const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -52,7 +53,11 @@ pub struct Certificates {
     verifiable: watch::Receiver<bool>,
     tcp: watch::Receiver<Arc<ServerConfig>>,
     quic: watch::Receiver<Arc<ServerConfig>>,
+    asked: mpsc::Sender<Answer>,
 }
+
+/// To whoever has asked for the files to be read again.
+type Answer = oneshot::Sender<Result<(), StartError>>;
 
 /// One certificate, for people to read.
 #[derive(Debug, Clone)]
@@ -91,6 +96,16 @@ pub struct Renewal {
     verifiable: watch::Sender<bool>,
     tcp: watch::Sender<Arc<ServerConfig>>,
     quic: watch::Sender<Arc<ServerConfig>>,
+    asked: mpsc::Receiver<Answer>,
+}
+
+/// Why the files are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// It is time: they are read if they look changed.
+    Due,
+    /// Somebody asked: they are read whatever they look like.
+    Asked,
 }
 
 #[derive(Debug)]
@@ -119,6 +134,8 @@ impl Certificates {
         let (verifiable, verifiable_seen) = watch::channel(source.is_quic_verifiable());
         let (tcp, tcp_seen) = watch::channel(maker.tcp(source.for_tcp().certified.clone()));
         let (quic, quic_seen) = watch::channel(maker.quic(source.for_quic().certified.clone()));
+        // Whoever asks while somebody else is waiting for an answer waits behind them.
+        let (ask, asked) = mpsc::channel(1);
         let certificates = Certificates {
             names: source.names(),
             ca_path: source.ca_path(),
@@ -127,8 +144,9 @@ impl Certificates {
             verifiable: verifiable_seen,
             tcp: tcp_seen,
             quic: quic_seen,
+            asked: ask,
         };
-        Ok((certificates, Renewal { source, maker, hashes, verifiable, tcp, quic }))
+        Ok((certificates, Renewal { source, maker, hashes, verifiable, tcp, quic, asked }))
     }
 
     /// The server's own names and addresses, wildcards left out, the ones asked for first: what its own origins and URLs are
@@ -158,6 +176,19 @@ impl Certificates {
         self.quic.clone()
     }
 
+    /// Has the files read again now, whether they look changed or not, and waits until that is done. Those in use stay where they
+    /// cannot be used. Connections that are open notice nothing; the next TCP connection sees what was read, the next QUIC
+    /// connection when the endpoint has been told of it, at once in effect.
+    ///
+    /// # Errors
+    /// What is wrong with the files, which is logged and counted as well; or that the server has ended.
+    pub async fn read_again(&self) -> Result<(), StartError> {
+        let ended = || StartError::new("the server has ended");
+        let (answer, answered) = oneshot::channel();
+        self.asked.send(answer).await.map_err(|_| ended())?;
+        answered.await.map_err(|_| ended())?
+    }
+
     /// Whether the certificates were made here.
     pub fn is_development(&self) -> bool {
         self.ca_path.is_some()
@@ -175,29 +206,55 @@ impl Certificates {
 }
 
 impl Renewal {
-    /// Looks at files and dates once a minute, for ever: drop the future to end it. What goes wrong is logged, what was
-    /// served goes on being served, and the next look tries again.
-    pub async fn run(mut self) {
+    /// Looks at files and dates once a minute, and when asked to, for ever: drop the future to end it. What goes wrong is logged
+    /// and counted, what was served goes on being served, and the next look tries again.
+    pub async fn run(mut self, metrics: Metrics) {
+        self.tell_expiry(&metrics);
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
+            let (look, answer) = tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => (Look::Due, None),
+                Some(answer) = self.asked.recv() => (Look::Asked, Some(answer)),
+            };
             // Files may lie on a slow disk. The state comes back with the answer, or is lost to a panic, which is not survived.
-            let Ok(renewal) = tokio::task::spawn_blocking(move || {
-                self.look(OffsetDateTime::now_utc());
-                self
+            let Ok((renewal, looked)) = tokio::task::spawn_blocking(move || {
+                let looked = self.look(look, OffsetDateTime::now_utc());
+                (self, looked)
             })
             .await
             else {
                 return;
             };
             self = renewal;
+            match &looked {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.tell_expiry(&metrics);
+                    metrics.reloaded(Reloaded::Certificates, true);
+                }
+                Err(_) => metrics.reloaded(Reloaded::Certificates, false),
+            }
+            if let Some(answer) = answer {
+                // Nobody has to wait for it.
+                let _ = answer.send(looked.map(drop));
+            }
         }
     }
 
-    fn look(&mut self, now: OffsetDateTime) {
-        match self.source.refresh(&self.maker, now) {
+    /// Returns whether there is something new.
+    fn look(&mut self, look: Look, now: OffsetDateTime) -> Result<bool, StartError> {
+        let looked = self.source.refresh(look, &self.maker, now);
+        match &looked {
             Ok(false) => {}
             Ok(true) => self.publish(),
             Err(error) => warn!(%error, "cannot renew the certificates; those in use stay"),
+        }
+        looked
+    }
+
+    fn tell_expiry(&self, metrics: &Metrics) {
+        for (listener, credential) in [(Listener::Tls, self.source.for_tcp()), (Listener::Quic, self.source.for_quic())]
+        {
+            metrics.certificate_expires(listener, credential.facts.not_after.unix_timestamp());
         }
     }
 
@@ -232,8 +289,8 @@ impl Source {
         }
     }
 
-    /// Renews what is due; says whether anything changed.
-    fn refresh(&mut self, maker: &ConfigMaker, now: OffsetDateTime) -> Result<bool, StartError> {
+    /// Renews what is due; says whether anything was read or made.
+    fn refresh(&mut self, look: Look, maker: &ConfigMaker, now: OffsetDateTime) -> Result<bool, StartError> {
         match self {
             Source::Production { files, stamp, credential, warned } => {
                 if now - *warned >= time::Duration::DAY {
@@ -241,7 +298,7 @@ impl Source {
                     *warned = now;
                 }
                 let seen = files.stamp();
-                if seen == *stamp {
+                if seen == *stamp && look == Look::Due {
                     return Ok(false);
                 }
                 let renewed = Box::new(files.load(&maker.provider)?);

@@ -425,6 +425,11 @@ async fn the_operators_side_is_as_described() {
         hold(&mut description, &admin, get(template, 200)).await;
         hold(&mut description, &admin, Ask { method: "DELETE", ..get(template, 405) }).await;
     }
+    let open_metrics = [("accept", "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5")];
+    hold(&mut description, &admin, Ask { headers: &open_metrics, ..get("/metrics", 200) }).await;
+    let (guarded, guarded_admin) = guarded().await;
+    hold(&mut description, &guarded_admin, get("/metrics", 401)).await;
+    guarded.stop().await;
     // Somebody is still there, so that the server waits.
     let _stays = server.connect(wigwag::client::Via::WebSocketH1, "demo").await;
     server.context.drain.raise();
@@ -434,6 +439,18 @@ async fn the_operators_side_is_as_described() {
     assert_eq!(elsewhere.status(), 404);
     assert_eq!(elsewhere.headers()[CONTENT_TYPE], "application/problem+json");
     server.stop().await;
+}
+
+/// A server that asks for a token, and its admin listener.
+async fn guarded() -> (TestServer, Endpoint) {
+    let mut config = config();
+    config.admin = Some("127.0.0.1:0".parse().expect("an address"));
+    let token = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(token.path(), "long and random\n").expect("written");
+    config.admin_token = Some(wigwag::secret::SecretSource::File(token.path().to_owned()));
+    let server = TestServer::start_with(config).await;
+    let port = server.addresses.admin.expect("an admin listener").port();
+    (server, Endpoint { encrypted: false, host: "127.0.0.1".into(), port })
 }
 
 /// The routers are built by `route` alone, which the sources show.

@@ -21,7 +21,7 @@ use wigwag::protocol::RoomName;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Listens on free ports only, so that tests can run side by side.
-const FREE: [&str; 6] = ["--listen", "127.0.0.1:0", "--plain", "off", "--admin", "off"];
+pub(crate) const FREE: [&str; 6] = ["--listen", "127.0.0.1:0", "--plain", "off", "--admin", "off"];
 
 /// The program in an empty directory and an environment without settings.
 pub(crate) struct Shell {
@@ -137,14 +137,61 @@ async fn a_bad_value_of_the_environment_is_laid_to_the_environments_charge() {
 async fn a_bad_file_is_refused_with_its_line() {
     let shell = Shell::new();
     let with = |content: &str| ["--config".to_owned(), shell.write("wigwag.toml", content)];
-    contains(&shell.refused(&with("heartbeat = '3s'\nlisen = '127.0.0.1:1'")).await, &["wigwag.toml:2: ", "`lisen`"]);
+    contains(
+        &shell.refused(&with("heartbeat = '3s'\nlisen = '127.0.0.1:1'")).await,
+        &["wigwag.toml:2: ", "`lisen`", "`listen`"],
+    );
     contains(&shell.refused(&with("\n\nheartbeat = 'soon'")).await, &["wigwag.toml:3: ", "'soon'", "500ms"]);
     contains(&shell.refused(&with("heartbeat = 10")).await, &["wigwag.toml:1: ", "'10'", "a unit"]);
     contains(&shell.refused(&with("listen = ['127.0.0.1']")).await, &["wigwag.toml:1: ", "127.0.0.1:4433"]);
-    contains(&shell.refused(&with("no-h3 = 'yes'")).await, &["wigwag.toml:1: ", "boolean"]);
+    contains(&shell.refused(&with("no-h3 = 'yes'")).await, &["wigwag.toml:1: ", "true or false"]);
     contains(&shell.refused(&with("heartbeat = ")).await, &["wigwag.toml:1: "]);
-    contains(&shell.refused(&with("heartbeat = '0s'")).await, &["heartbeat in ", "wigwag.toml is 0ms: "]);
+    contains(&shell.refused(&with("heartbeat = '0s'")).await, &["wigwag.toml:1: heartbeat is 0ms: "]);
     contains(&shell.refused(&["--config", "missing.toml"]).await, &["missing.toml: no such file", "--config"]);
+}
+
+#[tokio::test]
+async fn the_example_file_passes_its_own_check() {
+    let shell = Shell::new();
+    let example = shell.run(&["config", "example"]).await;
+    assert!(example.status.success());
+    let text = String::from_utf8(example.stdout).unwrap();
+    let mut check =
+        shell.command(&["config", "check", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    check.stdin.take().unwrap().write_all(text.as_bytes()).await.unwrap();
+    let checked = timeout(PATIENCE, check.wait_with_output()).await.unwrap().unwrap();
+    assert!(checked.status.success());
+    contains(&String::from_utf8(checked.stdout).unwrap(), &["standard input is right; settings in it: 0"]);
+}
+
+#[tokio::test]
+async fn a_check_tells_everything_that_is_wrong_with_a_file_and_where() {
+    let shell = Shell::new().with("WIGWAG_HEARTBEAT", "soon");
+    let file = shell.write(
+        "w.toml",
+        "heartbeat = '0s'\nmax-pers = 3\ncert = 'a.pem'\norigin = ['https://a.example/page']\nmax-frame = 'much'\nrate = 0\n",
+    );
+    let output = shell.run(&["config", "check", &file]).await;
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<_> = said.lines().map(|line| line.replace(&file, "w.toml")).collect();
+    assert_eq!(
+        lines,
+        [
+            "wigwag: w.toml:2: unknown key `max-pers`; did you mean `max-peers`?",
+            "wigwag: w.toml:5: max-frame: invalid value 'much': write a whole number of bytes, KiB or MiB, like 4096, 160KiB or 1MiB",
+            "wigwag: w.toml:1: heartbeat is 0ms: it must be from 100ms to 10m",
+            "wigwag: w.toml:4: origin is https://a.example/page: write it as browsers send it, like https://app.example.org or \
+             http://localhost:3000 (no path, no wildcard), or null",
+            "wigwag: w.toml:6: rate is 0: it must be from 1 to 1000000",
+            "wigwag: w.toml:3: cert is a.pem: its private key is missing: give --key too",
+        ]
+    );
+    shell.write("w.toml", "heartbeat = '5s'\nmax-peers = 3\n");
+    let output = shell.run(&["config", "check", &file]).await;
+    contains(&String::from_utf8(output.stdout).unwrap(), &["w.toml is right; settings in it: 2"]);
+    contains(&shell.refused(&["config", "check", "missing.toml"]).await, &["missing.toml: no such file"]);
+    contains(&shell.refused(&["config"]).await, &["example", "check"]);
 }
 
 #[tokio::test]
@@ -349,6 +396,52 @@ async fn help_and_version_are_answers() {
     }
     let output = shell.run(&["certs", "--help"]).await;
     assert!(!String::from_utf8(output.stdout).unwrap().contains("--heartbeat"), "certs has no use for it");
+}
+
+#[tokio::test]
+async fn completions_and_manual_pages_know_every_command() {
+    let shell = Shell::new();
+    let help = String::from_utf8(shell.run(&["--help"]).await.stdout).unwrap();
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    // What follows a name stands further in.
+    let names = listed.filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
+    let commands: Vec<_> = names.filter_map(|line| line.split(' ').next()).filter(|name| *name != "help").collect();
+    assert!(commands.contains(&"serve") && commands.contains(&"man"), "{help}");
+    for name in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = String::from_utf8(shell.run(&["completions", name]).await.stdout).unwrap();
+        contains(&script, &commands);
+        contains(&script, &["max-frame", "waiting-room"]);
+    }
+    let pages = shell.dir.path().join("man");
+    fs::create_dir(&pages).unwrap();
+    assert!(shell.run(&["man", "man"]).await.status.success());
+    for command in commands {
+        let page = fs::read_to_string(pages.join(format!("wigwag-{command}.1"))).unwrap();
+        contains(&page, &[".SH NAME", ".SH SYNOPSIS"]);
+    }
+    let main = String::from_utf8(shell.run(&["man"]).await.stdout).unwrap();
+    assert_eq!(main, fs::read_to_string(pages.join("wigwag.1")).unwrap());
+    contains(&shell.refused(&["man", "missing"]).await, &["missing: no such file or directory; name a directory"]);
+    contains(&shell.refused(&["completions", "csh"]).await, &["csh", "bash"]);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_supervisor_is_told_when_the_server_is_ready_and_when_it_stops() {
+    let shell = Shell::new();
+    let path = shell.dir.path().join("notify");
+    let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
+    let told = async || {
+        let mut state = [0; 64];
+        let length = timeout(PATIENCE, socket.recv(&mut state)).await.expect("it is told").unwrap();
+        String::from_utf8(state[..length].to_vec()).unwrap()
+    };
+    let shell = shell.with("NOTIFY_SOCKET", path.to_str().unwrap());
+    let (mut server, _) = shell.serve(&FREE, "listening").await;
+    assert_eq!(told().await, "READY=1");
+    signal(&server, "TERM").await;
+    assert_eq!(told().await, "STOPPING=1");
+    assert_eq!(timeout(PATIENCE, server.wait()).await.expect("it ends").unwrap().code(), Some(0));
 }
 
 #[cfg(unix)]

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use wigwag::client::{Connection, Event, Via};
 use wigwag::config::Config;
-use wigwag::ice::{Policy, SecretSource};
+use wigwag::ice::Policy;
+use wigwag::secret::SecretSource;
 
 use crate::support::{TestServer, config, within};
 

@@ -5,6 +5,8 @@ mod api;
 mod architecture;
 mod cli;
 mod cluster;
+#[cfg(target_os = "linux")]
+mod docs;
 mod draining;
 #[cfg(target_os = "linux")]
 mod floods;
@@ -13,9 +15,11 @@ mod http;
 mod http_features;
 mod ice;
 mod limits;
+mod metrics;
 mod native;
 mod quic;
 mod relay;
+mod reload;
 mod schema;
 mod scripted;
 #[cfg(unix)]

@@ -30,6 +30,8 @@ pub(crate) enum Mode {
 pub(crate) struct Network {
     /// Where the discovery is asked.
     pub(crate) discovery: Endpoint,
+    /// Where UDP goes in.
+    pub(crate) quic: Endpoint,
     tcp: watch::Sender<Mode>,
     udp: watch::Sender<Mode>,
     /// Counts cuts: connections of an earlier count end.
@@ -65,13 +67,15 @@ impl Network {
         let udp_socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
         let document = document(server, tcp_target, &tcp_listener, &udp_socket);
         let (discovery, answers) = discovery(document).await;
+        let port = udp_socket.local_addr().expect("bound").port();
+        let quic = Endpoint { encrypted: true, host: "127.0.0.1".into(), port };
         let target = SocketAddr::from(([127, 0, 0, 1], tcp_target.port));
         let tasks = vec![
             answers,
             tokio::spawn(relay_udp(Arc::new(udp_socket), server.addresses.secure[0], udp_mode)),
             tokio::spawn(relay_tcp(tcp_listener, target, tcp_mode, cut, Arc::clone(&overheard))),
         ];
-        Network { discovery, tcp, udp, cuts, overheard, tasks }
+        Network { discovery, quic, tcp, udp, cuts, overheard, tasks }
     }
 
     pub(crate) fn tcp(&self, mode: Mode) {

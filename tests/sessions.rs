@@ -50,7 +50,7 @@ impl Wire for Burst {
     }
 
     fn feed(&mut self, frame: Frame) -> Result<(), WireError> {
-        self.heard.lock().push(serde_json::from_slice(&frame.text).expect("JSON"));
+        self.heard.lock().push(serde_json::from_slice(&frame.text()).expect("JSON"));
         Ok(())
     }
 
@@ -75,7 +75,15 @@ fn opening(server: &TestServer, room: &str) -> Opening {
     let client = server.context.client(address.ip(), &http::HeaderMap::new()).expect("no header, no mistake");
     let place = client.session().expect("loopback is not limited");
     let room = RoomName::parse(room).expect("a name");
-    Opening { room, transport: Transport::WebSocketH1, via, grant: None, client, place }
+    Opening {
+        room,
+        transport: Transport::WebSocketH1,
+        via,
+        grant: None,
+        client,
+        place,
+        begun: std::time::Instant::now(),
+    }
 }
 
 #[tokio::test]

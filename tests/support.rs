@@ -15,7 +15,7 @@ use wigwag::client::{Connection, Endpoint, Error, Trust, Via};
 use wigwag::config::{CertificateSource, Config, ConnectionLimits, Protocols};
 use wigwag::context::Context;
 use wigwag::protocol::{Limits, RoomName, WaitingRoom};
-use wigwag::server::{Addresses, EssentialTaskEnded, Server};
+use wigwag::server::{Addresses, EssentialTaskEnded, Reloader, Server};
 
 /// A wait that ends with an event; reaching this deadline is a failure, whatever the machine's speed.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -32,6 +32,7 @@ pub(crate) fn config() -> Config {
         listen: vec![loopback],
         plain: vec![loopback],
         admin: None,
+        admin_token: None,
         certificate: CertificateSource::Development { dir: certificates_dir(), names: vec![] },
         origins: vec![],
         tokens: None,
@@ -71,6 +72,7 @@ pub(crate) struct TestServer {
     pub(crate) trust: Trust,
     /// Where the CA is that `trust` trusts.
     pub(crate) ca: PathBuf,
+    pub(crate) reloader: Reloader,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Result<(), EssentialTaskEnded>>,
 }
@@ -81,9 +83,19 @@ impl TestServer {
         Self::start_with(config()).await
     }
 
+    /// With development certificates.
     pub(crate) async fn start_with(config: Config) -> Self {
         let server = Server::load(config).await.expect("the server starts");
         let ca = server.certificates().ca_path().expect("development certificates have a CA").to_owned();
+        Self::run(server, ca)
+    }
+
+    /// With certificates that the CA in the file `ca` has signed.
+    pub(crate) async fn start_signed_by(ca: PathBuf, config: Config) -> Self {
+        Self::run(Server::load(config).await.expect("the server starts"), ca)
+    }
+
+    fn run(server: Server, ca: PathBuf) -> Self {
         let hashes = server.certificates().hashes().borrow().clone();
         let (stop, stopped) = oneshot::channel();
         TestServer {
@@ -91,6 +103,7 @@ impl TestServer {
             context: Arc::clone(server.context()),
             trust: Trust::new(authority(&ca), hashes).expect("TLS 1.3"),
             ca,
+            reloader: server.reloader(),
             stop: Some(stop),
             running: tokio::spawn(server.run(async { stopped.await.unwrap_or(()) }, std::future::pending())),
         }
@@ -104,6 +117,11 @@ impl TestServer {
     /// Where plaintext HTTP is.
     pub(crate) fn plain(&self) -> Endpoint {
         Endpoint { encrypted: false, host: "127.0.0.1".into(), port: self.addresses.plain[0].port() }
+    }
+
+    /// Whether a line of the metrics is this one.
+    pub(crate) fn metric(&self, line: &str) -> bool {
+        self.context.metrics.encode().expect("text").lines().any(|known| known == line)
     }
 
     pub(crate) async fn connect(&self, via: Via, room: &str) -> Connection {

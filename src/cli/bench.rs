@@ -60,7 +60,7 @@ pub struct BenchArgs {
     /// The id of that server's process
     #[arg(long, value_name = "PID", requires = "server")]
     process: Option<u32>,
-    /// Trust the certificate authority in this PEM file
+    /// Trust the certificate authority in this PEM file, beside the system's
     #[arg(long, value_name = "FILE", default_value = "certs/ca.pem", requires = "server")]
     ca: PathBuf,
     /// Write the results here as JSON; - is standard output, instead of the table

@@ -53,7 +53,7 @@ pub struct JoinArgs {
     /// Show the token in this file; it is read again when that one is about to end
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
     token_file: Option<PathBuf>,
-    /// Trust the certificate authority in this PEM file
+    /// Trust the certificate authority in this PEM file, beside the system's
     #[arg(long, value_name = "FILE", default_value = "certs/ca.pem")]
     ca: PathBuf,
     /// If the server cannot be reached, go on trying to join for so long, as 10s
@@ -141,9 +141,11 @@ fn token_of(path: &Path) -> Result<String, String> {
     }
 }
 
-/// The authorities of the file; none if the default one is not there, since a plaintext server's hashes are enough.
+/// The system's authorities, and those of the file; the default one need not be there.
 pub(super) fn roots(ca: &Path) -> Result<RootCertStore, StartError> {
     let mut roots = RootCertStore::empty();
+    // Certificates of the system's that cannot be read are as good as not there.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if ca.exists() || ca != Path::new("certs/ca.pem") {
         let unusable = |error: &dyn std::fmt::Display| StartError::new(format_args!("--ca {}: {error}", ca.display()));
         let certificate = CertificateDer::from_pem_file(ca).map_err(|error| unusable(&error))?;

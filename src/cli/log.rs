@@ -4,37 +4,59 @@ use std::io::IsTerminal;
 
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Registry;
 use tracing_subscriber::filter::{EnvFilter, FilterExt, ParseError, filter_fn};
 use tracing_subscriber::layer::{Filter, Layer, SubscriberExt};
+use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogFormat, Settings, Sources};
 use crate::error::StartError;
 
+/// Changes what is logged, while it is.
+#[derive(Clone)]
+pub(super) struct Control(Handle<Wanted, Registry>);
+
+type Wanted = Box<dyn Filter<Registry> + Send + Sync>;
+
 /// Begins to log.
 ///
 /// # Errors
 /// A filter that is none.
-pub(super) fn start(settings: &Settings, sources: &Sources) -> Result<(), StartError> {
-    let wanted = settings.log.as_deref().unwrap_or("info");
-    let filter = filter(wanted).map_err(|error| {
-        StartError::new(format_args!(
-            "{} is {wanted}: {error}; write a level (error, warn, info, debug, trace) or a list like wigwag=debug,info",
-            sources.name("log")
-        ))
-    })?;
+pub(super) fn start(settings: &Settings, sources: &Sources) -> Result<Control, StartError> {
+    let (filter, control) = reload::Layer::new(filter(settings, sources)?);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let layer = match settings.log_format.unwrap_or_default() {
         LogFormat::Text => layer.with_ansi(colours()).boxed(),
         LogFormat::Json => layer.json().boxed(),
     };
     let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter));
-    subscriber.try_init().map_err(StartError::new)
+    subscriber.try_init().map_err(StartError::new)?;
+    Ok(Control(control))
+}
+
+impl Control {
+    /// Logs what these settings ask for, from now on.
+    ///
+    /// # Errors
+    /// A filter that is none.
+    pub(super) fn apply(&self, settings: &Settings, sources: &Sources) -> Result<(), StartError> {
+        self.0.reload(filter(settings, sources)?).map_err(StartError::new)
+    }
+}
+
+fn filter(settings: &Settings, sources: &Sources) -> Result<Wanted, StartError> {
+    let wanted = settings.log.as_deref().unwrap_or("info");
+    let filter = parse(wanted).map_err(|error| {
+        let right = "write a level (error, warn, info, debug, trace) or a list like wigwag=debug,info";
+        sources.refuse("log", wanted, format_args!("{error}; {right}"))
+    })?;
+    Ok(Box::new(filter))
 }
 
 /// What was asked for, but of libraries nothing below info: there they log what passes through them, and that is other
 /// people's. NATS's tells of each attempt to connect, what is said once without it; whoever wants that names it.
-fn filter<S: Subscriber>(wanted: &str) -> Result<impl Filter<S> + use<S>, ParseError> {
+fn parse<S: Subscriber>(wanted: &str) -> Result<impl Filter<S> + use<S>, ParseError> {
     let nats = wanted.contains("async_nats");
     let capped = filter_fn(move |metadata| {
         let target = metadata.target();
@@ -64,7 +86,7 @@ mod tests {
     fn logged(wanted: &str) -> String {
         let file = Arc::new(tempfile::tempfile().unwrap());
         let layer = tracing_subscriber::fmt::layer().with_writer(file.clone()).with_ansi(false);
-        let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter(wanted).unwrap()));
+        let subscriber = tracing_subscriber::registry().with(layer.with_filter(parse(wanted).unwrap()));
         tracing::subscriber::with_default(subscriber, || {
             trace!(target: "wigwag::hub", "ours");
             debug!(target: "wigwagging", "theirs at debug");
@@ -86,6 +108,6 @@ mod tests {
         }
         assert!(!logged("trace").contains("of NATS") && logged("async_nats=info").contains("of NATS"));
         assert_eq!(logged("error"), "");
-        assert!(filter::<tracing_subscriber::Registry>("wigwag=loud").is_err());
+        assert!(parse::<Registry>("wigwag=loud").is_err());
     }
 }

@@ -7,7 +7,8 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::{End, banner, descriptors, log, print};
+use super::reload::Reload;
+use super::{End, banner, descriptors, log, print, supervisor};
 use crate::config::{Config, Settings, Sources};
 use crate::running::Running;
 use crate::server::Server;
@@ -17,11 +18,11 @@ const LEFTOVERS: Duration = Duration::from_secs(1);
 
 pub(super) fn run(settings: &Settings, sources: &Sources) -> Result<(), End> {
     let mut config = settings.resolve(sources)?;
-    log::start(settings, sources)?;
+    let log = log::start(settings, sources)?;
     leave_out_missing_ipv6(settings, &mut config);
     descriptors::provide(&mut config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    let ended = runtime.block_on(Box::pin(serve(config)));
+    let ended = runtime.block_on(Box::pin(serve(config, Reload::new(settings, sources, log))));
     runtime.shutdown_timeout(LEFTOVERS);
     ended
 }
@@ -39,24 +40,37 @@ fn leave_out_missing_ipv6(settings: &Settings, config: &mut Config) {
     }
 }
 
-async fn serve(config: Config) -> Result<(), End> {
+async fn serve(config: Config, mut reload: Reload) -> Result<(), End> {
     // From here on a signal drains, also one that comes before the first connection.
     let mut signals = Signals::new().context("cannot listen for signals")?;
+    let mut hangups = Hangups::new().context("cannot listen for signals")?;
     let server = Server::load(config).await?;
+    let reloader = server.reloader();
     print(&banner(&Running::from(&server)))?;
+    supervisor::tell("READY=1");
     let (drain, hurry) = (CancellationToken::new(), CancellationToken::new());
     let heard = async {
         let signal = signals.next().await;
         info!(signal, "draining; signal again to stop at once");
+        supervisor::tell("STOPPING=1");
         drain.cancel();
         let signal = signals.next().await;
         info!(signal, "stopping at once");
         hurry.cancel();
         std::future::pending::<()>().await;
     };
+    let reloads = async {
+        loop {
+            hangups.next().await;
+            info!("SIGHUP: reading certificates, keys and settings again");
+            reload.settings(&reloader);
+            reloader.read_files().await;
+        }
+    };
     tokio::select! {
         ended = server.run(drain.cancelled(), hurry.cancelled()) => Ok(ended.context("the server stopped by itself")?),
         () = heard => Ok(()),
+        () = reloads => Ok(()),
     }
 }
 
@@ -78,6 +92,39 @@ impl Signals {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
         }
+    }
+}
+
+/// SIGHUP. One that comes while the last is dealt with is not lost.
+#[cfg(unix)]
+struct Hangups(tokio::signal::unix::Signal);
+
+#[cfg(unix)]
+impl Hangups {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Hangups(signal(SignalKind::hangup())?))
+    }
+
+    async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// There are none.
+#[cfg(not(unix))]
+struct Hangups;
+
+#[cfg(not(unix))]
+impl Hangups {
+    fn new() -> std::io::Result<Self> {
+        Ok(Hangups)
+    }
+
+    async fn next(&mut self) {
+        std::future::pending().await
     }
 }
 

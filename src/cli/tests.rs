@@ -48,56 +48,11 @@ fn the_defaults_that_help_tells_are_the_defaults() {
     assert_eq!(told, 45, "every setting with a default tells it");
 }
 
-/// `wigwag.example.toml` as it should be: every setting with its help, defaults told but not set.
-fn example() -> String {
-    let mut text = String::from(
-        "# Settings of wigwag, for `wigwag --config wigwag.toml`. What stands here are the defaults, or examples where there\n\
-         # is none. The command line and the environment go before this file; paths are relative to where wigwag is started.\n",
-    );
-    let command = command();
-    let mut heading = None;
-    for arg in command.find_subcommand("serve").unwrap().get_arguments() {
-        let Some(long) = arg.get_long().filter(|long| !["help", "config"].contains(long)) else { continue };
-        if heading != arg.get_help_heading() {
-            heading = arg.get_help_heading();
-            text += &format!("\n## {}\n", heading.unwrap());
-        }
-        let help = arg.get_help().unwrap().to_string();
-        let (help, default) = help.split_once(" [default: ").unwrap_or((&help, ""));
-        text += &format!("\n# {help}\n#{long} = {}\n", toml_value(arg, default.trim_end_matches(']')));
-    }
-    text
-}
-
-fn toml_value(arg: &clap::Arg, default: &str) -> String {
-    let value_name = arg.get_value_names().map(|names| names[0].as_str()).unwrap();
-    match (value_name, default) {
-        ("BOOL", _) => "false".to_owned(),
-        ("N", number) => number.to_owned(),
-        ("FILE", _) => format!("\"{}.pem\"", arg.get_long().unwrap()),
-        ("TEXT", _) => {
-            format!("\"{}\"", if arg.get_long() == Some("token-issuer") { "https://id.example.org" } else { "wigwag" })
-        }
-        ("stun:HOST|turn:HOST", _) => "[\"turn:turn.example.org:3478?transport=udp\"]".to_owned(),
-        ("nats://HOST|tls://HOST", _) => "[\"nats://nats.example.org:4222\"]".to_owned(),
-        ("private|mdns", _) => "[\"private\", \"mdns\"]".to_owned(),
-        ("FILE|env:VARIABLE", _) => "\"env:TURN_SECRET\"".to_owned(),
-        ("FILE|env:VARIABLE|https://URL", _) => "\"keys/token-keys.json\"".to_owned(),
-        ("HOST", _) => "[\"signal.example.org\"]".to_owned(),
-        ("https://HOST", _) => "[\"https://app.example.org\"]".to_owned(),
-        ("CIDR", "") => "[\"10.0.0.0/8\"]".to_owned(),
-        ("DIR", "") => "\"web\"".to_owned(),
-        (_, list) if list.contains(',') => format!("{:?}", list.split(',').collect::<Vec<_>>()),
-        (_, text) => format!("{text:?}"),
-    }
-}
-
-/// After a change of the settings, write what the test prints into the file.
+/// After a change of the settings: `wigwag config example > wigwag.example.toml`.
 #[test]
 fn the_example_file_tells_every_setting_and_is_valid() {
     let file = include_str!("../../wigwag.example.toml");
-    let wanted = example();
-    assert!(file == wanted, "wigwag.example.toml should be:\n{wanted}");
+    assert!(file == config::example(), "the file is not what `wigwag config example` prints");
     let set: String = file.lines().map(|line| format!("{}\n", line.strip_prefix('#').unwrap_or(line))).collect();
     let set: String =
         set.lines().filter(|line| !line.starts_with([' ', '#'])).map(|line| format!("{line}\n")).collect();
@@ -110,6 +65,7 @@ fn the_example_file_tells_every_setting_and_is_valid() {
         cluster_credentials: None,
         cluster_ca: None,
         cluster_timeout: None,
+        admin_token: None,
         web: None,
         cert: None,
         key: None,
@@ -202,5 +158,14 @@ mod banner {
         for word in ["WebTransport", "certificates", "phone", "admin"] {
             assert!(!text.contains(word), "{word}: {text}");
         }
+    }
+}
+
+#[test]
+fn what_is_reloaded_are_settings() {
+    let command = command();
+    let serve = command.find_subcommand("serve").unwrap();
+    for key in crate::config::RELOADED {
+        assert!(serve.get_arguments().any(|arg| arg.get_long() == Some(key)), "{key}");
     }
 }

@@ -19,7 +19,7 @@ pub(crate) fn notes(data: &[u8]) {
     if let Note::Relay { body, ephemeral, .. } | Note::Broadcast { body, ephemeral, .. } = &read
         && let Some(body) = note::body(&inner, body, *ephemeral)
     {
-        let line = body.frame(Some(1)).text;
+        let line = body.frame(Some(1)).text();
         assert!(line.starts_with(br#"{"seq":1,""#) && !line.contains(&b'\n') && !line.contains(&b'\r'));
         serde_json::from_slice::<&RawValue>(&line).expect("JSON");
     }

@@ -18,6 +18,7 @@ use crate::error::StartError;
 use crate::ice::{self, IceUrl};
 use crate::origin::origin_of;
 use crate::protocol::{Checks, Limits, Newcomers, WaitingRoom};
+use crate::secret::SecretSource;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -48,6 +49,7 @@ impl Settings {
                 Some(Listen::Off) => None,
                 Some(Listen::At(address)) => Some(address),
             },
+            admin_token: self.admin_token(&check)?,
             certificate: self.certificate_source(sources)?,
             origins: check.origins(self.origin.as_deref().unwrap_or_default())?,
             tokens: self.tokens(&check)?,
@@ -96,6 +98,18 @@ impl Settings {
         }
     }
 
+    fn admin_token(&self, check: &Check<'_>) -> Result<Option<SecretSource>, StartError> {
+        let Some(text) = &self.admin_token else { return Ok(None) };
+        if self.admin == Some(Listen::Off) {
+            return Err(check.bad(
+                "admin-token",
+                "set",
+                "nothing asks for it while --admin is off; leave one of them out",
+            ));
+        }
+        text.parse().map(Some).map_err(|why| check.wrong("admin-token", text, why))
+    }
+
     fn tokens(&self, check: &Check<'_>) -> Result<Option<auth::Policy>, StartError> {
         let Some(keys) = &self.token_keys else {
             let alone = [
@@ -118,7 +132,7 @@ impl Settings {
                 "it lets everybody in, and --token-keys only who has a token; give one of them",
             ));
         }
-        let mut source: KeySource = keys.parse().map_err(|why| check.bad("token-keys", keys, why))?;
+        let mut source: KeySource = keys.parse().map_err(|why| check.wrong("token-keys", keys, why))?;
         let (ca, private) = (self.token_keys_ca.clone(), self.token_keys_private.unwrap_or(false));
         match &mut source {
             KeySource::Url { reach, .. } => *reach = Reach { ca, private },
@@ -180,7 +194,7 @@ impl Settings {
     }
 
     fn ice(&self, check: &Check<'_>, lifetime: Duration) -> Result<ice::Policy, StartError> {
-        let parse = |text: &String| text.parse::<IceUrl>().map_err(|why| check.bad("ice-server", text, why));
+        let parse = |text: &String| text.parse::<IceUrl>().map_err(|why| check.wrong("ice-server", text, why));
         let urls: Vec<_> = self.ice_server.iter().flatten().map(parse).collect::<Result<_, _>>()?;
         let secret =
             self.turn_secret.as_ref().map(|text| text.parse().map_err(|why| check.bad("turn-secret", text, why)));
@@ -312,8 +326,9 @@ impl Settings {
         let said = |flag: Option<bool>| flag.unwrap_or(false);
         let beyond = |list: &[SocketAddr]| list.iter().find(|address| !address.ip().is_loopback()).copied();
         let (listen, plain) = (beyond(&config.listen), beyond(&config.plain));
-        if let Some(address) = config.admin.filter(|address| !address.ip().is_loopback() && !said(self.admin_exposed)) {
-            let why = "other machines could read health and metrics there; give --admin-exposed if that is meant";
+        let guarded = config.admin_token.is_some() || said(self.admin_exposed);
+        if let Some(address) = config.admin.filter(|address| !address.ip().is_loopback() && !guarded) {
+            let why = "other machines could read metrics there; give --admin-token, or --admin-exposed if they may";
             return Err(check.bad("admin", address, why));
         }
         if let Some(address) = plain.filter(|_| !said(self.plain_behind_proxy)) {
@@ -357,14 +372,19 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn bad(&self, key: &str, value: impl Display, why: impl Display) -> StartError {
-        StartError::new(format_args!("{} is {value}: {why}", self.sources.name(key)))
+        self.sources.refuse(key, value, why)
+    }
+
+    /// A value that is wrong whatever the others are.
+    fn wrong(&self, key: &str, value: impl Display, why: impl Display) -> StartError {
+        self.bad(key, value, why).about(key)
     }
 
     fn within<T: PartialOrd + Display>(&self, key: &str, value: T, bounds: RangeInclusive<T>) -> Result<T, StartError> {
         if bounds.contains(&value) {
             return Ok(value);
         }
-        Err(self.bad(key, value, format_args!("it must be from {} to {}", bounds.start(), bounds.end())))
+        Err(self.wrong(key, value, format_args!("it must be from {} to {}", bounds.start(), bounds.end())))
     }
 
     fn span(
@@ -390,7 +410,7 @@ impl Check<'_> {
             return Ok(quota);
         }
         let (least, most) = (amounts.start(), amounts.end());
-        Err(self.bad(key, Rate(quota), format_args!("it must be from {least} to {most}, in a time from 1s to 1d")))
+        Err(self.wrong(key, Rate(quota), format_args!("it must be from {least} to {most}, in a time from 1s to 1d")))
     }
 
     fn size<T: TryFrom<u64>>(
@@ -402,7 +422,7 @@ impl Check<'_> {
     ) -> Result<T, StartError> {
         let Some(size) = typed else { return Ok(default) };
         let size = self.within(key, size, Size(*bounds.start())..=Size(*bounds.end()))?;
-        T::try_from(size.0).map_err(|_| self.bad(key, size, "it is too much for this machine"))
+        T::try_from(size.0).map_err(|_| self.wrong(key, size, "it is too much for this machine"))
     }
 
     fn number<T: TryFrom<u64>>(
@@ -414,7 +434,7 @@ impl Check<'_> {
     ) -> Result<T, StartError> {
         let Some(number) = typed else { return Ok(default) };
         let number = self.within(key, number, bounds)?;
-        T::try_from(number).map_err(|_| self.bad(key, number, "it is too much for this machine"))
+        T::try_from(number).map_err(|_| self.wrong(key, number, "it is too much for this machine"))
     }
 
     fn at_most(&self, key: &str, bytes: usize, other: &str, most: usize) -> Result<(), StartError> {
@@ -462,13 +482,13 @@ impl Check<'_> {
         for name in typed {
             let plain = match name.parse::<IpAddr>() {
                 Ok(address) if address.is_unspecified() => {
-                    return Err(self.bad("name", name, "it means every address; give one that others can reach"));
+                    return Err(self.wrong("name", name, "it means every address; give one that others can reach"));
                 }
                 Ok(address) => address.to_string(),
                 Err(_) => name.to_ascii_lowercase(),
             };
             if plain.parse::<IpAddr>().is_err() && DnsName::try_from(plain.as_str()).is_err() {
-                return Err(self.bad(
+                return Err(self.wrong(
                     "name",
                     name,
                     "write a host name or an IP address, without scheme, port or wildcard",
@@ -486,7 +506,7 @@ impl Check<'_> {
             origin(text).ok_or_else(|| {
                 let why = "write it as browsers send it, like https://app.example.org or http://localhost:3000 (no path, no \
                            wildcard), or null";
-                self.bad("origin", text, why)
+                self.wrong("origin", text, why)
             })
         };
         typed.iter().map(parse).collect()
@@ -647,7 +667,10 @@ mod tests {
         let meant = resolve(|s| (s.plain, s.plain_behind_proxy, s.open) = (plain.clone(), Some(true), Some(true)));
         assert_eq!(meant.unwrap().plain, ["192.0.2.1:80".parse().unwrap()]);
         let error = resolve(|s| s.admin = Some(at("[::]:9433"))).unwrap_err();
-        assert!(error.contains("--admin-exposed"), "{error}");
+        assert!(error.contains("--admin-token") && error.contains("--admin-exposed"), "{error}");
+        let token = Some("env:ADMIN_TOKEN".to_owned());
+        assert!(resolve(|s| (s.admin, s.admin_token) = (Some(at("[::]:9433")), token.clone())).is_ok());
+        assert!(resolve(|s| (s.admin, s.admin_token) = (Some(Listen::Off), token.clone())).is_err());
         assert!(resolve(|s| (s.admin, s.admin_exposed) = (Some(at("[::]:9433")), Some(true))).is_ok());
     }
 

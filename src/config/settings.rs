@@ -1,8 +1,9 @@
 //! What was typed: on the command line, in the environment, in a file.
 #![allow(rustdoc::broken_intra_doc_links, reason = "the help texts are doc comments, and `[::1]` is an address")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
@@ -10,6 +11,7 @@ use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
+use super::file::{self, File};
 use super::units::{Address, CandidateKind, HeaderName, Listen, Network, Rate, Size, Span, one_or_many};
 use crate::error::StartError;
 use crate::protocol::Newcomers;
@@ -34,6 +36,11 @@ pub struct Settings {
     #[arg(long, env = "WIGWAG_ADMIN", value_name = "ADDRESS:PORT|off", help_heading = LISTENING)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin: Option<Listen>,
+
+    /// Ask for this token, as Authorization: Bearer, before telling metrics; health needs none
+    #[arg(long, env = "WIGWAG_ADMIN_TOKEN", value_name = "FILE|env:VARIABLE", help_heading = LISTENING)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_token: Option<String>,
 
     /// Switch HTTP/3 and WebTransport off
     #[arg(long, env = "WIGWAG_NO_H3", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = LISTENING)]
@@ -167,7 +174,7 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plain_behind_proxy: Option<bool>,
 
-    /// Serve --admin to other machines, where whoever reaches it may read it
+    /// Serve --admin to other machines without --admin-token: whoever reaches it may read it
     #[arg(long, env = "WIGWAG_ADMIN_EXPOSED", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = BEYOND)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin_exposed: Option<bool>,
@@ -395,6 +402,23 @@ const CLIENTS: &str = "Client addresses";
 const CLUSTER: &str = "Cluster";
 const LOGS: &str = "Logs";
 
+/// What takes effect when the settings are read again, for what begins from then on. All else waits for a restart.
+pub const RELOADED: [&str; 13] = [
+    "origin",
+    "sessions-per-second",
+    "trusted-proxy",
+    "proxy-header",
+    "exempt-address",
+    "address-connections",
+    "address-joins",
+    "address-failures",
+    "address-messages",
+    "address-bytes",
+    "max-address-connections",
+    "max-address-sessions",
+    "log",
+];
+
 /// The form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -406,12 +430,18 @@ pub enum LogFormat {
     Json,
 }
 
-/// Where each setting came from, so that an error can name what was really typed.
+/// Where each setting came from, so that an error can name what was really typed, and the file can be read again.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     command_line: BTreeSet<String>,
     environment: BTreeSet<String>,
-    file: Option<(PathBuf, BTreeSet<String>)>,
+    /// What was set by these two.
+    typed: Box<Settings>,
+    file: Option<PathBuf>,
+    /// As errors call it.
+    file_name: String,
+    /// The line of each key in it.
+    lines: BTreeMap<String, usize>,
 }
 
 /// As text: a path in a file could not be anything else, and one name must mean the same everywhere.
@@ -426,7 +456,7 @@ impl Settings {
     /// A file that cannot be read, or with an unknown key or a bad value in it.
     pub fn gather(matches: &ArgMatches, file: Option<&Path>) -> Result<(Settings, Sources), StartError> {
         let typed = Settings::from_arg_matches(matches).map_err(StartError::new)?;
-        let mut sources = Sources::default();
+        let mut sources = Sources { typed: Box::new(typed), file: file.map(Path::to_owned), ..Sources::default() };
         for id in matches.ids() {
             match matches.value_source(id.as_str()) {
                 Some(ValueSource::CommandLine) => sources.command_line.insert(id.as_str().replace('_', "-")),
@@ -434,40 +464,94 @@ impl Settings {
                 _ => continue,
             };
         }
-        let Some(path) = file else { return Ok((typed, sources)) };
-        let mut table = read(path)?;
-        sources.file = Some((path.to_owned(), table.keys().cloned().collect()));
-        // Only what was typed is in `typed`: defaults come last, so that none of them can cover the file.
-        let typed = Table::try_from(&typed).map_err(StartError::new)?;
-        table.extend(typed);
-        Ok((table.try_into().map_err(|error| StartError::new(format_args!("{}: {error}", path.display())))?, sources))
+        sources.read_again()
     }
-}
 
-/// Reads a file of settings, all of them known and well formed.
-fn read(path: &Path) -> Result<Table, StartError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| StartError::file("read the settings", path, &error, "check --config"))?;
-    let refuse = |error: toml::de::Error| {
-        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-        StartError::new(format_args!("{}:{line}: {}", path.display(), in_short(error.message())))
-    };
-    toml::from_str::<Settings>(&text).map_err(refuse)?;
-    text.parse().map_err(refuse)
-}
-
-/// The list of all keys would hide what is wrong.
-fn in_short(message: &str) -> String {
-    match message.split_once(", expected one of") {
-        Some((unknown, _)) if unknown.starts_with("unknown field") => {
-            format!("{}; the keys are the long options of 'wigwag serve --help'", unknown.replace("field", "key"))
+    /// Everything that is wrong with the text of a file which is called `name`, by itself, and the first two settings that are at
+    /// odds. Flags and the environment count for nothing. Returns how many settings it has if nothing is wrong.
+    ///
+    /// # Errors
+    /// At least one mistake.
+    pub fn check(name: &str, text: &str) -> Result<usize, Vec<StartError>> {
+        let (file, mut mistakes) = File::parse(name, text);
+        let sources = Sources { file_name: name.to_owned(), lines: file.lines, ..Sources::default() };
+        let resolve = |table: &Table| table.clone().try_into::<Settings>().map_err(StartError::new)?.resolve(&sources);
+        let mut sound = Table::new();
+        for (key, value) in file.table {
+            // A setting by itself may be at odds with a default, which is no mistake yet.
+            match resolve(&Table::from_iter([(key.clone(), value.clone())])) {
+                Err(mistake) if mistake.setting() == Some(&key) => mistakes.push(mistake),
+                _ => drop(sound.insert(key, value)),
+            }
         }
-        _ => message.to_owned(),
+        mistakes.extend(resolve(&sound).err());
+        if mistakes.is_empty() { Ok(sound.len()) } else { Err(mistakes) }
+    }
+
+    /// The names of the settings that mean something else in `newer`.
+    pub fn changes(&self, newer: &Settings) -> Vec<String> {
+        let (Ok(old), Ok(new)) = (Table::try_from(self), Table::try_from(newer)) else { return Vec::new() };
+        let is_changed =
+            |key: &String| old.get(key) != new.get(key) && self.with(key, newer).is_none_or(|with| with.differs(self));
+        file::keys().into_iter().filter(is_changed).collect()
+    }
+
+    /// These, but one of `newer`; `None` if that cannot be.
+    pub fn with(&self, key: &str, newer: &Settings) -> Option<Settings> {
+        let mut table = Table::try_from(self).ok()?;
+        table.remove(key);
+        table.extend(Table::try_from(newer).ok()?.remove_entry(key));
+        table.try_into().ok()
+    }
+
+    /// Whether the server would do anything in another way. To spell a default out changes nothing.
+    fn differs(&self, other: &Settings) -> bool {
+        let meant = |settings: &Settings| settings.resolve(&Sources::default()).ok();
+        let logs = |settings: &Settings| {
+            (settings.log.clone().unwrap_or_else(|| "info".to_owned()), settings.log_format.unwrap_or_default())
+        };
+        meant(self).is_none() || meant(self) != meant(other) || logs(self) != logs(other)
     }
 }
 
 impl Sources {
-    /// The name under which `key` was set: `--max-frame`, `WIGWAG_MAX_FRAME`, or `max-frame in wigwag.toml`.
+    /// Reads the file again, if there is one: what was typed goes before it as at the start.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or with an unknown key or a bad value in it: the first of them.
+    pub fn read_again(&self) -> Result<(Settings, Sources), StartError> {
+        let mut sources = self.clone();
+        let Some(path) = &self.file else { return Ok(((*self.typed).clone(), sources)) };
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| StartError::file("read the settings", path, &error, "check --config"))?;
+        sources.file_name = path.display().to_string();
+        let (File { mut table, lines }, wrong) = File::parse(&sources.file_name, &text);
+        if let Some(first) = wrong.into_iter().next() {
+            return Err(first);
+        }
+        sources.lines = lines;
+        // Only what was typed is in `typed`: defaults come last, so that none of them can cover the file.
+        table.extend(Table::try_from(&self.typed).map_err(StartError::new)?);
+        let settings =
+            table.try_into().map_err(|error| StartError::new(format_args!("{}: {error}", path.display())))?;
+        Ok((settings, sources))
+    }
+
+    /// That the value of `key` cannot be, and why.
+    pub fn refuse(&self, key: &str, value: impl Display, why: impl Display) -> StartError {
+        match self.is_from_file(key) {
+            Some(line) => StartError::new(format_args!("{}:{line}: {key} is {value}: {why}", self.file_name)),
+            None => StartError::new(format_args!("{} is {value}: {why}", self.name(key))),
+        }
+    }
+
+    /// On which line, if it is not typed elsewhere.
+    fn is_from_file(&self, key: &str) -> Option<usize> {
+        let typed = self.command_line.contains(key) || self.environment.contains(key);
+        self.lines.get(key).copied().filter(|_| !typed)
+    }
+
+    /// The name under which `key` was set: `--max-frame`, `WIGWAG_MAX_FRAME`, or `max-frame in wigwag.toml:3`.
     pub fn name(&self, key: &str) -> String {
         if self.command_line.contains(key) {
             return format!("--{key}");
@@ -475,9 +559,9 @@ impl Sources {
         if self.environment.contains(key) {
             return format!("WIGWAG_{}", key.to_ascii_uppercase().replace('-', "_"));
         }
-        match &self.file {
-            Some((path, keys)) if keys.contains(key) => format!("{key} in {}", path.display()),
-            _ => format!("--{key}"),
+        match self.is_from_file(key) {
+            Some(line) => format!("{key} in {}:{line}", self.file_name),
+            None => format!("--{key}"),
         }
     }
 }

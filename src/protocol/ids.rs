@@ -119,6 +119,13 @@ impl PeerId {
     }
 }
 
+impl PeerId {
+    /// Its text in a buffer, for those who write many.
+    pub(super) fn encode(self, buffer: &mut [u8; 36]) -> &mut str {
+        self.0.hyphenated().encode_lower(buffer)
+    }
+}
+
 impl fmt::Debug for PeerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -133,7 +140,7 @@ impl fmt::Display for PeerId {
 
 impl Serialize for PeerId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.0.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
+        serializer.serialize_str(self.encode(&mut [0; 36]))
     }
 }
 

@@ -152,6 +152,16 @@ impl Buffer {
         !self.waiting.is_empty()
     }
 
+    /// How many messages wait, and their bytes.
+    pub(super) fn queued(&self) -> (usize, usize) {
+        (self.waiting.len(), self.waiting_bytes)
+    }
+
+    /// The number that was given last; 0 before the first.
+    pub(super) fn last_seq(&self) -> u64 {
+        self.next_seq - 1
+    }
+
     /// The greatest number that was ever written.
     pub(super) fn sent(&self) -> u64 {
         self.sent
@@ -287,7 +297,7 @@ mod tests {
     fn written(buffer: &mut Buffer) -> Vec<u64> {
         std::iter::from_fn(|| buffer.next())
             .filter_map(|frame| {
-                let value: serde_json::Value = serde_json::from_slice(&frame.text).ok()?;
+                let value: serde_json::Value = serde_json::from_slice(&frame.text()).ok()?;
                 value["seq"].as_u64()
             })
             .collect()
@@ -386,7 +396,7 @@ mod tests {
         assert_eq!(buffer.rewind(0, false), Some(Gap { lost: 1 }));
         assert_eq!(buffer.replay_from(), 2);
         let first = buffer.next().expect("the error");
-        assert!(first.seq == Some(2) && first.text.windows(5).any(|text| text == b"error"));
+        assert!(first.seq == Some(2) && first.text().windows(5).any(|text| text == b"error"));
         assert_eq!(written(&mut buffer), [3, 4]);
         assert_eq!(buffer.rewind(2, false), None, "the error counts as kept");
     }

@@ -172,7 +172,7 @@ fn for_two_years_every_served_hash_was_announced_days_before_and_browsers_accept
                 (certificates, renewal) = start(&dir, &[], now);
             }
             500 => (certificates, renewal) = start(&dir, &[], now),
-            _ => renewal.look(now),
+            _ => drop(renewal.look(Look::Due, now).unwrap()),
         }
     }
     let periods = (now - began).whole_days() / 6;
@@ -246,7 +246,7 @@ fn a_ca_without_its_key_serves_on_until_something_has_to_be_signed() {
     assert_eq!(fs::read(certificates.ca_path().unwrap()).unwrap(), ca);
     let verifiable = renewal.verifiable.subscribe();
     for (days, signed) in [(6, true), (12, false)] {
-        renewal.look(now + time::Duration::days(days));
+        renewal.look(Look::Due, now + time::Duration::days(days)).unwrap();
         assert_eq!(*verifiable.borrow(), signed, "after {days} days");
     }
     let (certificates, _) = start(&dir, &["desk.test"], now);
@@ -363,17 +363,22 @@ mod production {
         let mut tcp = certificates.tcp();
         let first = tcp.borrow_and_update().clone();
         let now = OffsetDateTime::now_utc();
-        renewal.look(now);
+        assert!(!renewal.look(Look::Due, now).unwrap());
         assert!(!tcp.has_changed().unwrap());
 
         fs::write(&files.0, "half a cert").unwrap();
-        renewal.look(now);
+        for look in [Look::Due, Look::Asked] {
+            let error = renewal.look(look, now).unwrap_err().to_string();
+            assert!(error.contains("holds no certificate"), "{error}");
+        }
         assert!(!tcp.has_changed().unwrap());
 
         operator(&dir, &["b.test", "c.test"]);
-        renewal.look(now);
+        assert!(renewal.look(Look::Due, now).unwrap());
         assert!(tcp.has_changed().unwrap());
         assert!(!Arc::ptr_eq(&first, &tcp.borrow()));
+        assert!(!renewal.look(Look::Due, now).unwrap());
+        assert!(renewal.look(Look::Asked, now).unwrap(), "who asks has them read whatever they look like");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The checks that a request must pass before a transport accepts it: what path and headers show to be wrong is refused by
 //! an HTTP status, the same on every transport.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, ORIGIN};
@@ -32,6 +32,8 @@ pub struct Opening {
     pub client: Client,
     /// Counts it among the client's sessions for as long as it lasts.
     pub place: Place,
+    /// When the request had come.
+    pub begun: Instant,
 }
 
 impl Opening {
@@ -40,10 +42,12 @@ impl Opening {
     /// # Errors
     /// The refusal to answer with as [`problem`](crate::problem::problem); the transport must not accept the request.
     pub async fn admit(parts: &Parts, transport: Transport, via: Via, context: &Context) -> Result<Self, Refusal> {
-        hold_back(Opening::check(parts, transport, via, context).await).await
+        let admitted = hold_back(Opening::check(parts, transport, via, context).await).await;
+        admitted.inspect_err(|refusal| context.metrics.refused_opening(transport, refusal.code))
     }
 
     async fn check(parts: &Parts, transport: Transport, via: Via, context: &Context) -> Result<Self, Refusal> {
+        let begun = Instant::now();
         let room = room_of_path(parts.uri.path())
             .ok_or_else(|| Refusal::new(Code::NotFound, "sessions open at /v1/rooms/{room}"))??;
         check_origin(&parts.headers, context)?;
@@ -61,7 +65,7 @@ impl Opening {
             }
             _ => None,
         };
-        Ok(Opening { room, transport, via, grant, client, place })
+        Ok(Opening { room, transport, via, grant, client, place, begun })
     }
 }
 

@@ -14,6 +14,7 @@ use super::{Close, Opening, Received, Transport, Wire, WireError};
 use crate::clients::Client;
 use crate::context::Context;
 use crate::hub::{Session, Speaker};
+use crate::metrics::Entry;
 use crate::outbox::Output;
 use crate::pace::jitter;
 use crate::protocol::{Code, Command, Frame, Grant, Refusal, Request, Token, notice};
@@ -72,15 +73,20 @@ pub(super) async fn take_seat(
     }
     let (room, transport) = (&opening.room, opening.transport);
     let grant = authorize(opening, &first.command, context).await?;
-    let taken = match first.command {
+    let (how, taken) = match first.command {
         Command::Join(join) => {
             let _entering = context.hub.enter(room).await?;
-            context.hub.join(room, &join, grant, transport)
+            (Entry::Join, context.hub.join(room, &join, grant, transport))
         }
-        Command::Resume(resume) => context.hub.resume(room, &resume, grant, transport),
-        _ => Err(Refusal::bad_request("the first message must be join or resume")),
+        Command::Resume(resume) => {
+            let how = if context.hub.is_served(room, &resume) { Entry::Move } else { Entry::Resume };
+            (how, context.hub.resume(room, &resume, grant, transport))
+        }
+        _ => return Err(Refusal::bad_request("the first message must be join or resume")),
     };
-    note_failure(&opening.client, taken)
+    let taken = note_failure(&opening.client, taken)?;
+    context.metrics.entered(transport, how, opening.begun.elapsed());
+    Ok(taken)
 }
 
 /// What the token of a first message allows, or else that of its request's head. A `join` must have one where there are keys;
@@ -279,7 +285,6 @@ struct Pump<'a, W> {
 
 /// What a session's task is woken for, most of the time.
 enum Io {
-    Flushed,
     Received(Option<Received>),
     Output(Output),
 }
@@ -322,7 +327,6 @@ impl<'a, W: Wire> Pump<'a, W> {
                     looked
                 }
                 io = poll_fn(|cx| self.poll_io(cx)) => match io {
-                    Ok(Io::Flushed) => { self.unflushed = 0; Ok(()) }
                     Ok(Io::Received(received)) => self.received_all(received).await,
                     Ok(Io::Output(output)) => self.send(output),
                     Err(error) => Err(error.into()),
@@ -338,7 +342,7 @@ impl<'a, W: Wire> Pump<'a, W> {
     /// lets that have its turn.
     fn poll_io(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Io, WireError>> {
         if self.unflushed > 0 && self.wire.poll_flush(cx)?.is_ready() {
-            return Poll::Ready(Ok(Io::Flushed));
+            self.unflushed = 0;
         }
         if let Poll::Ready(received) = Self::poll_recv(self.wire, self.unflushed, cx) {
             return Poll::Ready(received.map(Io::Received));
@@ -429,8 +433,11 @@ impl<'a, W: Wire> Pump<'a, W> {
     }
 
     fn feed(&mut self, frame: Frame) -> Result<(), End> {
-        self.unflushed += frame.text.len();
+        self.unflushed += frame.len();
         self.last_sent = Instant::now();
+        if let Some(queued) = frame.queued {
+            self.context.metrics.relayed(self.transport, self.last_sent.saturating_duration_since(queued));
+        }
         self.wire.feed(frame)?;
         Ok(())
     }

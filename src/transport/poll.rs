@@ -31,6 +31,7 @@ use super::{Close, Received, Transport, Via, Wire, WireError, drive};
 use crate::clients::Client;
 use crate::context::Context;
 use crate::hub::Speaker;
+use crate::metrics::Entry;
 use crate::pace::jitter;
 use crate::problem::{problem, problem_with_status};
 use crate::protocol::{Code, Command, Frame, ROOMS_PATH, Refusal, Request as Message, RoomName, Ticket, notice};
@@ -66,8 +67,12 @@ pub async fn open(State(context): State<Arc<Context>>, Extension(via): Extension
         Ok(transport) => transport,
         Err((status, refusal)) => return problem_with_status(status, &refusal),
     };
+    // Counts by itself what it refuses.
+    let opening = match Opening::admit(&parts, transport, via, &context).await {
+        Ok(opening) => opening,
+        Err(refusal) => return problem(&refusal),
+    };
     let opened = async {
-        let opening = Opening::admit(&parts, transport, via, &context).await?;
         let lines = read_lines(body, &context).await?;
         let (first, rest) = lines.split_first().ok_or_else(no_first_message)?;
         let message = Message::parse(first, &context.config.limits).map_err(|invalid| invalid.refusal)?;
@@ -82,7 +87,10 @@ pub async fn open(State(context): State<Arc<Context>>, Extension(via): Extension
             long_poll(&opening, message, rest, wait(&parts), &context).await
         }
     };
-    opened.await.unwrap_or_else(|refusal: Refusal| problem(&refusal))
+    opened.await.unwrap_or_else(|refusal: Refusal| {
+        context.metrics.refused_opening(transport, refusal.code);
+        problem(&refusal)
+    })
 }
 
 /// `POST` on a room's messages: lines for the session that the ticket proves.
@@ -142,24 +150,28 @@ async fn long_poll(
     let (hub, room) = (&context.hub, &opening.room);
     let until = Instant::now() + wait;
     let next_poll = until + 2 * context.config.heartbeat;
-    let poll = match &message.command {
+    let (how, poll) = match &message.command {
         Command::Join(join) => {
             if !hub.is_waiting_poll(room, join) {
                 admit::hold_back(context.let_in(&opening.client)).await?;
             }
             let grant = drive::authorize(opening, &message.command, context).await?;
             let _entering = hub.enter(room).await?;
-            hub.join_by_poll(room, join, grant, next_poll)?
+            (Entry::Join, hub.join_by_poll(room, join, grant, next_poll)?)
         }
         Command::Resume(resume) => {
             if !hub.is_next_poll(room, resume) {
                 admit::hold_back(context.let_in(&opening.client)).await?;
             }
             let renewal = drive::authorize(opening, &message.command, context).await?;
-            admit::note_failure(&opening.client, hub.poll(room, resume, renewal, next_poll))?
+            let how = if hub.is_served(room, resume) { Entry::Move } else { Entry::Resume };
+            (how, admit::note_failure(&opening.client, hub.poll(room, resume, renewal, next_poll))?)
         }
         _ => return Err(no_first_message()),
     };
+    if poll.moved() || how == Entry::Resume {
+        context.metrics.entered(Transport::LongPoll, how, opening.begun.elapsed());
+    }
     let _open = poll.moved().then(|| context.metrics.session(Transport::LongPoll));
     for line in rest {
         let carried_out = drive::carry_out(poll.speaker(), line, Transport::LongPoll, &opening.client, context).await;
@@ -294,8 +306,8 @@ fn takes_trailers(parts: &Parts) -> bool {
 }
 
 fn put_line(body: &mut BytesMut, frame: &Frame) {
-    body.reserve(frame.text.len() + 1);
-    body.put_slice(&frame.text);
+    body.reserve(frame.len() + 1);
+    frame.put(body);
     body.put_u8(b'\n');
 }
 
@@ -374,7 +386,7 @@ impl Wire for EventStream {
             self.pending.extend_from_slice(format!("id: {seq}\n").as_bytes());
         }
         self.pending.extend_from_slice(b"data: ");
-        self.pending.extend_from_slice(&frame.text);
+        frame.put(&mut self.pending);
         self.pending.extend_from_slice(b"\n\n");
         self.events += 1;
         Ok(())

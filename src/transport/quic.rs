@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -22,6 +23,7 @@ use tracing::{debug, info, warn};
 use crate::config::Config;
 use crate::context::Context;
 use crate::transport::run_opened;
+use paths::Paths;
 
 mod connect;
 pub(crate) mod connection;
@@ -30,6 +32,7 @@ mod extended;
 mod frames;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod paths;
 pub(crate) mod request;
 pub(crate) mod sessions;
 pub(crate) mod settings;
@@ -148,7 +151,10 @@ pub async fn serve(
     router: Router,
     context: Arc<Context>,
 ) {
-    let listener = Listener { half_open: Arc::default(), port: local_port(&endpoint), router, context };
+    let paths = Paths::new(context.metrics.clone());
+    let listener =
+        Listener { half_open: Arc::default(), paths: Arc::clone(&paths), port: local_port(&endpoint), router, context };
+    let mut looking = pin!(paths.keep_looking());
     let Context { stop, config, .. } = &*listener.context;
     let mut connections = JoinSet::new();
     loop {
@@ -163,6 +169,7 @@ pub async fn serve(
             },
             // Only to forget it.
             Some(_) = connections.join_next() => {}
+            () = &mut looking => {}
             Ok(()) = tls.changed() => match server_config(&tls.borrow_and_update(), config) {
                 Ok(server) => endpoint.set_server_config(Some(server)),
                 Err(error) => warn!(%error, "QUIC keeps its certificate"),
@@ -186,6 +193,7 @@ fn local_port(endpoint: &Endpoint) -> u16 {
 struct Listener {
     /// Handshakes that have begun and not ended.
     half_open: Arc<AtomicUsize>,
+    paths: Arc<Paths>,
     port: u16,
     router: Router,
     context: Arc<Context>,
@@ -219,8 +227,9 @@ impl Listener {
         };
         let half_open = HalfOpen::new(&self.half_open);
         let (port, router, context) = (self.port, self.router.clone(), Arc::clone(&self.context));
+        let paths = Arc::clone(&self.paths);
         connections.spawn(tasks.track_future(async move {
-            run_opened(connection::open(connecting, half_open, place, port, router, context)).await;
+            run_opened(connection::open(connecting, half_open, place, paths, port, router, context)).await;
             drop(permit);
         }));
     }

@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use bytes::Bytes;
@@ -198,6 +198,7 @@ async fn behind_proxy(stream: &mut TcpStream, remote: SocketAddr, context: &Cont
 }
 
 async fn encrypted(stream: TcpStream, via: Via, tls: Encryption, router: Router, context: Arc<Context>) {
+    let begun = Instant::now();
     // Boxed, as is what follows: a task keeps the largest of its futures for as long as it lives.
     let handshake =
         timeout(context.config.connections.handshake, Box::pin(handshake(stream, tls, &context.handshakes)));
@@ -215,6 +216,7 @@ async fn encrypted(stream: TcpStream, via: Via, tls: Encryption, router: Router,
         },
         () = context.stop.raised() => return,
     };
+    context.metrics.handshaken(ConnectionKind::Tls, begun.elapsed());
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         let _open = context.metrics.connection(ConnectionKind::H2);
         let via = Via { version: HttpVersion::H2, encrypted: true, ..via };

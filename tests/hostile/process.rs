@@ -89,10 +89,12 @@ pub(crate) async fn metrics_at(admin: &Endpoint) -> String {
     String::from_utf8(response.body().to_vec()).expect("UTF-8")
 }
 
-/// The gauges among `metrics`, those at zero left out: what is there now.
+/// The gauges among `metrics` that clients move, those at zero left out: what is there now.
 pub(crate) fn gauges(metrics: &str) -> BTreeMap<String, f64> {
     let types = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" gauge"));
-    let names: Vec<&str> = types.collect();
+    // The process itself, its certificates and its version are there whoever else is.
+    let clients = ["wigwag_open_", "wigwag_queued_", "wigwag_rooms", "wigwag_seats"];
+    let names: Vec<&str> = types.filter(|name| clients.iter().any(|begin| name.starts_with(begin))).collect();
     let values = metrics.lines().filter_map(|line| {
         let (series, value) = line.rsplit_once(' ')?;
         let name = series.split('{').next()?;

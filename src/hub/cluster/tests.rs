@@ -137,7 +137,7 @@ fn room() -> RoomName {
 }
 
 fn value(frame: &Frame) -> Value {
-    serde_json::from_slice(&frame.text).expect("JSON")
+    serde_json::from_slice(&frame.text()).expect("JSON")
 }
 
 /// Waits until the links between all of them are up.

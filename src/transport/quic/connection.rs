@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::debug;
 
 use super::demux::{self, Options};
+use super::paths::{Path, Paths};
 use super::sessions::Sessions;
 use super::settings::{self, Settings};
 use super::stream::code;
@@ -57,11 +58,13 @@ pub(super) async fn open(
     connecting: Connecting,
     half_open: HalfOpen,
     place: Option<Place>,
+    paths: Arc<Paths>,
     port: u16,
     router: Router,
     context: Arc<Context>,
 ) -> Option<Opened> {
     let remote = connecting.remote_address();
+    let begun = Instant::now();
     let Some((quic, h3)) = handshake(connecting, &context).await else {
         context.metrics.handshake_failed(ConnectionKind::H3);
         // It counts as half open, and as a connection, for as long as QUIC's library keeps what is left of it.
@@ -81,13 +84,15 @@ pub(super) async fn open(
             return None;
         }
     };
+    context.metrics.handshaken(ConnectionKind::H3, begun.elapsed());
     let open = context.metrics.connection(ConnectionKind::H3);
+    let path = paths.watch(quic.clone());
     let local = SocketAddr::new(quic.local_ip().unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), port);
     let via = Via { version: HttpVersion::H3, remote, local, encrypted: true };
     let demux = &h3.inner.conn;
     let (sessions, settings) = (Arc::clone(demux.sessions()), demux.settings());
     let shared = Arc::new(Shared { quic, sessions, settings, via, router, context });
-    Some(Box::pin(Connection::new(h3, shared, (place, open)).run()))
+    Some(Box::pin(Connection::new(h3, shared, (place, open, path)).run()))
 }
 
 /// Both handshakes, TLS's and HTTP/3's, side by side: our SETTINGS go out in the server's first flight, so that a client may
@@ -145,11 +150,11 @@ struct Connection {
     /// It came while the server drains, for requests of the sessions that are open.
     late: bool,
     /// Counts it, for its client and in the metrics.
-    _counted: (Place, Open),
+    _counted: (Place, Open, Arc<Path>),
 }
 
 impl Connection {
-    fn new(h3: H3, shared: Arc<Shared>, counted: (Place, Open)) -> Self {
+    fn new(h3: H3, shared: Arc<Shared>, counted: (Place, Open, Arc<Path>)) -> Self {
         let idle_until = Instant::now() + shared.context.config.connections.request_head;
         let late = shared.context.drain.is_raised();
         Connection {

@@ -1,0 +1,112 @@
+//! What the system knows of this process, under the names that Prometheus' own libraries give it.
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+/// Read anew whenever somebody asks; what cannot be read is left out.
+#[derive(Debug)]
+pub(super) struct Process;
+
+impl Collector for Process {
+    #[cfg(target_os = "linux")]
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        let mut gauge = |name: &str, help: &str, value: Option<f64>| match value.map(ConstGauge::new) {
+            Some(gauge) => gauge.encode(encoder.encode_descriptor(
+                name,
+                help,
+                None,
+                prometheus_client::metrics::MetricType::Gauge,
+            )?),
+            None => Ok(()),
+        };
+        let stat = linux::Stat::read();
+        gauge(
+            "process_resident_memory_bytes",
+            "Resident memory size in bytes",
+            stat.as_ref().map(|stat| stat.resident_bytes),
+        )?;
+        gauge(
+            "process_start_time_seconds",
+            "Start time of the process since unix epoch in seconds",
+            stat.as_ref().and_then(linux::Stat::started_at),
+        )?;
+        gauge("process_open_fds", "Number of open file descriptors", linux::open_files())?;
+        gauge("process_max_fds", "Maximum number of open file descriptors", linux::most_files())?;
+        let Some(stat) = stat else { return Ok(()) };
+        let (name, help) = ("process_cpu_seconds", "Total user and system CPU time spent in seconds");
+        let counter = prometheus_client::metrics::MetricType::Counter;
+        ConstCounter::new(stat.cpu_seconds).encode(encoder.encode_descriptor(name, help, None, counter)?)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn encode(&self, _: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        Ok(())
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::fs;
+
+    use rustix::param::{clock_ticks_per_second, page_size};
+    use rustix::process::{Resource, getrlimit};
+
+    /// Of /proc/self/stat (proc(5)).
+    pub(super) struct Stat {
+        pub(super) cpu_seconds: f64,
+        pub(super) resident_bytes: f64,
+        /// Since the system's start.
+        started_seconds: f64,
+    }
+
+    impl Stat {
+        pub(super) fn read() -> Option<Stat> {
+            Stat::parse(&fs::read_to_string("/proc/self/stat").ok()?)
+        }
+
+        /// The second field, the program's name, may hold anything; what follows its last bracket are numbers.
+        fn parse(text: &str) -> Option<Stat> {
+            let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+            // The first of these is the third field.
+            let number = |field: usize| fields.get(field - 3)?.parse::<f64>().ok();
+            let ticks = clock_ticks_per_second() as f64;
+            Some(Stat {
+                cpu_seconds: (number(14)? + number(15)?) / ticks,
+                started_seconds: number(22)? / ticks,
+                resident_bytes: number(24)? * page_size() as f64,
+            })
+        }
+
+        pub(super) fn started_at(&self) -> Option<f64> {
+            let system = fs::read_to_string("/proc/stat").ok()?;
+            let booted = system.lines().find_map(|line| line.strip_prefix("btime "))?;
+            Some(booted.parse::<f64>().ok()? + self.started_seconds)
+        }
+    }
+
+    pub(super) fn open_files() -> Option<f64> {
+        // One of them is the directory itself.
+        Some(fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as f64)
+    }
+
+    pub(super) fn most_files() -> Option<f64> {
+        getrlimit(Resource::Nofile).current.map(|most| most as f64)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_name_with_brackets_and_spaces_is_no_field() {
+            let mut fields: Vec<String> = (3..=24).map(|field| field.to_string()).collect();
+            (fields[14 - 3], fields[15 - 3]) = ("150".into(), "50".into());
+            let stat = Stat::parse(&format!("7 (a) b) () {}\n", fields.join(" "))).unwrap();
+            assert!((stat.cpu_seconds * clock_ticks_per_second() as f64 - 200.0).abs() < 1e-6);
+            assert!((stat.resident_bytes - 24.0 * page_size() as f64).abs() < 1e-6);
+            assert!(Stat::parse("7 (a) R 1").is_none());
+        }
+    }
+}
