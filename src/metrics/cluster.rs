@@ -29,7 +29,12 @@ impl Collector for Collected {
         }
         let again = ConstCounter::new(status.again);
         let help = "Notes sent to other nodes again, because they were not acknowledged in time";
-        again.encode(encoder.encode_descriptor("wigwag_cluster_retransmissions", help, None, again.metric_type())?)?;
+        again.encode(encoder.encode_descriptor(
+            "wigwag_cluster_retransmissions",
+            help,
+            None,
+            again.metric_type(),
+        )?)?;
         let help = "Notes sent to other nodes, by kind";
         let mut sent = encoder.encode_descriptor("wigwag_cluster_notes", help, None, again.metric_type())?;
         for (kind, count) in status.sent {
