@@ -41,6 +41,7 @@ targets! {
     frames: crate::transport::quic::fuzzing::frames,
     lines: crate::transport::webtransport::fuzzing::lines,
     names: crate::protocol::fuzzing::names,
+    notes: crate::cluster::fuzzing::notes,
     opening: crate::fuzzing::opening,
     origin: crate::fuzzing::origin,
     poll_body: crate::fuzzing::poll_body,

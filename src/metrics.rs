@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
@@ -19,6 +20,7 @@ mod process;
 mod text;
 
 use crate::clients::Limit;
+use crate::cluster::Cluster;
 use crate::protocol::{Code, Transport};
 
 /// Everything that is counted. Cheap to clone: all clones count together.
@@ -311,6 +313,36 @@ impl Default for Metrics {
     }
 }
 
+/// What the cluster is when somebody asks.
+#[derive(Debug)]
+struct ClusterCollector(Arc<Cluster>);
+
+impl Collector for ClusterCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let status = self.0.status();
+        let gauges = [
+            ("cluster_connected", "Whether NATS is connected", usize::from(self.0.is_connected())),
+            ("cluster_nodes", "Other nodes that are heard of", status.nodes),
+            ("cluster_links", "Links to other nodes that are up", status.links),
+            ("cluster_unacknowledged_bytes", "Bytes on their way to other nodes", status.bytes),
+            ("cluster_unanswered", "Messages whose receipt another node owes", status.pending),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(value as i64);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        let again = ConstCounter::new(status.again);
+        let help = "Notes sent to other nodes again, because they were not acknowledged in time";
+        again.encode(encoder.encode_descriptor("cluster_retransmissions", help, None, again.metric_type())?)?;
+        let help = "Notes sent to other nodes, by kind";
+        let mut sent = encoder.encode_descriptor("cluster_notes", help, None, again.metric_type())?;
+        for (kind, count) in status.sent {
+            ConstCounter::new(count).encode(sent.encode_family(&[("kind", kind)])?)?;
+        }
+        Ok(())
+    }
+}
+
 impl Metrics {
     fn register(&self, to: &mut Registry) {
         to.register("build", "The program that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
@@ -383,6 +415,15 @@ impl Metrics {
         to.register("seats", "Members of rooms and who waits to be, now", self.seats.clone());
         to.register("queued_messages", "Messages that wait for their clients now", self.queued_messages.clone());
         to.register("queued_bytes", "Bytes that wait for their clients now", self.queued_bytes.clone());
+    }
+
+    /// Those of a server that may be a node of a cluster.
+    pub fn with(cluster: Option<Arc<Cluster>>) -> Self {
+        let metrics = Metrics::default();
+        if let Some(cluster) = cluster {
+            metrics.registry.lock().register_collector(Box::new(ClusterCollector(cluster)));
+        }
+        metrics
     }
 
     /// A connection is established; it is counted as open until the guard drops.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{BufMut, Bytes};
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde::{Serialize, Serializer};
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::{Code, Limits, Outbound, PeerId, Refusal};
@@ -161,6 +161,18 @@ impl Body {
         let pieces = [r#"{"type":""#, name, r#"","from":""#, from, r#"",""#, field, r#"":"#, payload, "}"];
         let text = pieces.concat();
         Body { text: text.into(), kind: if outbound.ephemeral { Kind::Ephemeral } else { Kind::Payload } }
+    }
+
+    /// A payload that another node has encoded as [`relay`](Self::relay) does; `None` for what is no object in one line.
+    pub fn relayed(text: Bytes, ephemeral: bool) -> Option<Self> {
+        let whole =
+            text.starts_with(br#"{""#) && text.ends_with(b"}") && memchr::memchr2(b'\n', b'\r', &text).is_none();
+        whole.then_some(Body { text, kind: if ephemeral { Kind::Ephemeral } else { Kind::Payload } })
+    }
+
+    /// The JSON object without its number, for another node.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.text).expect("it was written as text")
     }
 
     /// `peerJoined` or `peerUpdated`.
@@ -332,7 +344,7 @@ impl Presence {
 }
 
 /// Why a peer is no longer in the room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum LeftReason {
     /// It said so.
@@ -346,12 +358,12 @@ pub enum LeftReason {
 }
 
 /// A member of a room as others see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// Its id.
     pub peer: PeerId,
     /// The user's name or id, from the token.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<Arc<str>>,
     /// What it says of itself.
     pub metadata: Metadata,
@@ -366,6 +378,16 @@ impl Metadata {
     pub fn new(json: &str) -> Self {
         let raw = RawValue::from_string(json.to_owned()).or_else(|_| RawValue::from_string("{}".to_owned()));
         Metadata(raw.expect("an empty object is JSON").into())
+    }
+
+    /// Bytes of the text.
+    pub fn len(&self) -> usize {
+        self.0.get().len()
+    }
+
+    /// Whether it is empty; no object is.
+    pub fn is_empty(&self) -> bool {
+        self.0.get().is_empty()
     }
 
     /// The client's own object with the members of `vouched` in place of those of the same name. What a token vouches for
@@ -419,13 +441,22 @@ impl Eq for Metadata {}
 
 impl fmt::Debug for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Metadata({} bytes)", self.0.get().len())
+        write!(f, "Metadata({} bytes)", self.len())
     }
 }
 
 impl Serialize for Metadata {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         RawValue::serialize(&self.0, serializer)
+    }
+}
+
+/// As another node tells it.
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        let text = super::compact(raw.get()).map_err(de::Error::custom)?;
+        if text.starts_with('{') { Ok(Metadata::new(&text)) } else { Err(de::Error::custom("metadata is an object")) }
     }
 }
 

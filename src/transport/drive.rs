@@ -74,7 +74,10 @@ pub(super) async fn take_seat(
     let (room, transport) = (&opening.room, opening.transport);
     let grant = authorize(opening, &first.command, context).await?;
     let (how, taken) = match first.command {
-        Command::Join(join) => (Entry::Join, context.hub.join(room, &join, grant, transport)),
+        Command::Join(join) => {
+            let _entering = context.hub.enter(room).await?;
+            (Entry::Join, context.hub.join(room, &join, grant, transport))
+        }
         Command::Resume(resume) => {
             let how = if context.hub.is_served(room, &resume) { Entry::Move } else { Entry::Resume };
             (how, context.hub.resume(room, &resume, grant, transport))

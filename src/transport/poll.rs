@@ -156,6 +156,7 @@ async fn long_poll(
                 admit::hold_back(context.let_in(&opening.client)).await?;
             }
             let grant = drive::authorize(opening, &message.command, context).await?;
+            let _entering = hub.enter(room).await?;
             (Entry::Join, hub.join_by_poll(room, join, grant, next_poll)?)
         }
         Command::Resume(resume) => {
