@@ -126,10 +126,10 @@ pub struct Seat {
     incomplete: bool,
     /// A poll has told that the server drains; a transport that lasts remembers it by itself.
     go_away_told: bool,
-    /// Requests whose answer another node will give.
-    asked: Vec<u64>,
     /// Counts what others have said to its client, and starts again when it has counted to the end.
     payloads: u32,
+    /// Requests whose answer another node will give.
+    asked: Vec<u64>,
     log: Log,
 }
 
@@ -164,8 +164,8 @@ impl Seat {
             buffer: Buffer::new(limits.queue_bytes, limits.queue_messages),
             rate: Rate::new(limits.messages_per_second, limits.burst, now),
             go_away_told: false,
-            asked: Vec::new(),
             payloads: 0,
+            asked: Vec::new(),
             warn_at: warn_at(&grant, now),
             ice_due: None,
             look: None,

@@ -60,12 +60,12 @@ fn the_example_file_tells_every_setting_and_is_valid() {
     let told = toml::Table::try_from(&settings).unwrap().len();
     assert_eq!(told, command().find_subcommand("serve").unwrap().get_arguments().count() - 1, "all but --config");
     let unset = Settings {
+        admin_token: None,
         cluster: None,
         cluster_name: None,
         cluster_credentials: None,
         cluster_ca: None,
         cluster_timeout: None,
-        admin_token: None,
         web: None,
         cert: None,
         key: None,
