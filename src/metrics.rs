@@ -421,7 +421,8 @@ impl Metrics {
     pub fn with(cluster: Option<Arc<Cluster>>) -> Self {
         let metrics = Metrics::default();
         if let Some(cluster) = cluster {
-            metrics.registry.lock().register_collector(Box::new(ClusterCollector(cluster)));
+            let collector = Box::new(ClusterCollector(cluster));
+            metrics.registry.lock().sub_registry_with_prefix("wigwag").register_collector(collector);
         }
         metrics
     }
