@@ -3,8 +3,8 @@
 
 use std::fmt;
 use std::io::Write as _;
+use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -22,13 +22,14 @@ pub struct Frame {
     pub seq: Option<u64>,
     /// May be dropped, and rides a datagram where there is one and it fits.
     pub ephemeral: bool,
-    /// When it was queued for its client, if it is one of those that are timed.
-    pub queued: Option<Instant>,
+    /// How many microseconds it has waited to be written, if it is one of those that are timed. No wider, so that a frame, which
+    /// is moved a good deal, has room for it already.
+    pub waited: Option<NonZeroU32>,
 }
 
 impl Frame {
     fn of(message: &impl Serialize) -> Self {
-        Frame { text: encode(message).into(), seq: None, ephemeral: false, queued: None }
+        Frame { text: encode(message).into(), seq: None, ephemeral: false, waited: None }
     }
 }
 
@@ -234,7 +235,7 @@ impl Body {
                 text.into()
             }
         };
-        Frame { text, seq, ephemeral: self.kind == Kind::Ephemeral, queued: None }
+        Frame { text, seq, ephemeral: self.kind == Kind::Ephemeral, waited: None }
     }
 }
 
@@ -515,7 +516,7 @@ pub mod notice {
 
     /// `ping`: the server has been silent for a heartbeat.
     pub fn ping() -> Frame {
-        Frame { text: bytes::Bytes::from_static(br#"{"type":"ping"}"#), seq: None, ephemeral: false, queued: None }
+        Frame { text: bytes::Bytes::from_static(br#"{"type":"ping"}"#), seq: None, ephemeral: false, waited: None }
     }
 
     /// `goAway`: resume elsewhere within `after`.
