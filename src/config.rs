@@ -15,6 +15,7 @@ pub use units::{Address, CandidateKind, HeaderName, Listen, Network, Rate, Size,
 
 use crate::auth;
 use crate::clients;
+use crate::cluster;
 use crate::ice;
 use crate::protocol::{Limits, WaitingRoom};
 use crate::secret::SecretSource;
@@ -58,6 +59,8 @@ pub struct Config {
     pub waiting: WaitingRoom,
     /// How long shutting down may take.
     pub drain: Duration,
+    /// The other nodes that rooms are shared with; `None` where there is only this one.
+    pub cluster: Option<cluster::Policy>,
 }
 
 impl Default for Config {
@@ -83,6 +86,7 @@ impl Default for Config {
             resume_window: Duration::from_secs(30),
             waiting: WaitingRoom::default(),
             drain: Duration::from_secs(10),
+            cluster: None,
         }
     }
 }

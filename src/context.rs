@@ -11,6 +11,7 @@ use tracing::{debug, warn};
 
 use crate::auth::{Inviter, Verifier};
 use crate::clients::{Client, Clients, Excess};
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::metrics::{Metrics, Refused};
@@ -26,6 +27,8 @@ pub struct Context {
     pub config: Config,
     /// Rooms and seats.
     pub hub: Arc<Hub>,
+    /// The other nodes, where there may be any.
+    pub cluster: Option<Arc<Cluster>>,
     /// Counters.
     pub metrics: Metrics,
     /// Who may come in; `None` where everybody may.

@@ -41,6 +41,7 @@ targets! {
     frames: crate::transport::quic::fuzzing::frames,
     lines: crate::transport::webtransport::fuzzing::lines,
     names: crate::protocol::fuzzing::names,
+    notes: crate::cluster::fuzzing::notes,
     opening: crate::fuzzing::opening,
     origin: crate::fuzzing::origin,
     poll_body: crate::fuzzing::poll_body,
@@ -62,7 +63,8 @@ fn request(data: &[u8]) {
     let from = "01977a3e-0000-7000-8000-000000000001";
     let peer = PeerId::parse(from).expect("a peer id");
     let frame = Body::relay(peer, &outbound).frame(Some(7));
-    let text = std::str::from_utf8(&frame.text).expect("UTF-8");
+    let text = frame.text();
+    let text = std::str::from_utf8(&text).expect("UTF-8");
     assert!(!text.contains(['\n', '\r']), "a line break in a line");
     client::fuzzing::is_read_as(text, from, &outbound.payload);
 }

@@ -17,6 +17,8 @@ use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::cluster::Cluster;
+use crate::cluster::note::Note;
 use crate::ice::{IceServers, Issued};
 use crate::outbox::SharedSeat;
 use crate::protocol::{
@@ -27,14 +29,18 @@ use crate::room::{Delivery, Room};
 use crate::seat::{Ending, Lease, Resumption, Seat};
 
 mod census;
+mod cluster;
 mod invitations;
 mod poll;
 mod session;
+mod ties;
 mod waiting;
 
+pub use cluster::Entering;
 use invitations::Invitations;
 pub use poll::Poll;
 pub use session::{History, Session, Speaker};
+use ties::Ties;
 
 /// Enough shards that two rooms seldom share one, few enough to cost nothing when empty.
 const SHARDS: usize = 64;
@@ -71,6 +77,8 @@ pub struct Hub {
     look_added: Notify,
     /// A token for each session, and for each seat that waits for its next poll.
     served: TaskTracker,
+    /// The other nodes, where there may be any.
+    cluster: Option<Arc<Cluster>>,
 }
 
 /// A room and the seats of its members, and of those who wait to be.
@@ -79,11 +87,22 @@ struct Hall {
     room: Room,
     seats: HashMap<PeerId, Arc<SharedSeat>>,
     keys: HashMap<JoinKey, PeerId>,
+    /// What the room shares with other nodes, where there may be any.
+    ties: Option<Box<Ties>>,
 }
 
 impl Hub {
     /// A hub without rooms.
     pub fn new(policy: Policy) -> Arc<Self> {
+        Self::with(policy, None)
+    }
+
+    /// The same at a node of a cluster, whose events [`keep_cluster`](Self::keep_cluster) is to be given.
+    pub fn clustered(policy: Policy, cluster: Arc<Cluster>) -> Arc<Self> {
+        Self::with(policy, Some(cluster))
+    }
+
+    fn with(policy: Policy, cluster: Option<Arc<Cluster>>) -> Arc<Self> {
         let served = TaskTracker::new();
         served.close();
         Arc::new(Hub {
@@ -96,6 +115,7 @@ impl Hub {
             invitations: Invitations::default(),
             looks: Mutex::default(),
             look_added: Notify::new(),
+            cluster,
         })
     }
 
@@ -123,13 +143,7 @@ impl Hub {
         if let Some(again) = self.rejoin(&mut shard, name, join, &grant, transport, now) {
             return again;
         }
-        let hall = match shard.entry(name.clone()) {
-            Entry::Occupied(hall) => hall.into_mut(),
-            Entry::Vacant(vacant) => {
-                self.count_room()?;
-                vacant.insert(Hall { room: Room::new(name.clone()), seats: HashMap::new(), keys: HashMap::new() })
-            }
-        };
+        let hall = self.open(&mut shard, name)?;
         // Minted under the shard's lock, so that ids grow in the order of joining.
         let peer = PeerId::new(Uuid::now_v7());
         let metadata = Metadata::vouched(&join.metadata, grant.metadata.as_deref());
@@ -154,6 +168,7 @@ impl Hub {
             hall.keys.insert(key.clone(), peer);
         }
         hall.carry_out(out);
+        hall.announce_newcomer(peer);
         let greeting = match until {
             Some(until) => self.waiting(until),
             None => self.joined(hall, &seat, None, transport),
@@ -411,6 +426,19 @@ impl Hub {
         Body::ice_servers(&servers, lasts.map(|lasts| lasts.as_millis() as u64))
     }
 
+    /// The hall of a room, which is opened if it is not yet.
+    fn open<'a>(&self, shard: &'a mut HashMap<RoomName, Hall>, name: &RoomName) -> Result<&'a mut Hall, Refusal> {
+        match shard.entry(name.clone()) {
+            Entry::Occupied(hall) => Ok(hall.into_mut()),
+            Entry::Vacant(vacant) => {
+                self.count_room()?;
+                let ties = self.cluster.as_ref().map(|cluster| Box::new(Ties::ask(cluster, name)));
+                let room = Room::new(name.clone());
+                Ok(vacant.insert(Hall { room, seats: HashMap::new(), keys: HashMap::new(), ties }))
+            }
+        }
+    }
+
     fn count_room(&self) -> Result<(), Refusal> {
         let limit = self.policy.rooms;
         let counted =
@@ -419,10 +447,13 @@ impl Hub {
     }
 
     fn drop_if_empty(&self, shard: &mut HashMap<RoomName, Hall>, name: &RoomName) {
-        if shard.get(name).is_some_and(|hall| hall.seats.is_empty()) {
-            shard.remove(name);
-            self.rooms.fetch_sub(1, Ordering::Relaxed);
+        if !shard.get(name).is_some_and(Hall::is_idle) {
+            return;
         }
+        if let Some(Hall { ties: Some(ties), .. }) = shard.remove(name) {
+            ties.part(name);
+        }
+        self.rooms.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn shard(&self, name: &RoomName) -> &Mutex<HashMap<RoomName, Hall>> {
@@ -434,7 +465,10 @@ impl Hall {
     /// Carries out what the room decided, in order. A receipt is answered at once, because every recipient is here.
     fn carry_out(&self, deliveries: Vec<Delivery>) {
         for Delivery { to, body, receipt } in deliveries {
-            let Some(seat) = self.seats.get(&to) else { continue };
+            let Some(seat) = self.seats.get(&to) else {
+                self.carry_elsewhere(to, &body, receipt);
+                continue;
+            };
             let taken = seat.with(|seat| {
                 let taken = seat.push(body.clone());
                 if !taken && receipt.is_none() {
@@ -463,27 +497,49 @@ impl Hall {
 
     fn away(&mut self, peer: PeerId) {
         let mut out = Vec::new();
-        self.room.away(peer, &mut out);
+        let news = self.room.away(peer, &mut out);
         self.carry_out(out);
+        if news {
+            self.announce(|room| Note::State { room, peer, away: true });
+        }
     }
 
     fn back(&mut self, peer: PeerId) {
         let mut out = Vec::new();
-        self.room.back(peer, &mut out);
+        let news = self.room.back(peer, &mut out);
         self.carry_out(out);
+        if news {
+            self.announce(|room| Note::State { room, peer, away: false });
+        }
+    }
+
+    fn kick(&mut self, peer: PeerId, message: String) {
+        let ending = Ending::Closed(Refusal::new(Code::Kicked, message));
+        self.remove(peer, LeftReason::Kicked, Some(ending));
+    }
+
+    fn lock(&mut self, locked: bool) {
+        let mut out = Vec::new();
+        let news = self.room.lock(locked, &mut out);
+        self.carry_out(out);
+        if news {
+            self.announce_lock(locked);
+        }
     }
 
     /// Frees a seat; its transport, if there is one, ends as told.
     fn remove(&mut self, peer: PeerId, reason: LeftReason, ending: Option<Ending>) {
         let mut out = Vec::new();
-        self.room.leave(peer, reason, &mut out);
-        self.room.withdraw(peer, reason, &mut out);
+        let news = self.room.leave(peer, reason, &mut out) || self.room.withdraw(peer, reason, &mut out);
         if let Some(seat) = self.seats.remove(&peer) {
             seat.with(|seat| seat.vacate(ending.unwrap_or(Ending::Left)));
             seat.expect_poll(None);
         }
         self.keys.retain(|_, holder| *holder != peer);
         self.carry_out(out);
+        if news {
+            self.announce(|room| Note::Left { room, peer, reason });
+        }
     }
 }
 

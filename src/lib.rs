@@ -9,7 +9,7 @@
 //! body is encoded once and pushed into Bob's seat; unlock. Bob's task wakes and writes a text frame. One lock, one queue, one
 //! wake-up.
 //!
-//! Imports point one way: `protocol ← room, seat, outbox ← hub ← transport ← server ← cli`. `auth`, `config`, `ice`, `clients`, `origin`,
+//! Imports point one way: `protocol ← cluster, room, seat, outbox ← hub ← transport ← server ← cli`. `auth`, `config`, `ice`, `clients`, `origin`,
 //! `pace`, `problem` and `metrics` hang on `protocol` and names alone, `tls` on `config` and `metrics`; `http` and [`client`] are used by
 //! `server` and `cli`. `fuzzing`, which no ordinary build has, reaches into all that decodes.
 //! `docs/architecture.md` tells where to find any behaviour.
@@ -21,6 +21,7 @@ pub mod bench;
 pub mod cli;
 pub mod client;
 pub mod clients;
+pub mod cluster;
 pub mod config;
 pub mod context;
 pub mod error;

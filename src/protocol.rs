@@ -19,7 +19,7 @@ mod waiting;
 
 pub use code::{Code, Refusal};
 pub use grant::{Grant, Invitation, Rights};
-pub use ids::{InvalidRoomName, JoinKey, PeerId, RoomName, Ticket, Token};
+pub use ids::{InvalidRoomName, JoinKey, NodeId, PeerId, RoomName, Ticket, Token};
 pub(crate) use json::compact;
 pub use limits::Limits;
 pub use media::Checks;

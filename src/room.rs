@@ -1,16 +1,20 @@
 //! The room: who is in it, who hears what, in which role. A state machine without I/O, clock or randomness: each method is an
 //! event, and what follows from it is appended to a list of [`Delivery`]s that the [`hub`](crate::hub) carries out in order.
 //!
+//! Members may be connected to other nodes of a cluster. They are told nothing from here: what they do and become is told by
+//! their own node, and to them by it.
+//!
 //! The invariant: every member has been told of every other member exactly as often as it changed, in the one order in which
 //! [`revision`](Room::revision) counts, either by the [`Picture`] it was given when it came or by the deliveries since.
 
 use std::collections::BTreeMap;
 
 use crate::protocol::{
-    Body, Code, LeftReason, Limits, Member, Metadata, Outbound, PeerId, PeerInfo, PeerState, Picture, Presence,
+    Body, Code, LeftReason, Limits, Member, Metadata, NodeId, Outbound, PeerId, PeerInfo, PeerState, Picture, Presence,
     Recipient, Refusal, RoomInfo, RoomName,
 };
 
+mod nodes;
 mod waiting;
 
 /// One message for one member.
@@ -56,7 +60,7 @@ pub struct Room {
     name: RoomName,
     members: BTreeMap<PeerId, Seated>,
     /// Who has knocked, and is to be admitted or refused.
-    waiting: BTreeMap<PeerId, Member>,
+    waiting: BTreeMap<PeerId, Knocker>,
     locked: bool,
     revision: u64,
 }
@@ -66,6 +70,15 @@ struct Seated {
     member: Member,
     state: PeerState,
     moderates: bool,
+    /// The other node that it is connected to; `None` for this one.
+    node: Option<NodeId>,
+}
+
+#[derive(Debug)]
+struct Knocker {
+    member: Member,
+    /// As for a member.
+    node: Option<NodeId>,
 }
 
 impl Room {
@@ -86,28 +99,30 @@ impl Room {
     pub fn join(&mut self, member: Member, limits: &Limits, out: &mut Vec<Delivery>) -> Result<(), Refusal> {
         self.refuse_if_locked()?;
         self.refuse_if_full(limits)?;
-        self.seat(member, out);
+        self.seat(member, None, out);
         Ok(())
     }
 
-    /// Frees a member's place and tells the others.
-    pub fn leave(&mut self, peer: PeerId, reason: LeftReason, out: &mut Vec<Delivery>) {
-        if self.members.remove(&peer).is_some() {
+    /// Frees a member's place and tells the others. Returns whether it was one.
+    pub fn leave(&mut self, peer: PeerId, reason: LeftReason, out: &mut Vec<Delivery>) -> bool {
+        let left = self.members.remove(&peer).is_some();
+        if left {
             self.revision += 1;
             // Who waits keeps the room, but not what those wanted of it who have gone.
             self.locked &= !self.members.is_empty();
             self.tell_others(peer, &Body::peer_left(peer, reason, self.revision), out);
         }
+        left
     }
 
-    /// A member lost its transport; its place is kept.
-    pub fn away(&mut self, peer: PeerId, out: &mut Vec<Delivery>) {
-        self.change_state(peer, PeerState::Away, Presence::Away, out);
+    /// A member lost its transport; its place is kept. Returns whether that is news.
+    pub fn away(&mut self, peer: PeerId, out: &mut Vec<Delivery>) -> bool {
+        self.change_state(peer, PeerState::Away, Presence::Away, out)
     }
 
-    /// A member has a transport again.
-    pub fn back(&mut self, peer: PeerId, out: &mut Vec<Delivery>) {
-        self.change_state(peer, PeerState::Here, Presence::Back, out);
+    /// A member has a transport again. Returns whether that is news.
+    pub fn back(&mut self, peer: PeerId, out: &mut Vec<Delivery>) -> bool {
+        self.change_state(peer, PeerState::Here, Presence::Back, out)
     }
 
     /// A member replaces its metadata.
@@ -118,14 +133,22 @@ impl Room {
         }
     }
 
-    /// Locks or unlocks the room: newcomers are refused while it is locked. Everybody is told, the moderator too.
-    pub fn lock(&mut self, locked: bool, out: &mut Vec<Delivery>) {
-        if self.locked != locked {
+    /// Locks or unlocks the room: newcomers are refused while it is locked. Everybody is told, the moderator too. Returns whether
+    /// that is news.
+    pub fn lock(&mut self, locked: bool, out: &mut Vec<Delivery>) -> bool {
+        let changes = self.locked != locked;
+        if changes {
             self.locked = locked;
             self.revision += 1;
             let body = Body::room_updated(locked, self.revision);
-            out.extend(self.members.keys().map(|&to| Delivery { to, body: body.clone(), receipt: None }));
+            out.extend(self.here().map(|to| Delivery { to, body: body.clone(), receipt: None }));
         }
+        changes
+    }
+
+    /// Whether newcomers are refused.
+    pub fn is_locked(&self) -> bool {
+        self.locked
     }
 
     /// Carries a member's payload to one other or to all others. The sender is answered by `ok` or `error`: here, or, for a
@@ -194,19 +217,23 @@ impl Room {
         Err(Refusal::new(Code::RoomFull, format!("the room has {} peers already", self.members.len())))
     }
 
-    fn seat(&mut self, member: Member, out: &mut Vec<Delivery>) {
+    fn seat(&mut self, member: Member, node: Option<NodeId>, out: &mut Vec<Delivery>) {
         let peer = member.peer;
-        self.members.insert(peer, Seated { member, state: PeerState::Here, moderates: false });
+        self.members.insert(peer, Seated { member, state: PeerState::Here, moderates: false, node });
         self.tell_of(Presence::Joined, peer, out);
     }
 
-    fn change_state(&mut self, peer: PeerId, state: PeerState, presence: Presence, out: &mut Vec<Delivery>) {
-        let Some(seated) = self.members.get_mut(&peer) else { return };
-        if seated.state != state {
-            seated.state = state;
-            self.revision += 1;
-            self.tell_others(peer, &Body::peer_state(presence, peer, self.revision), out);
-        }
+    fn change_state(&mut self, peer: PeerId, state: PeerState, presence: Presence, out: &mut Vec<Delivery>) -> bool {
+        let Some(seated) = self.members.get_mut(&peer).filter(|seated| seated.state != state) else { return false };
+        seated.state = state;
+        self.revision += 1;
+        self.tell_others(peer, &Body::peer_state(presence, peer, self.revision), out);
+        true
+    }
+
+    /// The members that are connected to this node.
+    fn here(&self) -> impl Iterator<Item = PeerId> {
+        self.members.iter().filter(|(_, seated)| seated.node.is_none()).map(|(&peer, _)| peer)
     }
 
     /// Tells all others of a member. `polite` depends on the recipient, so there are up to two bodies, each encoded once.
@@ -215,7 +242,7 @@ impl Room {
         let Some(seated) = self.members.get(&peer) else { return };
         let body = |polite| Body::peer(presence, &seated.member, polite, self.revision);
         let (mut impolite, mut polite) = (None, None);
-        for &to in self.members.keys().filter(|&&to| to != peer) {
+        for to in self.here().filter(|&to| to != peer) {
             let role = is_polite(to, peer);
             let slot = if role { &mut polite } else { &mut impolite };
             let body = slot.get_or_insert_with(|| body(role)).clone();
@@ -224,8 +251,8 @@ impl Room {
     }
 
     fn tell_others(&self, peer: PeerId, body: &Body, out: &mut Vec<Delivery>) {
-        let others = self.members.keys().filter(|&&to| to != peer);
-        out.extend(others.map(|&to| Delivery { to, body: body.clone(), receipt: None }));
+        let others = self.here().filter(|&to| to != peer);
+        out.extend(others.map(|to| Delivery { to, body: body.clone(), receipt: None }));
     }
 }
 
@@ -260,7 +287,7 @@ mod tests {
     }
 
     pub(super) fn told(out: &[Delivery]) -> Vec<(PeerId, Value)> {
-        let read = |body: &Body| serde_json::from_slice(&body.frame(None).text).expect("JSON");
+        let read = |body: &Body| serde_json::from_slice(&body.frame(None).text()).expect("JSON");
         out.iter().map(|delivery| (delivery.to, read(&delivery.body))).collect()
     }
 

@@ -46,6 +46,8 @@ pub enum Admission {
     Execute(Rights),
     /// It was handled before; `ok` again.
     Repeat,
+    /// It was handled before, and another node is still to answer.
+    Asked,
     /// It may not: to be answered with this refusal.
     Refused(Refusal),
     /// The transport it came on no longer has the seat, or is about to lose it: not even an answer.
@@ -126,6 +128,8 @@ pub struct Seat {
     go_away_told: bool,
     /// Counts what others have said to its client, and starts again when it has counted to the end.
     payloads: u32,
+    /// Requests whose answer another node will give.
+    asked: Vec<u64>,
     log: Log,
 }
 
@@ -161,6 +165,7 @@ impl Seat {
             rate: Rate::new(limits.messages_per_second, limits.burst, now),
             go_away_told: false,
             payloads: 0,
+            asked: Vec::new(),
             warn_at: warn_at(&grant, now),
             ice_due: None,
             look: None,
@@ -609,6 +614,7 @@ impl Seat {
         let repeated = id.is_some_and(|id| id <= self.last_id);
         self.last_id = self.last_id.max(id.unwrap_or(0));
         match self.rate.take(now) {
+            Verdict::Pass if repeated && self.asked.iter().any(|asked| Some(*asked) == id) => Admission::Asked,
             Verdict::Pass if repeated => Admission::Repeat,
             Verdict::Pass => Admission::Execute(self.rights()),
             Verdict::Wait(wait) => Admission::Refused(too_many(wait)),
@@ -617,6 +623,22 @@ impl Seat {
                 Admission::Stale
             }
         }
+    }
+
+    /// Another node will answer this request. Said again until then, it is not answered: `ok` would be a guess.
+    pub fn ask(&mut self, id: u64) {
+        self.asked.push(id);
+    }
+
+    /// Another node, or its loss, has answered.
+    pub fn answered(&mut self, id: u64) {
+        self.asked.retain(|asked| *asked != id);
+    }
+
+    /// So many payloads for its client were lost on the way here. The client is asked to come back for a picture that says so.
+    pub fn lose(&mut self, payloads: u64) {
+        self.buffer.miss_payloads(payloads);
+        self.incomplete = true;
     }
 
     fn attach(&mut self, transport: Transport, now: Instant) {

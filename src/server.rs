@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 
 use crate::auth::Verifier;
 use crate::clients::Clients;
+use crate::cluster::{Cluster, Events};
 use crate::config::Config;
 use crate::context::Context;
 use crate::error::StartError;
@@ -50,6 +51,8 @@ pub struct Server {
     plain: Vec<TcpListener>,
     admin: Option<(TcpListener, Router)>,
     addresses: Addresses,
+    /// What the other nodes of a cluster say.
+    events: Option<Events>,
 }
 
 /// TLS over TCP, and QUIC over UDP, on one address.
@@ -103,16 +106,25 @@ impl Server {
         let admin_token =
             config.admin_token.as_ref().map(|source| source.read("--admin-token", ADMIN_TOKEN)).transpose()?;
         let advertised = advertise(&config, &certificates, &addresses);
+        let policy = Policy {
+            limits: config.limits.clone(),
+            rooms: config.rooms,
+            heartbeat: config.heartbeat,
+            resume_window: config.resume_window,
+            ice_servers: IceServers::load(&config.ice)?,
+            waiting: config.waiting,
+        };
+        let (cluster, events) = match &config.cluster {
+            Some(cluster) => Cluster::connect(cluster, config.resume_window).await.map(|(c, e)| (Some(c), Some(e)))?,
+            None => (None, None),
+        };
         let context = Arc::new(Context {
-            hub: Hub::new(Policy {
-                limits: config.limits.clone(),
-                rooms: config.rooms,
-                heartbeat: config.heartbeat,
-                resume_window: config.resume_window,
-                ice_servers: IceServers::load(&config.ice)?,
-                waiting: config.waiting,
-            }),
-            metrics: Metrics::default(),
+            hub: match &cluster {
+                Some(cluster) => Hub::clustered(policy, Arc::clone(cluster)),
+                None => Hub::new(policy),
+            },
+            metrics: Metrics::with(cluster.clone()),
+            cluster,
             auth,
             inviter,
             origins: origins(&config, &certificates, &advertised),
@@ -129,7 +141,7 @@ impl Server {
         });
         let router = http::router(advertised, Arc::clone(&context));
         let admin = admin.map(|listener| (listener, http::admin(Arc::clone(&context), admin_token)));
-        Ok(Server { context, router, certificates, renewal, secure, plain, admin, addresses })
+        Ok(Server { context, router, certificates, renewal, secure, plain, admin, addresses, events })
     }
 
     /// What it listens on.
@@ -168,11 +180,15 @@ impl Server {
         drain: impl Future<Output = ()>,
         hurry: impl Future<Output = ()>,
     ) -> Result<(), EssentialTaskEnded> {
-        let Server { context, router, certificates, renewal, secure, plain, admin, .. } = self;
+        let Server { context, router, certificates, renewal, secure, plain, admin, events, .. } = self;
         let mut essential = Essential::default();
         essential.spawn("certificate renewal", renewal.run(context.metrics.clone()));
         let hub = Arc::clone(&context.hub);
         essential.spawn("passing of time", async move { hub.keep_time().await });
+        if let Some(events) = events {
+            let hub = Arc::clone(&context.hub);
+            essential.spawn("cluster", async move { hub.keep_cluster(events).await });
+        }
         if context.auth.is_some() {
             let shared = Arc::clone(&context);
             essential.spawn("token keys", async move {
@@ -204,6 +220,9 @@ impl Server {
             ended = essential.ended() => Some(ended),
         };
         shut_down(&context, hurry).await;
+        if let Some(cluster) = &context.cluster {
+            cluster.stop().await;
+        }
         ended.map_or(Ok(()), Err)
     }
 }

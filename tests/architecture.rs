@@ -11,8 +11,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("seat", &["protocol"]),
     ("outbox", &["protocol", "seat"]),
     ("secret", &["error", "files"]),
+    ("cluster", &["protocol", "error", "files"]),
     ("ice", &["protocol", "error", "secret"]),
-    ("hub", &["protocol", "room", "seat", "outbox", "ice", "metrics"]),
+    ("hub", &["cluster", "protocol", "room", "seat", "outbox", "ice", "metrics"]),
     ("clients", &[]),
     ("origin", &[]),
     ("pace", &[]),
@@ -21,10 +22,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("files", &["error"]),
     ("auth", &["protocol", "error", "files"]),
-    ("config", &["protocol", "error", "origin", "auth", "ice", "clients", "secret"]),
+    ("config", &["protocol", "error", "origin", "auth", "ice", "clients", "cluster", "secret"]),
     ("tls", &["config", "error", "files", "metrics"]),
-    ("metrics", &["protocol", "clients"]),
-    ("context", &["auth", "clients", "config", "hub", "metrics", "origin", "pace", "protocol", "signal"]),
+    ("metrics", &["protocol", "clients", "cluster"]),
+    ("context", &["auth", "clients", "cluster", "config", "hub", "metrics", "origin", "pace", "protocol", "signal"]),
     (
         "transport",
         &["protocol", "outbox", "hub", "seat", "clients", "config", "context", "metrics", "pace", "problem", "signal"],
@@ -37,6 +38,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "auth",
             "clients",
+            "cluster",
             "config",
             "context",
             "error",
@@ -52,7 +54,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("running", &["config", "server", "tls"]),
-    ("fuzzing", &["auth", "client", "clients", "origin", "protocol", "transport"]),
+    ("fuzzing", &["auth", "client", "clients", "cluster", "origin", "protocol", "transport"]),
     ("cli", &["auth", "bench", "client", "config", "error", "files", "origin", "protocol", "running", "server", "tls"]),
     ("main", &["cli"]),
 ];
@@ -131,6 +133,17 @@ fn wires_are_known_to_transports_alone() {
             });
             assert!(!used || WIRE_PLACES.contains(&module(&path).as_str()), "{} uses {krate}", path.display());
         }
+    }
+}
+
+#[test]
+fn nats_is_known_to_one_file() {
+    for (path, text) in sources() {
+        assert!(
+            !code(&text).contains("async_nats::") || path.ends_with("cluster/nats.rs"),
+            "{} uses it",
+            path.display()
+        );
     }
 }
 

@@ -60,7 +60,7 @@ impl Shell {
     }
 
     /// Runs what must be refused; returns the one line that says why.
-    async fn refused<S: AsRef<OsStr>>(&self, args: &[S]) -> String {
+    pub(crate) async fn refused<S: AsRef<OsStr>>(&self, args: &[S]) -> String {
         let output = self.run(args).await;
         let said = String::from_utf8(output.stderr).expect("UTF-8");
         assert_eq!(output.status.code(), Some(2), "{said}");
@@ -103,7 +103,7 @@ impl Shell {
     }
 }
 
-fn contains(text: &str, parts: &[&str]) {
+pub(crate) fn contains(text: &str, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "{part} is not in: {text}");
     }

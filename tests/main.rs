@@ -4,6 +4,7 @@ mod abuse;
 mod api;
 mod architecture;
 mod cli;
+mod cluster;
 #[cfg(target_os = "linux")]
 mod docs;
 mod draining;

@@ -50,7 +50,7 @@ impl Wire for Burst {
     }
 
     fn feed(&mut self, frame: Frame) -> Result<(), WireError> {
-        self.heard.lock().push(serde_json::from_slice(&frame.text).expect("JSON"));
+        self.heard.lock().push(serde_json::from_slice(&frame.text()).expect("JSON"));
         Ok(())
     }
 

@@ -48,6 +48,7 @@ pub(crate) fn config() -> Config {
         waiting: WaitingRoom::default(),
         // Not long: it takes all its time where a poller is still expected.
         drain: Duration::from_secs(1),
+        cluster: None,
     }
 }
 

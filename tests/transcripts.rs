@@ -24,11 +24,33 @@ use crate::schema::Messages;
 use crate::support::{TestServer, within};
 use crate::tokens::Issuer;
 
+/// Conversations that anybody may hold.
+pub(crate) const TRANSCRIPTS: [(&str, &str); 6] = [
+    ("call", include_str!("transcripts/call.txt")),
+    ("messages", include_str!("transcripts/messages.txt")),
+    ("bad-messages", include_str!("transcripts/bad-messages.txt")),
+    ("refused-first-messages", include_str!("transcripts/refused-first-messages.txt")),
+    ("resume", include_str!("transcripts/resume.txt")),
+    ("join-key", include_str!("transcripts/join-key.txt")),
+];
+
+/// Conversations at a server that asks for tokens.
+pub(crate) const WAITING: [(&str, &str); 2] = [
+    ("waiting-room", include_str!("transcripts/waiting-room.txt")),
+    ("waiting-again", include_str!("transcripts/waiting-again.txt")),
+];
+
 /// Messages that no conversation here can bring about: they need keys, time, or a server that drains.
 const ELSEWHERE: [&str; 4] = ["roomUpdated", "tokenExpiring", "goAway", "ping"];
 
 struct Stage<'a> {
-    server: &'a TestServer,
+    /// The servers of the speakers, in the order of their entrance, taken in turn. Who shows a ticket or key comes to the one that
+    /// has its seat.
+    servers: &'a [&'a TestServer],
+    /// Which of them has which ticket or key.
+    places: HashMap<String, usize>,
+    /// At which of them each speaker is.
+    stand: HashMap<String, usize>,
     room: String,
     /// The transports of the speakers, in the order of their entrance, taken in turn.
     cast: &'a [Via],
@@ -45,11 +67,14 @@ impl Stage<'_> {
         if let Some(text) = action.strip_prefix("> ").or(action.strip_prefix("! ")) {
             let text = self.fill_in(text);
             self.check_sent(&text, action.starts_with('>'))?;
-            let connection = self.enter(who).await;
+            let connection = self.enter(who, &text).await;
             return connection.send(&text).await.map_err(|error| format!("cannot send: {error}"));
         }
         if let Some(pattern) = action.strip_prefix("< ") {
-            let pattern: Value = serde_json::from_str(pattern).map_err(|error| format!("the pattern: {error}"))?;
+            let mut pattern: Value = serde_json::from_str(pattern).map_err(|error| format!("the pattern: {error}"))?;
+            if self.servers.len() > 1 {
+                forget_revisions(&mut pattern);
+            }
             let message = self.hear(who).await?;
             return matches(&pattern, &message, &mut self.bound).map_err(|why| format!("{why}\n  got {message}"));
         }
@@ -102,14 +127,20 @@ impl Stage<'_> {
         }
     }
 
-    async fn enter(&mut self, who: &str) -> &mut Connection {
+    async fn enter(&mut self, who: &str, text: &str) -> &mut Connection {
         if !self.speakers.contains_key(who) {
             let via = self.cast[self.entered % self.cast.len()];
-            self.entered += 1;
-            let connection = self.server.connect(via, &self.room).await;
             let speaker = who.split('-').next().unwrap_or(who);
+            let shown = self.places.iter().find(|(proof, _)| text.contains(proof.as_str()));
+            let place = shown.map_or(self.entered, |(_, place)| *place) % self.servers.len();
+            if let Ok(Value::String(key)) = serde_json::from_str(text).map(|first: Value| first["key"].clone()) {
+                self.places.insert(key, place);
+            }
+            let connection = self.servers[place].connect(via, &self.room).await;
             self.bound.entry(format!("{speaker}.transport")).or_insert_with(|| json!(via.transport().name()));
             self.speakers.insert(who.to_owned(), Some(connection));
+            self.stand.insert(who.to_owned(), place);
+            self.entered += 1;
         }
         self.speakers.get_mut(who).and_then(Option::as_mut).expect("who has disconnected speaks under another name")
     }
@@ -127,6 +158,9 @@ impl Stage<'_> {
             let message: Value = serde_json::from_str(&message).map_err(|error| format!("not JSON: {error}"))?;
             Messages::get().check_server(&message).map_err(|why| format!("{why}\n  got {message}"))?;
             self.meet(&message);
+            if let Some(ticket) = message["ticket"].as_str() {
+                self.places.insert(ticket.to_owned(), self.stand[who]);
+            }
             if message["type"] != "ping" {
                 return Ok(message);
             }
@@ -137,6 +171,15 @@ impl Stage<'_> {
         let mut names: Vec<_> = self.bound.iter().filter_map(|(name, value)| Some((name, value.as_str()?))).collect();
         names.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
         names.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("${name}"), value))
+    }
+}
+
+/// Each node counts what it has heard of a room, so that one who comes later to another node finds another number.
+fn forget_revisions(pattern: &mut Value) {
+    for place in ["/revision", "/room/revision"] {
+        if let Some(revision) = pattern.pointer_mut(place) {
+            *revision = json!("$_");
+        }
     }
 }
 
@@ -172,8 +215,9 @@ fn matches_object(
     }
 }
 
-async fn hold(
-    server: &TestServer,
+/// Holds a conversation at `servers`, which are one or the nodes of a cluster.
+pub(crate) async fn hold(
+    servers: &[&TestServer],
     tokens: &[(&str, String)],
     met: &mut BTreeSet<String>,
     (title, text): (&str, &str),
@@ -183,7 +227,8 @@ async fn hold(
     let room = format!("{title}.{}.{}", cast.len(), cast[0].name());
     let mut bound = HashMap::from([("room".to_owned(), json!(room))]);
     bound.extend(tokens.iter().map(|(name, token)| (format!("token.{name}"), json!(token))));
-    let mut stage = Stage { server, room, cast, speakers: HashMap::new(), entered: 0, bound, met };
+    let (speakers, places, stand) = Default::default();
+    let mut stage = Stage { servers, places, stand, room, cast, speakers, entered: 0, bound, met };
     let mut said = String::new();
     for (number, line) in text.lines().enumerate() {
         if line.is_empty() || line.starts_with('#') {
@@ -196,28 +241,21 @@ async fn hold(
     }
 }
 
+/// The tokens that conversations name.
+pub(crate) fn tokens(issuer: &Issuer) -> [(&'static str, String); 2] {
+    [
+        ("guest", issuer.token(&json!({"sub": "gina", "grants": ["message"]}))),
+        ("moderator", issuer.token(&json!({"sub": "mo", "grants": ["join", "message", "moderate"]}))),
+    ]
+}
+
 /// Every conversation with all speakers on one transport, and with the transports mixed in each order.
 #[tokio::test]
 async fn conversations_are_the_same_over_every_transport() {
-    let transcripts: [(&str, &str); 6] = [
-        ("call", include_str!("transcripts/call.txt")),
-        ("messages", include_str!("transcripts/messages.txt")),
-        ("bad-messages", include_str!("transcripts/bad-messages.txt")),
-        ("refused-first-messages", include_str!("transcripts/refused-first-messages.txt")),
-        ("resume", include_str!("transcripts/resume.txt")),
-        ("join-key", include_str!("transcripts/join-key.txt")),
-    ];
-    let waiting: [(&str, &str); 2] = [
-        ("waiting-room", include_str!("transcripts/waiting-room.txt")),
-        ("waiting-again", include_str!("transcripts/waiting-again.txt")),
-    ];
     let server = TestServer::start().await;
     let issuer = Issuer::generate(Algorithm::EdDsa);
     let guarded = issuer.server().await;
-    let tokens = [
-        ("guest", issuer.token(&json!({"sub": "gina", "grants": ["message"]}))),
-        ("moderator", issuer.token(&json!({"sub": "mo", "grants": ["join", "message", "moderate"]}))),
-    ];
+    let tokens = tokens(&issuer);
     let mut met = BTreeSet::new();
     let mut casts: Vec<Vec<Via>> = Via::ALL.iter().map(|&via| vec![via]).collect();
     let lasting: Vec<Via> = Via::ALL.into_iter().filter(|&via| !via.is_long_poll()).collect();
@@ -227,21 +265,21 @@ async fn conversations_are_the_same_over_every_transport() {
         mixed.rotate_left(first);
         casts.push(mixed);
     }
-    for (title, text) in transcripts {
+    for (title, text) in TRANSCRIPTS {
         for cast in &casts {
             // Between two polls there is no transport to lose or to be replaced.
             if matches!(title, "resume" | "join-key") && cast.iter().any(|via| via.is_long_poll()) {
                 continue;
             }
-            hold(&server, &[], &mut met, (title, text), cast).await;
+            hold(&[&server], &[], &mut met, (title, text), cast).await;
         }
     }
-    for (title, text) in waiting {
+    for (title, text) in WAITING {
         for cast in &casts {
             if title == "waiting-again" && cast.iter().any(|via| via.is_long_poll()) {
                 continue;
             }
-            hold(&guarded, &tokens, &mut met, (title, text), cast).await;
+            hold(&[&guarded], &tokens, &mut met, (title, text), cast).await;
         }
     }
     let known = Messages::get().client_types().into_iter().chain(Messages::get().server_types());

@@ -17,7 +17,7 @@ struct Pipe {
     reader: Option<Waker>,
     heard: usize,
     seq: u64,
-    last: Bytes,
+    last: Vec<u8>,
 }
 
 /// The server's end.
@@ -52,7 +52,7 @@ impl Client {
 
     /// The last frame.
     pub(crate) fn last(&self) -> Bytes {
-        self.0.lock().last.clone()
+        Bytes::copy_from_slice(&self.0.lock().last)
     }
 }
 
@@ -72,7 +72,8 @@ impl Wire for MemoryWire {
         let mut pipe = self.0.lock();
         pipe.heard += 1;
         pipe.seq = frame.seq.unwrap_or(pipe.seq);
-        pipe.last = frame.text;
+        pipe.last.clear();
+        frame.put(&mut pipe.last);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::workload::Round;
+use super::workload::{Memory, Round};
 
 /// One workload over one transport: the median of its rounds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -29,6 +29,9 @@ pub struct Line {
     /// Resident memory of the server for one, in KiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_kib: Option<f64>,
+    /// The same when all have left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_kib: Option<f64>,
 }
 
 /// Percentiles, in microseconds.
@@ -66,7 +69,10 @@ impl Line {
             let seconds = if keeping { round.elapsed.as_secs_f64() } else { 1.0 };
             round.cpu.as_secs_f64() * 1e6 / round.units as f64 / seconds
         };
-        let memory = |round: &Round| Some(round.memory? as f64 / 1024.0 / round.units as f64);
+        let kib = |pick: fn(Memory) -> u64| {
+            let each = |round: &Round| Some(pick(round.memory?) as f64 / 1024.0 / round.units as f64);
+            keeping.then(|| median(rounds.iter().filter_map(each)))
+        };
         Some(Line {
             workload: workload.to_owned(),
             via: via.to_owned(),
@@ -75,7 +81,8 @@ impl Line {
             cpu_micros: median(rounds.iter().map(cpu)),
             per_second: median(rounds.iter().map(|round| round.units as f64 / round.elapsed.as_secs_f64())),
             latency: Latency::of(&latency),
-            memory_kib: keeping.then(|| median(rounds.iter().filter_map(memory))),
+            memory_kib: kib(|memory| memory.held),
+            left_kib: kib(|memory| memory.left),
         })
     }
 }
@@ -123,13 +130,14 @@ struct Row(Vec<String>);
 
 impl Row {
     fn head(compares: bool) -> Self {
-        let mut cells = vec!["workload", "over", "server CPU", "a second", "p50", "p99", "max", "memory"];
+        let mut cells = vec!["workload", "over", "server CPU", "a second", "p50", "p99", "max", "memory", "after"];
         cells.extend(compares.then_some("of earlier CPU"));
         Row(cells.into_iter().map(str::to_owned).collect())
     }
 
     fn of(line: &Line, earlier: Option<Option<&Line>>) -> Self {
         let none = || "–".to_owned();
+        let kib = |kib: Option<f64>| kib.map_or_else(none, |kib| format!("{kib:.1} KiB"));
         let latency =
             |pick: fn(Latency) -> f64| line.latency.map_or_else(none, |latency| Micros(pick(latency)).to_string());
         let mut cells = vec![
@@ -140,7 +148,8 @@ impl Row {
             latency(|latency| latency.p50),
             latency(|latency| latency.p99),
             latency(|latency| latency.max),
-            line.memory_kib.map_or_else(none, |kib| format!("{kib:.1} KiB")),
+            kib(line.memory_kib),
+            kib(line.left_kib),
         ];
         cells.extend(earlier.map(|earlier| {
             earlier.map_or_else(none, |earlier| format!("{:.0} %", 100.0 * line.cpu_micros / earlier.cpu_micros))
@@ -202,6 +211,16 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_told_for_one_while_it_is_there_and_when_all_have_left() {
+        let memory = Some(Memory { held: 200 * 1024, left: 15 * 1024 });
+        let line = Line::of("idle", "session-second", "websocket-h1", &[Round { memory, ..round(40, 1) }]);
+        let line = line.expect("a round");
+        assert_eq!((line.memory_kib, line.left_kib, line.cpu_micros), (Some(20.0), Some(1.5), 4.0));
+        let report = Report { version: String::new(), processors: 2, rounds: 1, results: vec![line] };
+        assert!(report.table(None).lines().nth(1).expect("a row").ends_with("20.0 KiB  1.5 KiB"));
+    }
+
+    #[test]
     fn a_run_is_compared_line_by_line() {
         let line = |cpu| Line::of("relay", "message", "websocket-h1", &[round(cpu, 1_500_000)]).expect("a round");
         let report = |line| Report { version: String::new(), processors: 2, rounds: 1, results: vec![line] };
@@ -211,7 +230,7 @@ mod tests {
         let cells: Vec<&str> = cells.iter().map(|cell| cell.trim()).collect();
         assert_eq!(
             cells,
-            ["relay", "websocket-h1", "5.00 µs a message", "10", "1.50 ms", "1.50 ms", "1.50 ms", "–", "50 %"]
+            ["relay", "websocket-h1", "5.00 µs a message", "10", "1.50 ms", "1.50 ms", "1.50 ms", "–", "–", "50 %"]
         );
     }
 }

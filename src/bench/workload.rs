@@ -32,8 +32,17 @@ pub struct Round {
     pub elapsed: Duration,
     /// How long each took, in nanoseconds. Empty where nothing was waited for.
     pub latency: Histogram<u64>,
-    /// Resident memory that the server has more at the end, in bytes, where the workload is about memory.
-    pub memory: Option<u64>,
+    /// Where the workload is about memory.
+    pub memory: Option<Memory>,
+}
+
+/// Resident memory that a server has more than before, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    /// While its clients are there.
+    pub held: u64,
+    /// When they have gone.
+    pub left: u64,
 }
 
 /// Measures from now on.
@@ -299,7 +308,8 @@ async fn crowd<S: Service>(
     Ok(peers)
 }
 
-/// `clients` that have joined and say nothing: memory of each, and the processor time that it takes to keep them for `time`.
+/// `clients` that have joined and say nothing: memory of each, then and when they have left, and the processor time
+/// that it takes to keep them for `time`.
 ///
 /// # Errors
 /// If one is not let in, or lost.
@@ -309,13 +319,15 @@ pub async fn idle<S: Service>(service: &S, server: &Process, time: Duration, cli
     let before = server.memory()?;
     let peers = crowd(service, "bench-idle", clients, |_| ()).await?;
     tokio::time::sleep(SETTLING).await;
-    let memory = server.memory()?.saturating_sub(before);
+    let held = server.memory()?.saturating_sub(before);
     let mut meter = Meter::start(server)?;
     meter.units = clients as u64;
     let peers = keep(peers, time).await?;
     let round = meter.stop()?;
     leave(peers).await?;
-    Ok(Round { memory: Some(memory), ..round })
+    tokio::time::sleep(SETTLING).await;
+    let left = server.memory()?.saturating_sub(before);
+    Ok(Round { memory: Some(Memory { held, left }), ..round })
 }
 
 /// Lets peers answer the server's signs of life for `time`; any other word, or the loss of one, is an error.

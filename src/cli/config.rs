@@ -94,6 +94,7 @@ fn toml_value(arg: &clap::Arg, default: &str) -> String {
             format!("\"{}\"", if arg.get_long() == Some("token-issuer") { "https://id.example.org" } else { "wigwag" })
         }
         ("stun:HOST|turn:HOST", _) => "[\"turn:turn.example.org:3478?transport=udp\"]".to_owned(),
+        ("nats://HOST|tls://HOST", _) => "[\"nats://nats.example.org:4222\"]".to_owned(),
         ("private|mdns", _) => "[\"private\", \"mdns\"]".to_owned(),
         ("FILE|env:VARIABLE", _) => {
             let long = arg.get_long().unwrap_or_default();

@@ -55,9 +55,13 @@ fn filter(settings: &Settings, sources: &Sources) -> Result<Wanted, StartError> 
 }
 
 /// What was asked for, but of libraries nothing below info: there they log what passes through them, and that is other
-/// people's.
+/// people's. NATS's tells of each attempt to connect, what is said once without it; whoever wants that names it.
 fn parse<S: Subscriber>(wanted: &str) -> Result<impl Filter<S> + use<S>, ParseError> {
-    let capped = filter_fn(|metadata| is_ours(metadata.target()) || *metadata.level() <= LevelFilter::INFO);
+    let nats = wanted.contains("async_nats");
+    let capped = filter_fn(move |metadata| {
+        let target = metadata.target();
+        is_ours(target) || *metadata.level() <= LevelFilter::INFO && (nats || !target.starts_with("async_nats"))
+    });
     Ok(EnvFilter::builder().parse(wanted)?.and(capped))
 }
 
@@ -88,6 +92,7 @@ mod tests {
             debug!(target: "wigwagging", "theirs at debug");
             debug!(target: "h2", "theirs at debug");
             info!(target: "h2", "theirs at info");
+            info!(target: "async_nats::connector", "of NATS");
         });
         let (mut file, mut text) = (file.as_ref(), String::new());
         file.rewind().unwrap();
@@ -101,6 +106,7 @@ mod tests {
             let text = logged(wanted);
             assert!(text.contains("ours") && text.contains("theirs at info") && !text.contains("at debug"), "{text}");
         }
+        assert!(!logged("trace").contains("of NATS") && logged("async_nats=info").contains("of NATS"));
         assert_eq!(logged("error"), "");
         assert!(parse::<Registry>("wigwag=loud").is_err());
     }

@@ -39,11 +39,13 @@ fn the_defaults_that_help_tells_are_the_defaults() {
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
         let Some((_, default)) = help.split_once("[default: ") else { continue };
         let default = default.strip_suffix(']').unwrap();
-        let line = format!("wigwag --{} {default}", arg.get_long().unwrap());
-        assert_eq!(served(&line), Config::default(), "{line}");
+        let long = arg.get_long().unwrap();
+        let without = if long.starts_with("cluster-") { "wigwag --cluster nats://host" } else { "wigwag" };
+        let line = format!("{without} --{long} {default}");
+        assert_eq!(served(&line), served(without), "{line}");
         told += 1;
     }
-    assert_eq!(told, 43, "every setting with a default tells it");
+    assert_eq!(told, 45, "every setting with a default tells it");
 }
 
 /// After a change of the settings: `wigwag config example > wigwag.example.toml`.
@@ -59,6 +61,11 @@ fn the_example_file_tells_every_setting_and_is_valid() {
     assert_eq!(told, command().find_subcommand("serve").unwrap().get_arguments().count() - 1, "all but --config");
     let unset = Settings {
         admin_token: None,
+        cluster: None,
+        cluster_name: None,
+        cluster_credentials: None,
+        cluster_ca: None,
+        cluster_timeout: None,
         web: None,
         cert: None,
         key: None,

@@ -13,6 +13,7 @@ use super::units::{CandidateKind, Listen, Network, Rate, Size, Span};
 use super::{CertificateSource, Config, ConnectionLimits, Protocols, Settings, Sources};
 use crate::auth::{self, KeySource, Reach};
 use crate::clients::{self, Quota};
+use crate::cluster;
 use crate::error::StartError;
 use crate::ice::{self, IceUrl};
 use crate::origin::origin_of;
@@ -72,6 +73,7 @@ impl Settings {
             waiting: self.waiting(&check, &limits)?,
             limits,
             drain: check.span("drain", self.drain, default.drain, Duration::ZERO..=HOUR)?,
+            cluster: self.cluster(&check)?,
         };
         check.addresses(&config)?;
         self.check_exposure(&check, &config)?;
@@ -160,6 +162,35 @@ impl Settings {
             peers,
             time: check.span("waiting-time", self.waiting_time, default.time, SECOND..=24 * HOUR)?,
         })
+    }
+
+    fn cluster(&self, check: &Check<'_>) -> Result<Option<cluster::Policy>, StartError> {
+        let servers = self.cluster.iter().flatten();
+        // What stands before the @ may be a password.
+        let shown = |text: &String| text.rsplit('@').next().unwrap_or_default().to_owned();
+        let parse = |text: &String| text.parse().map_err(|why| check.bad("cluster", shown(text), why));
+        let servers: Vec<cluster::Address> = servers.map(parse).collect::<Result<_, _>>()?;
+        if servers.is_empty() {
+            let alone = [
+                ("cluster-name", self.cluster_name.is_some()),
+                ("cluster-credentials", self.cluster_credentials.is_some()),
+                ("cluster-ca", self.cluster_ca.is_some()),
+                ("cluster-timeout", self.cluster_timeout.is_some()),
+            ];
+            let alone = alone.iter().find(|(_, said)| *said);
+            let refused = |key| check.bad(key, "set", "without --cluster there is only this node; give it too");
+            return alone.map_or(Ok(None), |(key, _)| Err(refused(key)));
+        }
+        let name = self.cluster_name.as_deref().map(|name| (name, name.parse()));
+        let name = name.map(|(name, parsed)| parsed.map_err(|why| check.bad("cluster-name", name, why))).transpose()?;
+        let default = cluster::TIMEOUT;
+        Ok(Some(cluster::Policy {
+            servers,
+            name: name.unwrap_or_default(),
+            credentials: self.cluster_credentials.clone(),
+            ca: self.cluster_ca.clone(),
+            timeout: check.span("cluster-timeout", self.cluster_timeout, default, SECOND..=MINUTE)?,
+        }))
     }
 
     fn ice(&self, check: &Check<'_>, lifetime: Duration) -> Result<ice::Policy, StartError> {
@@ -553,6 +584,21 @@ mod tests {
         assert!(error.contains("give --trusted-proxy too"), "{error}");
         let trusted = vec!["10.0.0.0/8".parse().unwrap()];
         assert!(resolve(|s| (s.proxy_protocol, s.trusted_proxy) = (Some(true), Some(trusted))).is_ok());
+    }
+
+    #[test]
+    fn a_cluster_has_addresses_of_nats_and_nothing_is_said_of_it_without() {
+        let cluster = |servers: &[&str]| Some(servers.iter().map(|&text| text.to_owned()).collect());
+        let config = resolve(|s| s.cluster = cluster(&["nats://a:4222", "tls://b"])).unwrap();
+        let policy = config.cluster.expect("a cluster");
+        assert_eq!((policy.servers.len(), policy.name.to_string()), (2, "wigwag".to_owned()));
+        let error = resolve(|s| s.cluster = cluster(&["redis://a"])).unwrap_err();
+        assert!(error.starts_with("--cluster is redis://a: write it as nats://"), "{error}");
+        let error = resolve(|s| s.cluster = cluster(&["nats://u:hunter2@a/b"])).unwrap_err();
+        assert!(!error.contains("hunter2"), "{error}");
+        let error = resolve(|s| s.cluster_name = Some("x".into())).unwrap_err();
+        assert!(error.starts_with("--cluster-name is set: without --cluster"), "{error}");
+        assert!(resolve(|s| (s.cluster, s.cluster_name) = (cluster(&["nats://a"]), Some("a.b".into()))).is_err());
     }
 
     #[test]

@@ -354,6 +354,31 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_address_sessions: Option<u64>,
 
+    /// Be a node of a cluster: share rooms with the other nodes that this NATS server connects; may be given again
+    #[arg(long, env = "WIGWAG_CLUSTER", value_name = "nats://HOST|tls://HOST", value_delimiter = ',', help_heading = CLUSTER)]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "one_or_many")]
+    pub cluster: Option<Vec<String>>,
+
+    /// Tell clusters apart that use the same NATS servers [default: wigwag]
+    #[arg(long, env = "WIGWAG_CLUSTER_NAME", value_name = "NAME", help_heading = CLUSTER)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_name: Option<String>,
+
+    /// Connect to NATS as the user of this credentials file, readable by its owner only
+    #[arg(long, env = "WIGWAG_CLUSTER_CREDENTIALS", value_name = "FILE", value_parser = path, help_heading = CLUSTER)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_credentials: Option<PathBuf>,
+
+    /// Trust this CA, PEM, for tls:// in --cluster, beside the system's
+    #[arg(long, env = "WIGWAG_CLUSTER_CA", value_name = "FILE", value_parser = path, help_heading = CLUSTER)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_ca: Option<PathBuf>,
+
+    /// Tell a sender that a peer cannot be reached when its node has not answered for this long [default: 5s]
+    #[arg(long, env = "WIGWAG_CLUSTER_TIMEOUT", value_name = "TIME", help_heading = CLUSTER)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_timeout: Option<Span>,
+
     /// What to log, as level or as target=level list; libraries never go below info [default: info]
     #[arg(long, env = "WIGWAG_LOG", value_name = "FILTER", help_heading = LOGS)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -374,6 +399,7 @@ const SESSIONS: &str = "Sessions";
 const SIZES: &str = "Sizes";
 const CONNECTIONS: &str = "Connections";
 const CLIENTS: &str = "Client addresses";
+const CLUSTER: &str = "Cluster";
 const LOGS: &str = "Logs";
 
 /// What takes effect when the settings are read again, for what begins from then on. All else waits for a restart.

@@ -118,11 +118,11 @@ impl Poll {
             None => use_ticket(&self.session),
         };
         let mut frames: Vec<Frame> = greeting.into_iter().chain(notice).collect();
-        let mut bytes: usize = frames.iter().map(|frame| frame.text.len()).sum();
+        let mut bytes: usize = frames.iter().map(|frame| frame.len()).sum();
         while bytes < most_bytes {
             match self.session.try_next() {
                 Some(Output::Frame(frame)) => {
-                    bytes += frame.text.len();
+                    bytes += frame.len();
                     frames.push(frame);
                 }
                 Some(Output::End(Ending::Closed(refusal))) => return Err(refusal),

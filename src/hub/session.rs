@@ -9,6 +9,7 @@ use std::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{Hall, Hub, now};
+use crate::cluster::note::Note;
 use crate::outbox::{Outbox, Output, SharedSeat};
 use crate::protocol::{
     Body, Code, Command, Frame, Grant, Invite, LeftReason, Limits, Metadata, Moderate, Outbound, PeerId, Recipient,
@@ -109,8 +110,8 @@ impl Speaker {
 
     /// Carries out a datagram. There is no id to answer, and nothing but a failure to be told.
     pub fn handle_datagram(&self, outbound: &Outbound<'_>) {
-        let shard = self.hub.shard(&self.room).lock();
-        let Some(hall) = shard.get(&self.room) else { return };
+        let mut shard = self.hub.shard(&self.room).lock();
+        let Some(hall) = shard.get_mut(&self.room) else { return };
         match self.admit(None) {
             Admitted::Execute(rights) => match rights.allow_to_send(outbound) {
                 Ok(()) => self.relay(hall, None, outbound),
@@ -163,8 +164,9 @@ impl Speaker {
             Command::Metadata(metadata) => {
                 let metadata = self.seat.quietly(|seat| Metadata::vouched(&metadata, seat.grant().metadata.as_deref()));
                 let mut out = Vec::new();
-                hall.room.update(self.peer, metadata, &mut out);
+                hall.room.update(self.peer, metadata.clone(), &mut out);
                 hall.carry_out(out);
+                hall.announce(|room| Note::Updated { room, peer: self.peer, metadata });
                 Ok(())
             }
             Command::IceServers => {
@@ -172,7 +174,11 @@ impl Speaker {
                 self.hub.tend(hall, self.peer);
                 Ok(())
             }
-            Command::Moderate(request) => self.moderate(hall, request),
+            Command::Moderate(request) => match hall.moderate_elsewhere(self.peer, id, &request) {
+                Some(Ok(())) => return true,
+                Some(Err(refusal)) => Err(refusal),
+                None => self.moderate(hall, request),
+            },
             Command::Join(_) | Command::Resume(_) => {
                 Err(Refusal::bad_request("\"join\" and \"resume\" are first messages; this session has begun"))
             }
@@ -194,29 +200,19 @@ impl Speaker {
     fn moderate(&self, hall: &mut Hall, request: Moderate<'_>) -> Result<(), Refusal> {
         match request {
             Moderate::Lock(locked) => {
-                let mut out = Vec::new();
-                hall.room.lock(locked, &mut out);
-                hall.carry_out(out);
+                hall.lock(locked);
                 Ok(())
             }
             Moderate::Kick(Recipient::Peer(peer), _) if peer == self.peer => {
                 Err(Refusal::bad_request("\"peer\" is the moderator itself; \"leave\" leaves"))
             }
             Moderate::Kick(Recipient::Peer(peer), reason) if hall.room.has(peer) => {
-                // One line, whatever the moderator wrote.
-                let reason = reason.map(|reason| reason.replace(char::is_control, " "));
-                let message = reason.map_or("a moderator removed this peer".to_owned(), |reason| {
-                    format!("a moderator removed this peer: {reason}")
-                });
-                let ending = Ending::Closed(Refusal::new(Code::Kicked, message));
-                hall.remove(peer, LeftReason::Kicked, Some(ending));
+                hall.kick(peer, kick_message(reason.as_deref()));
                 Ok(())
             }
             Moderate::Kick(..) => Err(Refusal::new(Code::PeerGone, "no such peer in the room")),
             Moderate::Admit(Recipient::Peer(peer)) => self.hub.let_in(hall, peer),
-            Moderate::Refuse(Recipient::Peer(peer)) => {
-                hall.turn_away(peer, LeftReason::Kicked, "a moderator did not admit this peer")
-            }
+            Moderate::Refuse(Recipient::Peer(peer)) => hall.turn_away(peer, LeftReason::Kicked, NOT_ADMITTED),
             Moderate::Admit(Recipient::Nobody) | Moderate::Refuse(Recipient::Nobody) => {
                 Err(Refusal::new(Code::PeerGone, "no such peer waits to be admitted"))
             }
@@ -268,10 +264,13 @@ impl Speaker {
         true
     }
 
-    fn relay(&self, hall: &Hall, id: Option<u64>, outbound: &Outbound<'_>) {
+    fn relay(&self, hall: &mut Hall, id: Option<u64>, outbound: &Outbound<'_>) {
         let mut out = Vec::new();
         hall.room.relay(self.peer, id, outbound, &mut out);
         hall.carry_out(out);
+        if outbound.to.is_none() {
+            hall.broadcast_elsewhere(self.peer, outbound);
+        }
     }
 
     /// Whether a request is to be carried out. Called under the shard's lock, so that what one transport had admitted is done
@@ -282,11 +281,21 @@ impl Speaker {
             Admission::Execute(rights) => return Admitted::Execute(rights),
             Admission::Stale => return Admitted::Stale,
             Admission::Repeat => Body::ok(id),
+            Admission::Asked => return Admitted::Answered,
             Admission::Refused(refusal) => Body::error(id, &refusal),
         };
         self.answer(answer);
         Admitted::Answered
     }
+}
+
+/// What one who was not admitted is told.
+pub(super) const NOT_ADMITTED: &str = "a moderator did not admit this peer";
+
+/// What one who is kicked is told, in one line whatever the moderator wrote.
+pub(super) fn kick_message(reason: Option<&str>) -> String {
+    let reason = reason.map(|reason| format!(": {}", reason.replace(char::is_control, " ")));
+    format!("a moderator removed this peer{}", reason.unwrap_or_default())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

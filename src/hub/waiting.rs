@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Hall, Hub, now};
+use crate::cluster::note::Note;
 use crate::outbox::SharedSeat;
 use crate::protocol::{Code, Frame, LeftReason, PeerId, Refusal, notice};
 
@@ -24,6 +25,7 @@ impl Hub {
         let mut out = Vec::new();
         hall.room.admit(peer, &limits, &mut out)?;
         hall.carry_out(out);
+        hall.announce_newcomer(peer);
         let joined = self.joined(hall, &seat, None, seat.quietly(|seat| seat.transport()));
         seat.with(|seat| {
             seat.let_in();
@@ -57,6 +59,7 @@ impl Hall {
             seat.with(|seat| seat.turn_away(Refusal::new(Code::Forbidden, why)));
         }
         self.carry_out(out);
+        self.announce(|room| Note::Left { room, peer, reason });
         Ok(())
     }
 

@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
@@ -47,6 +48,59 @@ impl fmt::Display for RoomName {
     }
 }
 
+impl Serialize for RoomName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for RoomName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        RoomName::parse(&Cow::<str>::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+/// A node of a cluster: one start of one server, so that a server that was started again is another node. Random, not zero.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(NonZeroU64);
+
+impl NodeId {
+    /// Wraps a number that was drawn elsewhere.
+    pub const fn new(id: NonZeroU64) -> Self {
+        NodeId(id)
+    }
+
+    /// Reads 16 hexadecimal digits, as [`Display`](fmt::Display) writes them.
+    pub fn parse(text: &str) -> Option<Self> {
+        let written = text.len() == 16 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        written.then(|| u64::from_str_radix(text, 16).ok().and_then(NonZeroU64::new).map(NodeId)).flatten()
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for NodeId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for NodeId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        NodeId::parse(&Cow::<str>::deserialize(deserializer)?).ok_or_else(|| de::Error::custom("no node's id"))
+    }
+}
+
 /// A peer's id, minted by the server: a UUIDv7 (RFC 9562). Its order is the order of joining on one server, and decides
 /// which of two peers is polite.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,6 +119,13 @@ impl PeerId {
     }
 }
 
+impl PeerId {
+    /// Its text in a buffer, for those who write many.
+    pub(super) fn encode(self, buffer: &mut [u8; 36]) -> &mut str {
+        self.0.hyphenated().encode_lower(buffer)
+    }
+}
+
 impl fmt::Debug for PeerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -79,7 +140,13 @@ impl fmt::Display for PeerId {
 
 impl Serialize for PeerId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.0.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
+        serializer.serialize_str(self.encode(&mut [0; 36]))
+    }
+}
+
+impl<'de> Deserialize<'de> for PeerId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        PeerId::parse(&Cow::<str>::deserialize(deserializer)?).ok_or_else(|| de::Error::custom("no peer's id"))
     }
 }
 
@@ -183,6 +250,16 @@ mod tests {
         }
         for bad in ["", ".", "..", "a b", "a/b", "a%20b", "ä", "a\n", &"x".repeat(129)] {
             assert!(RoomName::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_node_is_known_by_sixteen_digits() {
+        let node = NodeId::new(NonZeroU64::new(0x1f).expect("not zero"));
+        assert_eq!(node.to_string(), "000000000000001f");
+        assert_eq!(NodeId::parse(&node.to_string()), Some(node));
+        for bad in ["", "1f", "0000000000000000", "000000000000001F", "+00000000000001f"] {
+            assert_eq!(NodeId::parse(bad), None, "{bad}");
         }
     }
 

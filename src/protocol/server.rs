@@ -2,22 +2,22 @@
 //! written. The functions of [`notice`] make the messages that belong to a transport and have no `seq`.
 
 use std::fmt;
-use std::io::Write as _;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde::{Serialize, Serializer};
+use bytes::{BufMut, Bytes};
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::{Code, Limits, Outbound, PeerId, Refusal};
 
-/// One message on its way to a client's wire.
-#[derive(Debug, Clone)]
+/// One message on its way to a client's wire: a JSON object without a line break anywhere, which comes to be in one piece where it is
+/// [`put`](Self::put).
+#[derive(Clone)]
 pub struct Frame {
-    /// The whole JSON object, without a line break anywhere.
-    pub text: Bytes,
+    /// Without the number, as all have it who hear the message.
+    text: Bytes,
     /// Its number in the session, if it has one.
     pub seq: Option<u64>,
     /// May be dropped, and rides a datagram where there is one and it fits.
@@ -27,9 +27,84 @@ pub struct Frame {
     pub waited: Option<NonZeroU32>,
 }
 
+/// A payload must not show in a log, so a frame shows as its size.
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Frame({:?}, {} bytes)", self.seq, self.len())
+    }
+}
+
 impl Frame {
+    /// A message that has no number.
+    pub fn unnumbered(text: Bytes) -> Self {
+        Frame { text, seq: None, ephemeral: false, waited: None }
+    }
+
     fn of(message: &impl Serialize) -> Self {
-        Frame { text: encode(message).into(), seq: None, ephemeral: false, waited: None }
+        Frame::unnumbered(encode(message).into())
+    }
+
+    /// Bytes that [`put`](Self::put) writes.
+    pub fn len(&self) -> usize {
+        match self.seq {
+            Some(seq) => Head::new(seq).text().len() + self.text.len() - 1,
+            None => self.text.len(),
+        }
+    }
+
+    /// Whether there is nothing in it; no message is empty.
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    /// Appends the message.
+    pub fn put(&self, out: &mut impl BufMut) {
+        match self.seq {
+            Some(seq) => {
+                out.put_slice(Head::new(seq).text());
+                out.put_slice(&self.text[1..]);
+            }
+            None => out.put_slice(&self.text),
+        }
+    }
+
+    /// The message in a piece of its own.
+    pub fn text(&self) -> Bytes {
+        let mut text = Vec::with_capacity(self.len());
+        self.put(&mut text);
+        text.into()
+    }
+}
+
+/// The beginning of a numbered message, up to the comma behind the number. Written for each recipient of each message, without the
+/// machinery of formatting.
+struct Head {
+    text: [u8; Self::BYTES],
+    start: usize,
+}
+
+impl Head {
+    const OPEN: &[u8] = br#"{"seq":"#;
+    /// With the longest number and the comma.
+    const BYTES: usize = Self::OPEN.len() + 20 + 1;
+
+    fn new(seq: u64) -> Self {
+        let mut text = [b','; Self::BYTES];
+        let (mut start, mut left) = (Self::BYTES - 1, seq);
+        loop {
+            start -= 1;
+            text[start] = b'0' + (left % 10) as u8;
+            left /= 10;
+            if left == 0 {
+                break;
+            }
+        }
+        text[start - Self::OPEN.len()..start].copy_from_slice(Self::OPEN);
+        Head { text, start: start - Self::OPEN.len() }
+    }
+
+    fn text(&self) -> &[u8] {
+        &self.text[self.start..]
     }
 }
 
@@ -81,9 +156,24 @@ impl Body {
     /// Someone's payload for someone else: as sent, with `to` replaced by `from`.
     pub fn relay(from: PeerId, outbound: &Outbound<'_>) -> Self {
         let (name, field, payload) = (outbound.kind.name(), outbound.kind.field(), &*outbound.payload);
-        let mut text = Vec::with_capacity(payload.len() + 96);
-        write!(text, r#"{{"type":"{name}","from":"{from}","{field}":{payload}}}"#).expect("a Vec takes all");
+        let mut buffer = [0; 36];
+        let from: &str = from.encode(&mut buffer);
+        // Pieces of known length, as this is written for each message: the machinery of formatting would cost more than the copy.
+        let pieces = [r#"{"type":""#, name, r#"","from":""#, from, r#"",""#, field, r#"":"#, payload, "}"];
+        let text = pieces.concat();
         Body { text: text.into(), kind: if outbound.ephemeral { Kind::Ephemeral } else { Kind::Payload } }
+    }
+
+    /// A payload that another node has encoded as [`relay`](Self::relay) does; `None` for what is no object in one line.
+    pub fn relayed(text: Bytes, ephemeral: bool) -> Option<Self> {
+        let whole =
+            text.starts_with(br#"{""#) && text.ends_with(b"}") && memchr::memchr2(b'\n', b'\r', &text).is_none();
+        whole.then_some(Body { text, kind: if ephemeral { Kind::Ephemeral } else { Kind::Payload } })
+    }
+
+    /// The JSON object without its number, for another node.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.text).expect("it was written as text")
     }
 
     /// `peerJoined` or `peerUpdated`.
@@ -226,16 +316,7 @@ impl Body {
 
     /// The message as one recipient gets it: numbered, unless it is ephemeral.
     pub fn frame(&self, seq: Option<u64>) -> Frame {
-        let text = match seq {
-            None => self.text.clone(),
-            Some(seq) => {
-                let mut text = Vec::with_capacity(self.text.len() + 28);
-                write!(text, r#"{{"seq":{seq},"#).expect("a Vec takes all");
-                text.extend_from_slice(&self.text[1..]);
-                text.into()
-            }
-        };
-        Frame { text, seq, ephemeral: self.kind == Kind::Ephemeral, waited: None }
+        Frame { text: self.text.clone(), seq, ephemeral: self.kind == Kind::Ephemeral, waited: None }
     }
 }
 
@@ -264,7 +345,7 @@ impl Presence {
 }
 
 /// Why a peer is no longer in the room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum LeftReason {
     /// It said so.
@@ -278,12 +359,12 @@ pub enum LeftReason {
 }
 
 /// A member of a room as others see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// Its id.
     pub peer: PeerId,
     /// The user's name or id, from the token.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<Arc<str>>,
     /// What it says of itself.
     pub metadata: Metadata,
@@ -298,6 +379,16 @@ impl Metadata {
     pub fn new(json: &str) -> Self {
         let raw = RawValue::from_string(json.to_owned()).or_else(|_| RawValue::from_string("{}".to_owned()));
         Metadata(raw.expect("an empty object is JSON").into())
+    }
+
+    /// Bytes of the text.
+    pub fn len(&self) -> usize {
+        self.0.get().len()
+    }
+
+    /// Whether it is empty; no object is.
+    pub fn is_empty(&self) -> bool {
+        self.0.get().is_empty()
     }
 
     /// The client's own object with the members of `vouched` in place of those of the same name. What a token vouches for
@@ -351,13 +442,22 @@ impl Eq for Metadata {}
 
 impl fmt::Debug for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Metadata({} bytes)", self.0.get().len())
+        write!(f, "Metadata({} bytes)", self.len())
     }
 }
 
 impl Serialize for Metadata {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         RawValue::serialize(&self.0, serializer)
+    }
+}
+
+/// As another node tells it.
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        let text = super::compact(raw.get()).map_err(de::Error::custom)?;
+        if text.starts_with('{') { Ok(Metadata::new(&text)) } else { Err(de::Error::custom("metadata is an object")) }
     }
 }
 
@@ -516,7 +616,7 @@ pub mod notice {
 
     /// `ping`: the server has been silent for a heartbeat.
     pub fn ping() -> Frame {
-        Frame { text: bytes::Bytes::from_static(br#"{"type":"ping"}"#), seq: None, ephemeral: false, waited: None }
+        Frame::unnumbered(bytes::Bytes::from_static(br#"{"type":"ping"}"#))
     }
 
     /// `goAway`: resume elsewhere within `after`.

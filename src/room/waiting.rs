@@ -3,8 +3,8 @@
 //! Who waits hears nothing of the room. Of who waits, only moderators hear: by `knock`, then by `peerJoined` as all members do
 //! when one is admitted, or by `peerLeft` when one has gone.
 
-use super::{Delivery, Room};
-use crate::protocol::{Body, Code, LeftReason, Limits, Member, PeerId, Refusal};
+use super::{Delivery, Knocker, Room};
+use crate::protocol::{Body, Code, LeftReason, Limits, Member, NodeId, PeerId, Refusal};
 
 impl Room {
     /// Lets somebody wait, of whom there may be `most`, and tells the moderators.
@@ -16,10 +16,14 @@ impl Room {
         if self.waiting.len() >= most {
             return Err(Refusal::new(Code::RoomFull, format!("{} peers wait already", self.waiting.len())));
         }
+        self.wait(member, None, out);
+        Ok(())
+    }
+
+    pub(super) fn wait(&mut self, member: Member, node: Option<NodeId>, out: &mut Vec<Delivery>) {
         self.revision += 1;
         self.tell_moderators(&Body::knock(&member, self.revision), out);
-        self.waiting.insert(member.peer, member);
-        Ok(())
+        self.waiting.insert(member.peer, Knocker { member, node });
     }
 
     /// Makes a member of one who waits, although the room may be locked, and tells the others.
@@ -31,8 +35,8 @@ impl Room {
             return Err(Refusal::new(Code::PeerGone, "no such peer waits to be admitted"));
         }
         self.refuse_if_full(limits)?;
-        if let Some(member) = self.waiting.remove(&peer) {
-            self.seat(member, out);
+        if let Some(Knocker { member, node }) = self.waiting.remove(&peer) {
+            self.seat(member, node, out);
         }
         Ok(())
     }
@@ -62,7 +66,7 @@ impl Room {
         }
         let revisions = self.revision + 1..;
         self.revision += self.waiting.len() as u64;
-        self.waiting.values().zip(revisions).map(|(member, revision)| Body::knock(member, revision)).collect()
+        self.waiting.values().zip(revisions).map(|(knocker, revision)| Body::knock(&knocker.member, revision)).collect()
     }
 
     fn tell_moderators(&self, body: &Body, out: &mut Vec<Delivery>) {

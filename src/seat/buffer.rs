@@ -54,7 +54,7 @@ struct Missed {
 
 impl Missed {
     fn and(self, other: Missed) -> Missed {
-        Missed { payloads: self.payloads + other.payloads, presence: self.presence | other.presence }
+        Missed { payloads: self.payloads.saturating_add(other.payloads), presence: self.presence | other.presence }
     }
 }
 
@@ -122,10 +122,15 @@ impl Buffer {
     /// Notes that a message did not fit and that its sender will not be told. Ephemeral ones may get lost.
     pub(super) fn miss(&mut self, kind: Kind) {
         match kind {
-            Kind::Payload => self.missed.payloads += 1,
+            Kind::Payload => self.miss_payloads(1),
             Kind::Presence => self.missed.presence = true,
             Kind::Ephemeral | Kind::Notice | Kind::Answer | Kind::Error(_) => {}
         }
+    }
+
+    /// The same for so many payloads.
+    pub(super) fn miss_payloads(&mut self, payloads: u64) {
+        self.missed.payloads = self.missed.payloads.saturating_add(payloads);
     }
 
     /// The next message to write; counts as written from now on.
@@ -207,7 +212,7 @@ impl Buffer {
             self.told = unheard;
             self.missed = Missed::default();
         }
-        (gap || unheard != Missed::default()).then_some(Gap { lost: lost_before + unheard.payloads })
+        (gap || unheard != Missed::default()).then_some(Gap { lost: lost_before.saturating_add(unheard.payloads) })
     }
 
     /// The client has read the last answer, and with it what was lost.
@@ -292,7 +297,7 @@ mod tests {
     fn written(buffer: &mut Buffer) -> Vec<u64> {
         std::iter::from_fn(|| buffer.next())
             .filter_map(|frame| {
-                let value: serde_json::Value = serde_json::from_slice(&frame.text).ok()?;
+                let value: serde_json::Value = serde_json::from_slice(&frame.text()).ok()?;
                 value["seq"].as_u64()
             })
             .collect()
@@ -391,7 +396,7 @@ mod tests {
         assert_eq!(buffer.rewind(0, false), Some(Gap { lost: 1 }));
         assert_eq!(buffer.replay_from(), 2);
         let first = buffer.next().expect("the error");
-        assert!(first.seq == Some(2) && first.text.windows(5).any(|text| text == b"error"));
+        assert!(first.seq == Some(2) && first.text().windows(5).any(|text| text == b"error"));
         assert_eq!(written(&mut buffer), [3, 4]);
         assert_eq!(buffer.rewind(2, false), None, "the error counts as kept");
     }

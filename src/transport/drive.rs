@@ -74,7 +74,10 @@ pub(super) async fn take_seat(
     let (room, transport) = (&opening.room, opening.transport);
     let grant = authorize(opening, &first.command, context).await?;
     let (how, taken) = match first.command {
-        Command::Join(join) => (Entry::Join, context.hub.join(room, &join, grant, transport)),
+        Command::Join(join) => {
+            let _entering = context.hub.enter(room).await?;
+            (Entry::Join, context.hub.join(room, &join, grant, transport))
+        }
         Command::Resume(resume) => {
             let how = if context.hub.is_served(room, &resume) { Entry::Move } else { Entry::Resume };
             (how, context.hub.resume(room, &resume, grant, transport))
@@ -282,7 +285,6 @@ struct Pump<'a, W> {
 
 /// What a session's task is woken for, most of the time.
 enum Io {
-    Flushed,
     Received(Option<Received>),
     Output(Output),
 }
@@ -325,7 +327,6 @@ impl<'a, W: Wire> Pump<'a, W> {
                     looked
                 }
                 io = poll_fn(|cx| self.poll_io(cx)) => match io {
-                    Ok(Io::Flushed) => { self.unflushed = 0; Ok(()) }
                     Ok(Io::Received(received)) => self.received_all(received).await,
                     Ok(Io::Output(output)) => self.send(output),
                     Err(error) => Err(error.into()),
@@ -341,7 +342,7 @@ impl<'a, W: Wire> Pump<'a, W> {
     /// lets that have its turn.
     fn poll_io(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Io, WireError>> {
         if self.unflushed > 0 && self.wire.poll_flush(cx)?.is_ready() {
-            return Poll::Ready(Ok(Io::Flushed));
+            self.unflushed = 0;
         }
         if let Poll::Ready(received) = Self::poll_recv(self.wire, self.unflushed, cx) {
             return Poll::Ready(received.map(Io::Received));
@@ -432,7 +433,7 @@ impl<'a, W: Wire> Pump<'a, W> {
     }
 
     fn feed(&mut self, frame: Frame) -> Result<(), End> {
-        self.unflushed += frame.text.len();
+        self.unflushed += frame.len();
         self.last_sent = Instant::now();
         if let Some(micros) = frame.waited {
             self.context.metrics.relayed(self.transport, Duration::from_micros(micros.get().into()));

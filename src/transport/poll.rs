@@ -156,6 +156,7 @@ async fn long_poll(
                 admit::hold_back(context.let_in(&opening.client)).await?;
             }
             let grant = drive::authorize(opening, &message.command, context).await?;
+            let _entering = hub.enter(room).await?;
             (Entry::Join, hub.join_by_poll(room, join, grant, next_poll)?)
         }
         Command::Resume(resume) => {
@@ -305,8 +306,8 @@ fn takes_trailers(parts: &Parts) -> bool {
 }
 
 fn put_line(body: &mut BytesMut, frame: &Frame) {
-    body.reserve(frame.text.len() + 1);
-    body.put_slice(&frame.text);
+    body.reserve(frame.len() + 1);
+    frame.put(body);
     body.put_u8(b'\n');
 }
 
@@ -385,7 +386,7 @@ impl Wire for EventStream {
             self.pending.extend_from_slice(format!("id: {seq}\n").as_bytes());
         }
         self.pending.extend_from_slice(b"data: ");
-        self.pending.extend_from_slice(&frame.text);
+        frame.put(&mut self.pending);
         self.pending.extend_from_slice(b"\n\n");
         self.events += 1;
         Ok(())

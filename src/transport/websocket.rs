@@ -98,9 +98,15 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> WebSocketWire<S> {
 
     /// Appends one unmasked frame (RFC 6455, 5.2).
     fn put_frame(&mut self, opcode: u8, payload: &[u8]) {
-        self.out.reserve(payload.len() + 10);
+        self.put_header(opcode, payload.len());
+        self.out.put_slice(payload);
+    }
+
+    /// Appends the beginning of an unmasked frame, and makes room for what belongs to it.
+    fn put_header(&mut self, opcode: u8, payload_bytes: usize) {
+        self.out.reserve(payload_bytes + 10);
         self.out.put_u8(opcode);
-        match payload.len() {
+        match payload_bytes {
             len @ 0..=125 => self.out.put_u8(len as u8),
             len @ 126..=0xffff => {
                 self.out.put_u8(126);
@@ -111,7 +117,6 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> WebSocketWire<S> {
                 self.out.put_u64(len as u64);
             }
         }
-        self.out.put_slice(payload);
     }
 
     /// Appends the one Close frame that may be sent.
@@ -236,7 +241,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Wire for WebSocketWire<
         if self.close_sent {
             return Err(WireError::Lost("already closed".into()));
         }
-        self.put_frame(TEXT, &frame.text);
+        self.put_header(TEXT, frame.len());
+        frame.put(&mut self.out);
         Ok(())
     }
 

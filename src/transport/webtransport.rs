@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use h3::error::StreamError;
 use http::{Request, Response};
 use tokio::task::coop;
@@ -269,9 +269,9 @@ impl Wire for WebTransport {
     }
 
     fn feed(&mut self, frame: Frame) -> Result<(), WireError> {
-        if !frame.ephemeral || !self.send_datagram(&frame.text) {
-            self.fed.extend_from_slice(&frame.text);
-            self.fed.extend_from_slice(b"\n");
+        if !frame.ephemeral || !self.send_datagram(&frame.text()) {
+            frame.put(&mut self.fed);
+            self.fed.put_u8(b'\n');
         }
         Ok(())
     }

@@ -413,7 +413,7 @@ impl World {
             Ok((session, greeting)) => {
                 let peer = session.peer().to_string();
                 let holder = self.takes(who, peer.clone(), resumes);
-                let greeting = parsed(&greeting.text);
+                let greeting = parsed(&greeting.text());
                 self.comes(who, &peer, line);
                 self.shows(line);
                 self.succeeds(line, &greeting);
@@ -540,7 +540,7 @@ impl World {
         // A small answer leaves the rest to the next poll.
         let most = *self.rng.choice(&[1, 300, 1 << 20]).expect("not empty");
         let answer = match poll.answer(due, None, most) {
-            Ok(frames) => Answer::Messages(frames.iter().map(|frame| parsed(&frame.text)).collect()),
+            Ok(frames) => Answer::Messages(frames.iter().map(|frame| parsed(&frame.text())).collect()),
             Err(_) => Answer::Refused,
         };
         if let (Kind::Poll { first, .. }, Answer::Messages(messages)) = (&self.clients[who].exchanges[at].kind, &answer)
@@ -565,7 +565,7 @@ impl World {
         let Some(output) = session.try_next() else { return false };
         match output {
             Output::Frame(frame) => {
-                let message = parsed(&frame.text);
+                let message = parsed(&frame.text());
                 self.door.check_told(&peer, &message);
                 link.down.push_back(message);
             }
@@ -587,7 +587,7 @@ impl World {
         let mut waiting = Vec::new();
         let peer = session.peer().to_string();
         while let Some(Output::Frame(frame)) = session.try_next() {
-            let message = parsed(&frame.text);
+            let message = parsed(&frame.text());
             self.door.check_told(&peer, &message);
             waiting.push(message);
         }

@@ -132,6 +132,7 @@ pub(crate) mod tests {
             per_second: 100.0,
             latency: None,
             memory_kib: None,
+            left_kib: None,
         };
         let described = |(service, _): &(&str, f64)| Described {
             name: (*service).to_owned(),

@@ -48,7 +48,7 @@ async fn frame(client: &mut DuplexStream) -> (u8, Vec<u8>) {
 }
 
 fn text(text: &'static str) -> Frame {
-    Frame { text: Bytes::from_static(text.as_bytes()), seq: None, ephemeral: false, waited: None }
+    Frame::unnumbered(Bytes::from_static(text.as_bytes()))
 }
 
 /// Feeds `bytes`, expects the framing to be called broken with `code`, and the client to be told so with a text frame and a
@@ -171,7 +171,7 @@ async fn an_end_without_a_close_is_a_loss() {
 async fn every_length_is_written_as_rfc_6455_says() {
     for len in [0, 125, 126, 65_535, 65_536] {
         let (mut wire, client) = open(128 * 1024);
-        wire.feed(Frame { text: vec![b'x'; len].into(), seq: None, ephemeral: false, waited: None }).unwrap();
+        wire.feed(Frame::unnumbered(vec![b'x'; len].into())).unwrap();
         poll_fn(|cx| wire.poll_flush(cx)).await.unwrap();
         let mut reader = tokio_websockets::ClientBuilder::new().take_over(client);
         let message = poll_fn(|cx| Pin::new(&mut reader).poll_next(cx)).await.unwrap().unwrap();
@@ -182,7 +182,7 @@ async fn every_length_is_written_as_rfc_6455_says() {
 #[tokio::test]
 async fn a_client_that_does_not_read_holds_the_flush_back() {
     let (mut wire, client) = open(100);
-    wire.feed(Frame { text: vec![b'x'; 500].into(), seq: None, ephemeral: false, waited: None }).unwrap();
+    wire.feed(Frame::unnumbered(vec![b'x'; 500].into())).unwrap();
     let flushed = poll_fn(|cx| Poll::Ready(wire.poll_flush(cx).is_ready())).await;
     assert!(!flushed);
     drop(client);

@@ -1,0 +1,248 @@
+//! Several servers as one: a room is one room wherever its members are connected.
+//!
+//! Each node alone says who its own members of a room are. It says so over a [`link`] to each other node, on which everything arrives
+//! once and in order, or which goes down and begins anew with the whole picture. So a peer's `peerJoined` comes before what it
+//! sends, and rosters cannot drift apart unseen. What carries the packets is a [`bus`], which may lose, double and overtake them.
+//!
+//! What the notes mean to rooms is decided by the [`hub`](crate::hub).
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc};
+use tracing::{debug, info, warn};
+
+use crate::error::StartError;
+use crate::protocol::{NodeId, PeerId, RoomName};
+
+pub mod bus;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
+pub mod link;
+pub mod mesh;
+pub mod nats;
+pub mod note;
+
+use bus::{Bus, Incoming};
+use link::{Limits, NoLink};
+pub use nats::{Address, Name, Policy};
+
+use mesh::{Event, Mesh, Settings, Status, Weight};
+use note::Written;
+
+/// A request whose answer another node will give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// In which room.
+    pub room: RoomName,
+    /// Whom to tell.
+    pub from: PeerId,
+    /// The id to answer; without one only a failure is told.
+    pub id: Option<u64>,
+}
+
+/// This node's part in the cluster. What is called for rooms waits for nothing: a lock that is held for the time of one note, and a
+/// bus that loses what it has no room for.
+#[derive(Debug)]
+pub struct Cluster {
+    id: NodeId,
+    mesh: Mutex<Mesh>,
+    bus: Arc<dyn Bus>,
+    /// Something has happened that the task has to look at.
+    wake: Notify,
+}
+
+/// Brings what the other nodes say. One task has it, which the cluster cannot do without.
+#[derive(Debug)]
+pub struct Events {
+    cluster: Arc<Cluster>,
+    incoming: mpsc::Receiver<Incoming>,
+}
+
+/// A fresh node's id.
+pub fn fresh_id() -> NodeId {
+    loop {
+        let drawn = getrandom::u64().expect("the operating system has random numbers");
+        if let Some(number) = NonZeroU64::new(drawn) {
+            return NodeId::new(number);
+        }
+    }
+}
+
+impl Cluster {
+    /// This node on NATS. `keep` is how long a lost node's members are kept.
+    ///
+    /// # Errors
+    /// Credentials or a CA that cannot be read. That a server cannot be reached is none.
+    pub async fn connect(policy: &Policy, keep: Duration) -> Result<(Arc<Self>, Events), StartError> {
+        let id = fresh_id();
+        let limits = Limits { bytes: LINK_BYTES, timeout: policy.timeout };
+        let (bus, incoming) = nats::Nats::connect(policy, id).await?;
+        info!(node = %id, servers = ?policy.servers, name = %policy.name, "this server is a node of a cluster");
+        Ok(Self::new(id, Settings { limits, keep }, bus, incoming))
+    }
+
+    /// This node on a bus, and what comes in from the others.
+    pub fn new(
+        id: NodeId,
+        settings: Settings,
+        bus: Arc<dyn Bus>,
+        incoming: mpsc::Receiver<Incoming>,
+    ) -> (Arc<Self>, Events) {
+        let mesh = Mutex::new(Mesh::new(id, settings, now()));
+        let cluster = Arc::new(Cluster { id, mesh, bus, wake: Notify::new() });
+        let events = Events { cluster: Arc::clone(&cluster), incoming };
+        (cluster, events)
+    }
+
+    /// This node.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Whether the bus is there.
+    pub fn is_connected(&self) -> bool {
+        self.bus.is_connected()
+    }
+
+    /// The nodes whose links are up.
+    pub fn nodes(&self) -> Vec<NodeId> {
+        self.mesh.lock().nodes()
+    }
+
+    /// Bytes that are on their way to a node.
+    pub fn bytes(&self, node: NodeId) -> usize {
+        self.mesh.lock().bytes(node)
+    }
+
+    /// Bytes that a note may have to fit on the bus.
+    pub fn largest_note(&self) -> usize {
+        mesh::note_bytes(self.bus.largest())
+    }
+
+    /// Sends a note as [`Mesh::send`] does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn send(&self, node: NodeId, life: Option<u64>, note: Written, weight: Weight) -> Result<u64, NoLink> {
+        self.change(|mesh, now| mesh.send(node, life, note, weight, now))
+    }
+
+    /// Sends a note that the other node answers, as [`Mesh::ask`] does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ask(
+        &self,
+        node: NodeId,
+        life: u64,
+        pending: Pending,
+        make: impl FnOnce(u64) -> Written,
+    ) -> Result<(), NoLink> {
+        self.change(|mesh, now| mesh.ask(node, life, pending, make, now))
+    }
+
+    /// Who wanted to know what has become of what has this receipt.
+    pub fn answered(&self, node: NodeId, receipt: u64) -> Option<Pending> {
+        self.mesh.lock().answered(node, receipt)
+    }
+
+    /// Says that this node stops, and that its members are gone. Waits, but not for long, until that is on its way.
+    pub async fn stop(&self) {
+        self.change(|mesh, _| mesh.stop());
+        if tokio::time::timeout(LAST_WORD, self.bus.flush()).await.is_err() {
+            debug!("the cluster could not be told in time that this node stops");
+        }
+    }
+
+    /// What it is at the moment.
+    pub fn status(&self) -> Status {
+        self.mesh.lock().status()
+    }
+
+    /// Changes the mesh, and puts on the bus what comes of it, in that order.
+    fn change<T>(&self, change: impl FnOnce(&mut Mesh, Instant) -> T) -> T {
+        let mut mesh = self.mesh.lock();
+        let before = mesh.due();
+        let result = change(&mut mesh, now());
+        for (to, text) in mesh.take_out() {
+            self.bus.publish(to, text);
+        }
+        if mesh.due() < before {
+            self.wake.notify_one();
+        }
+        result
+    }
+}
+
+impl Events {
+    /// Waits for what happens next. Cancel safe.
+    pub async fn next(&mut self) -> Event {
+        loop {
+            let due = {
+                let mut mesh = self.cluster.mesh.lock();
+                if let Some(event) = mesh.take_event() {
+                    log(&event);
+                    return event;
+                }
+                mesh.due()
+            };
+            tokio::select! {
+                incoming = self.incoming.recv() => match incoming {
+                    Some(incoming) => self.take_in(&incoming),
+                    // The bus is closed, which it is only when the server stops.
+                    None => std::future::pending().await,
+                },
+                () = self.cluster.wake.notified() => {}
+                () = tokio::time::sleep_until(due.into()) => self.cluster.change(Mesh::tick),
+            }
+        }
+    }
+
+    fn take_in(&self, incoming: &Incoming) {
+        match incoming {
+            Incoming::Text(text) => {
+                let understood = self.cluster.change(|mesh, now| mesh.receive(text, now));
+                if let Err(error) = understood {
+                    debug!(%error, bytes = text.len(), "what came from the cluster cannot be understood");
+                }
+            }
+            Incoming::Connected => {
+                info!(node = %self.cluster.id, "connected to the cluster");
+                self.cluster.change(Mesh::connected);
+            }
+            Incoming::Disconnected => {
+                warn!("the cluster cannot be reached: members at other nodes will count as away; rooms go on here");
+            }
+        }
+    }
+}
+
+fn log(event: &Event) {
+    match event {
+        Event::Up { node, life } => info!(%node, life, "linked with another node"),
+        Event::Down { node, pending, .. } => info!(%node, unanswered = pending.len(), "the link with a node is down"),
+        Event::Lost(node) => warn!(%node, "a node is silent: its members are away"),
+        Event::Gone(node) => info!(%node, "a node is gone"),
+        Event::Stranger { node, version } => {
+            warn!(%node, version, own = note::VERSION, "a node speaks another version of the cluster's protocol");
+        }
+        Event::Note { .. } => {}
+    }
+}
+
+/// The runtime's clock, which a simulation may hold still and move.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// How long an unanswered note may be on its way, unless the operator says otherwise.
+pub const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the last word may take.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// Bytes that may be on their way to one node.
+pub const LINK_BYTES: usize = 4 * 1024 * 1024;

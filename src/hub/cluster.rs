@@ -1,0 +1,445 @@
+//! What other nodes of the cluster say, carried out upon the rooms that they share.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{debug, warn};
+
+use super::ties::{Tie, unreachable};
+use super::{Hall, Hub, session};
+use crate::cluster::mesh::{Event, Weight};
+use crate::cluster::note::{self, Lock, Note, Present, Refused, Text, Wish};
+use crate::cluster::{Events, Pending};
+use crate::protocol::{Body, Code, LeftReason, Member, NodeId, PeerId, PeerState, Refusal, RoomName};
+use crate::room::{Delivery, Room};
+
+/// How long the first to enter a room waits for the other nodes' rosters.
+const ENTER: Duration = Duration::from_millis(500);
+
+/// Names of rooms in one note.
+const ROOMS_AT_ONCE: usize = 256;
+
+/// While so much is on its way to a node, it is not told of further rooms that it might share.
+const CATCH_UP_BYTES: usize = 256 * 1024;
+
+/// How often it is looked whether it can be told of more.
+const CATCH_UP: Duration = Duration::from_millis(10);
+
+/// Keeps a room open for one who is about to join it.
+#[derive(Debug)]
+pub struct Entering<'a> {
+    hub: &'a Hub,
+    room: &'a RoomName,
+}
+
+impl Drop for Entering<'_> {
+    fn drop(&mut self) {
+        let mut shard = self.hub.shard(self.room).lock();
+        if let Some(ties) = shard.get_mut(self.room).and_then(|hall| hall.ties.as_mut()) {
+            ties.entering -= 1;
+            self.hub.drop_if_empty(&mut shard, self.room);
+        }
+    }
+}
+
+/// The rooms that a node is still to be told of, now that its link is up.
+type CatchUp = HashMap<NodeId, VecDeque<RoomName>>;
+
+impl Hub {
+    /// Opens a room for one who is about to join it, and waits, but not for long, until the other nodes have told who is in it,
+    /// so that `joined` gives the whole picture. Whoever comes to be known later is told as a newcomer. Nothing is left of it when
+    /// it is given up. Without a cluster, or a way to it, it is done at once. To be held until the peer has joined.
+    ///
+    /// # Errors
+    /// `roomFull`: there are as many rooms as may be.
+    pub async fn enter<'a>(&'a self, room: &'a RoomName) -> Result<Option<Entering<'a>>, Refusal> {
+        let Some(cluster) = &self.cluster else { return Ok(None) };
+        let (entering, whole) = {
+            let mut shard = self.shard(room).lock();
+            let Some(ties) = &mut self.open(&mut shard, room)?.ties else { return Ok(None) };
+            ties.entering += 1;
+            (Entering { hub: self, room }, ties.whole.clone())
+        };
+        let answered = cluster.is_connected() && tokio::time::timeout(ENTER, whole.cancelled()).await.is_ok();
+        if !answered {
+            self.with_ties(room, |hall| hall.ties.iter_mut().for_each(|ties| ties.give_up()));
+        }
+        Ok(Some(entering))
+    }
+
+    /// Carries out what other nodes say. Runs until it is dropped.
+    pub async fn keep_cluster(self: &Arc<Self>, mut events: Events) {
+        let mut catch_up = CatchUp::new();
+        loop {
+            let event = if catch_up.is_empty() {
+                events.next().await
+            } else {
+                match tokio::time::timeout(CATCH_UP, events.next()).await {
+                    Ok(event) => event,
+                    Err(_) => {
+                        self.catch_up(&mut catch_up);
+                        continue;
+                    }
+                }
+            };
+            self.handle(event, &mut catch_up);
+        }
+    }
+
+    fn handle(self: &Arc<Self>, event: Event, catch_up: &mut CatchUp) {
+        match event {
+            Event::Up { node, .. } => {
+                self.check_payload();
+                catch_up.insert(node, self.names());
+                self.catch_up(catch_up);
+            }
+            Event::Note { node, life, text } => self.note(node, life, &text),
+            Event::Down { node, held, pending } => {
+                catch_up.remove(&node);
+                self.untie(node, &held);
+                pending.iter().for_each(|pending| self.settle(pending, Err(unreachable())));
+            }
+            Event::Lost(node) => self.for_each_tie(node, |hall| {
+                hall.each_of(node, |room, peer, out| {
+                    room.away(peer, out);
+                });
+            }),
+            Event::Gone(node) => self.for_each_tie(node, |hall| hall.forget(node, LeftReason::NodeLost)),
+            Event::Stranger { .. } => {}
+        }
+    }
+
+    /// What members may send should fit on the bus.
+    fn check_payload(&self) {
+        let (wanted, largest) =
+            (self.policy.limits.frame_bytes, self.cluster.as_ref().map(|cluster| cluster.largest_note()));
+        if let Some(largest) = largest.filter(|largest| *largest < wanted + note::PAYLOAD_BYTES) {
+            warn!(
+                largest,
+                wanted, "NATS takes less than a member may send; raise its max_payload, or lower --max-frame"
+            );
+        }
+    }
+
+    /// A link is up: both ends tell the whole rosters of the rooms that they are known to share, and the names of the others.
+    /// Not all at once, as there may be many.
+    fn catch_up(&self, catch_up: &mut CatchUp) {
+        let Some(cluster) = &self.cluster else { return };
+        catch_up.retain(|&node, names| {
+            while cluster.bytes(node) < CATCH_UP_BYTES && !names.is_empty() {
+                let few = names.drain(..names.len().min(ROOMS_AT_ONCE));
+                let rooms: Vec<RoomName> = few.filter(|room| self.is_to_be_named(node, room)).collect();
+                if !rooms.is_empty() && cluster.send(node, None, Note::Rooms { rooms }.write(), Weight::Vital).is_err()
+                {
+                    return false;
+                }
+            }
+            !names.is_empty()
+        });
+    }
+
+    /// Whether a node is to be asked if it shares a room. If it is known to, it is told the roster.
+    fn is_to_be_named(&self, node: NodeId, room: &RoomName) -> bool {
+        let mut shard = self.shard(room).lock();
+        let Some(hall) = shard.get_mut(room) else { return false };
+        match hall.ties.as_ref().and_then(|ties| ties.nodes.get(&node)) {
+            None => true,
+            Some(tie) if tie.told.is_none() => {
+                hall.tell_roster(node);
+                false
+            }
+            Some(_) => false,
+        }
+    }
+
+    fn names(&self) -> VecDeque<RoomName> {
+        let mut names = VecDeque::new();
+        for shard in &self.shards {
+            names.extend(shard.lock().keys().cloned());
+        }
+        names
+    }
+
+    /// The link of a node is down: nothing that was told over it, or by it, can be built upon.
+    fn untie(&self, node: NodeId, held: &[Text]) {
+        for Text(text) in held {
+            let (room, missed) = match Note::parse(text) {
+                Ok(Note::Broadcast { room, ephemeral: false, .. }) => (room, 1),
+                // What it tells of may be news there still.
+                Ok(Note::Roster { room, missed, .. }) => (room, missed),
+                _ => continue,
+            };
+            self.with_ties(&room, |hall| {
+                if let Some(tie) = hall.tie(node) {
+                    tie.missed = tie.missed.saturating_add(missed);
+                }
+            });
+        }
+        self.for_each_tie(node, |hall| {
+            if let Some(tie) = hall.tie(node) {
+                *tie = Tie { missed: tie.missed, ..Tie::default() };
+            }
+            hall.ties.iter_mut().for_each(|ties| ties.check_whole());
+        });
+    }
+
+    fn for_each_tie(&self, node: NodeId, mut change: impl FnMut(&mut Hall)) {
+        for shard in &self.shards {
+            shard.lock().values_mut().filter(|hall| hall.is_tied(node)).for_each(&mut change);
+        }
+    }
+
+    /// Changes a room that is open. Returns `None` if it is not.
+    fn with_ties<T>(&self, room: &RoomName, change: impl FnOnce(&mut Hall) -> T) -> Option<T> {
+        self.shard(room).lock().get_mut(room).map(change)
+    }
+
+    fn note(self: &Arc<Self>, node: NodeId, life: u64, text: &Text) {
+        let note = match Note::parse(&text.0) {
+            Ok(note) => note,
+            Err(error) => return debug!(%node, %error, "a note cannot be understood"),
+        };
+        let Some(cluster) = &self.cluster else { return };
+        // Where the link has ended meanwhile, the next life brings the whole picture.
+        let answer = |note: Note<'_>| {
+            let _ = cluster.send(node, Some(life), note.write(), Weight::Vital);
+        };
+        match note {
+            Note::Enter { room } => {
+                if self.with_ties(&room, |hall| hall.tell_roster(node)).is_none() {
+                    answer(Note::Absent { room });
+                }
+            }
+            Note::Absent { room } => {
+                self.with_ties(&room, |hall| hall.absent(node));
+            }
+            Note::Rooms { rooms } => {
+                for room in rooms {
+                    self.with_ties(&room, |hall| hall.tell_roster(node));
+                }
+            }
+            Note::Gone { room } => {
+                self.with_ties(&room, |hall| hall.forget(node, LeftReason::Left));
+            }
+            Note::Relay { room, to, receipt, ephemeral, body } => {
+                let result = match note::body(&text.0, body, ephemeral) {
+                    Some(body) => self.with_ties(&room, |hall| hall.take_in(to, body)).unwrap_or_else(|| Err(gone())),
+                    None => Err(Refusal::bad_request("the payload is not one line")),
+                };
+                if let Some(receipt) = receipt {
+                    answer(done(receipt, result));
+                }
+            }
+            Note::Moderate { room, peer, wish, receipt } => {
+                answer(done(receipt, self.moderate_for(&room, peer, wish)));
+            }
+            Note::Done { receipt, refused } => match cluster.answered(node, receipt) {
+                Some(pending) => self.settle(&pending, refused.map_or(Ok(()), |refused| Err(refused.into()))),
+                None => debug!(%node, receipt, "nobody waits for this answer"),
+            },
+            Note::Broadcast { ref room, ephemeral, body } => {
+                let body = note::body(&text.0, body, ephemeral);
+                if self.with_ties(room, |hall| hall.take_in_for_all(body)).is_none() {
+                    answer(Note::Gone { room: room.clone() });
+                }
+            }
+            change => {
+                if let Err(room) = self.change(node, change) {
+                    answer(Note::Gone { room });
+                }
+            }
+        }
+    }
+
+    /// Carries out what a node tells of its own members. Fails with the room's name if it is not open here.
+    fn change(&self, node: NodeId, note: Note<'_>) -> Result<(), RoomName> {
+        let (Note::Roster { room, .. }
+        | Note::Joined { room, .. }
+        | Note::Left { room, .. }
+        | Note::State { room, .. }
+        | Note::Updated { room, .. }
+        | Note::Knocked { room, .. }
+        | Note::Locked { room, .. }) = &note
+        else {
+            return Ok(());
+        };
+        let room = room.clone();
+        self.with_ties(&room, |hall| hall.change(node, note)).ok_or(room)
+    }
+
+    /// Does for a moderator at another node what it wants of one here.
+    fn moderate_for(&self, room: &RoomName, peer: PeerId, wish: Wish) -> Result<(), Refusal> {
+        let mut shard = self.shard(room).lock();
+        let hall = shard.get_mut(room).ok_or_else(gone)?;
+        let moderated = match wish {
+            Wish::Kick(message) if hall.room.has(peer) && hall.seats.contains_key(&peer) => {
+                hall.kick(peer, message.replace(char::is_control, " "));
+                Ok(())
+            }
+            Wish::Kick(_) => Err(gone()),
+            Wish::Admit => self.let_in(hall, peer),
+            Wish::Refuse => hall.turn_away(peer, LeftReason::Kicked, session::NOT_ADMITTED),
+        };
+        self.drop_if_empty(&mut shard, room);
+        moderated
+    }
+
+    /// Answers a member here for whom another node has done something, or not.
+    fn settle(&self, pending: &Pending, outcome: Result<(), Refusal>) {
+        let Pending { room, from, id } = pending;
+        self.with_ties(room, |hall| {
+            let Some(seat) = hall.seats.get(from) else { return };
+            if let Some(id) = id {
+                seat.quietly(|seat| seat.answered(*id));
+            }
+            match outcome {
+                Ok(()) if id.is_some() => hall.answer(*from, Body::ok(*id)),
+                Ok(()) => {}
+                Err(refusal) => hall.answer(*from, Body::error(*id, &refusal)),
+            }
+        });
+    }
+}
+
+impl Hall {
+    fn is_tied(&self, node: NodeId) -> bool {
+        self.ties.as_ref().is_some_and(|ties| ties.nodes.contains_key(&node))
+    }
+
+    fn tie(&mut self, node: NodeId) -> Option<&mut Tie> {
+        self.ties.as_mut()?.nodes.get_mut(&node)
+    }
+
+    /// Does something with each of a node's peers.
+    fn each_of(&mut self, node: NodeId, mut act: impl FnMut(&mut Room, PeerId, &mut Vec<Delivery>)) {
+        let mut out = Vec::new();
+        for peer in self.room.peers_of(node) {
+            act(&mut self.room, peer, &mut out);
+        }
+        self.carry_out(out);
+    }
+
+    /// A node does not share the room any more.
+    fn forget(&mut self, node: NodeId, reason: LeftReason) {
+        self.each_of(node, |room, peer, out| room.leave_elsewhere(peer, reason, out));
+        self.absent(node);
+    }
+
+    /// A node does not share the room.
+    fn absent(&mut self, node: NodeId) {
+        if let Some(ties) = &mut self.ties {
+            ties.nodes.remove(&node);
+            ties.check_whole();
+        }
+    }
+
+    /// A payload for one member here.
+    fn take_in(&self, to: PeerId, body: Body) -> Result<(), Refusal> {
+        let seat = self.seats.get(&to).filter(|_| self.room.has(to)).ok_or_else(gone)?;
+        match seat.with(|seat| seat.push(body)) {
+            true => Ok(()),
+            false => Err(Refusal::new(Code::QueueFull, "the peer's queue has no room for it")),
+        }
+    }
+
+    /// A payload for all members here.
+    fn take_in_for_all(&self, body: Option<Body>) {
+        let mut out = Vec::new();
+        if let Some(body) = body {
+            self.room.tell_here(&body, &mut out);
+        }
+        self.carry_out(out);
+    }
+
+    fn change(&mut self, node: NodeId, note: Note<'_>) {
+        if let Note::Roster { members, waiting, lock, missed, last, .. } = note {
+            return self.take_in_roster(node, members, waiting, (lock, missed, last));
+        }
+        let mut out = Vec::new();
+        match note {
+            Note::Joined { member, .. } => self.room.join_elsewhere(node, member, PeerState::Here, &mut out),
+            Note::Knocked { member, .. } => self.room.knock_elsewhere(node, member, &mut out),
+            Note::Locked { lock, .. } => self.take_in_lock(lock),
+            Note::Left { peer, reason, .. } if self.room.node_of(peer) == Some(node) => {
+                self.room.leave_elsewhere(peer, reason, &mut out);
+            }
+            Note::Updated { peer, metadata, .. } if self.room.node_of(peer) == Some(node) => {
+                self.room.update(peer, metadata, &mut out);
+            }
+            Note::State { peer, away: true, .. } if self.room.node_of(peer) == Some(node) => {
+                self.room.away(peer, &mut out);
+            }
+            Note::State { peer, away: false, .. } if self.room.node_of(peer) == Some(node) => {
+                self.room.back(peer, &mut out);
+            }
+            _ => {}
+        }
+        self.carry_out(out);
+    }
+
+    /// A part of a node's roster. With the last one, those who were in none are gone; and it is told this node's, unless it was.
+    fn take_in_roster(
+        &mut self,
+        node: NodeId,
+        members: Vec<Present>,
+        waiting: Vec<Member>,
+        (lock, missed, last): (Lock, u64, bool),
+    ) {
+        let Some(ties) = &mut self.ties else { return };
+        let tie = ties.nodes.entry(node).or_default();
+        tie.seen.extend(members.iter().map(|present| present.member.peer));
+        tie.seen.extend(waiting.iter().map(|member| member.peer));
+        let mut out = Vec::new();
+        for Present { member, away } in members {
+            let state = if away { PeerState::Away } else { PeerState::Here };
+            self.room.join_elsewhere(node, member, state, &mut out);
+        }
+        for member in waiting {
+            self.room.knock_elsewhere(node, member, &mut out);
+        }
+        if last {
+            let seen = std::mem::take(&mut tie.seen);
+            tie.is_asked = false;
+            let is_told = tie.told.is_some();
+            for peer in self.room.peers_of(node).into_iter().filter(|peer| !seen.contains(peer)) {
+                self.room.leave_elsewhere(peer, LeftReason::Left, &mut out);
+            }
+            if !is_told {
+                self.tell_roster(node);
+            }
+        }
+        self.carry_out(out);
+        self.take_in_lock(lock);
+        self.lose(missed);
+        self.ties.iter_mut().for_each(|ties| ties.check_whole());
+    }
+
+    /// The greater of two locks holds.
+    fn take_in_lock(&mut self, lock: Lock) {
+        let Some(ties) = self.ties.as_mut().filter(|ties| lock > ties.lock) else { return };
+        ties.lock = lock;
+        let mut out = Vec::new();
+        self.room.lock(lock.locked, &mut out);
+        self.carry_out(out);
+    }
+
+    /// So many payloads for all have not arrived here, or may not have.
+    fn lose(&self, missed: u64) {
+        let members = self.room.own_members().map(|(member, _)| member.peer);
+        for seat in members.filter(|_| missed > 0).filter_map(|peer| self.seats.get(&peer)) {
+            seat.with(|seat| seat.lose(missed));
+        }
+    }
+}
+
+fn gone() -> Refusal {
+    Refusal::new(Code::PeerGone, "no such peer in the room")
+}
+
+fn done(receipt: u64, result: Result<(), Refusal>) -> Note<'static> {
+    Note::Done { receipt, refused: result.err().as_ref().map(Refused::from) }
+}
+
+#[cfg(test)]
+mod tests;

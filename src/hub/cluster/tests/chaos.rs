@@ -1,0 +1,344 @@
+//! Nodes that come and go, a bus that fails in every way, members that do anything: in the end everybody knows who is there, and
+//! of each message its sender knows what became of it. All chance comes from a seed, which a failure names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use fastrand::Rng;
+use serde_json::{Value, json};
+
+use super::{Node, linked, room, value};
+use crate::cluster::bus::{Faults, Memory};
+use crate::hub::Session;
+use crate::outbox::Output;
+use crate::protocol::{Limits, Request, Resume, Rights, Ticket, Transport};
+
+const NODES: usize = 3;
+const STEPS: usize = 250;
+
+/// A member, and what it has been told.
+struct Client {
+    name: usize,
+    node: usize,
+    peer: String,
+    session: Option<Session>,
+    ticket: String,
+    seq: u64,
+    /// What came before this is in the picture.
+    revision: u64,
+    /// Whom it takes to be there: state and metadata.
+    view: BTreeMap<String, (String, Value)>,
+    /// Numbers that have come, by sender.
+    heard: BTreeMap<String, Vec<u64>>,
+    /// Payloads that it was told to be lost.
+    lost: u64,
+    metadata: Value,
+    next_id: u64,
+    /// What it has sent to all, and who was there then.
+    broadcasts: BTreeMap<u64, Vec<String>>,
+    /// Who has left, as it was told.
+    left: BTreeSet<String>,
+    /// What it has sent to one other: to whom, and the answer.
+    sent: BTreeMap<u64, (String, Option<bool>)>,
+}
+
+struct World {
+    seed: u64,
+    rng: Rng,
+    bus: Memory,
+    nodes: Vec<Node>,
+    clients: Vec<Client>,
+    born: usize,
+    is_cut: bool,
+}
+
+impl Client {
+    fn say(&self, message: &Value) {
+        if let Some(session) = &self.session {
+            let line = message.to_string();
+            session.handle(Request::parse(line.as_bytes(), &Limits::default()).expect("a request"));
+        }
+    }
+
+    /// Takes in all that there is; loses the transport when it is told to.
+    fn listen(&mut self, seed: u64) {
+        loop {
+            match self.session.as_ref().and_then(Session::try_next) {
+                Some(Output::Frame(frame)) => self.take_in(&value(&frame), seed),
+                Some(Output::End(_)) => self.session = None,
+                None => return,
+            }
+        }
+    }
+
+    fn take_in(&mut self, message: &Value, seed: u64) {
+        if let Some(seq) = message["seq"].as_u64() {
+            assert_eq!(seq, self.seq + 1, "seed {seed}: a hole before {message}");
+            self.seq = seq;
+        }
+        if message["revision"].as_u64().is_some_and(|revision| revision <= self.revision) {
+            return;
+        }
+        let text = |name: &str| message[name].as_str().unwrap_or_default().to_owned();
+        match message["type"].as_str().expect("a type") {
+            "joined" => {
+                self.ticket = text("ticket");
+                self.seq = message["replayFrom"].as_u64().expect("a number") - 1;
+                self.revision = message["room"]["revision"].as_u64().expect("a number");
+                self.lost += message["lost"].as_u64().unwrap_or(0);
+                let peers = message["peers"].as_array().expect("a list").iter();
+                let known = peers.map(|info| {
+                    let state = info["state"].as_str().unwrap_or_default().to_owned();
+                    (info["peer"].as_str().unwrap_or_default().to_owned(), (state, info["metadata"].clone()))
+                });
+                self.view = known.collect();
+            }
+            "resumed" => self.ticket = text("ticket"),
+            "peerJoined" => {
+                let before = self.view.insert(text("peer"), ("here".to_owned(), message["metadata"].clone()));
+                assert!(before.is_none(), "seed {seed}: {message} joins twice");
+            }
+            "peerLeft" => {
+                assert!(self.view.remove(&text("peer")).is_some(), "seed {seed}: {message} was not there");
+                self.left.insert(text("peer"));
+            }
+            "peerAway" | "peerBack" | "peerUpdated" => {
+                let known = self.view.get_mut(&text("peer"));
+                let known = known.unwrap_or_else(|| panic!("seed {seed}: {message} is not there"));
+                match message["type"].as_str() {
+                    Some("peerAway") => known.0 = "away".to_owned(),
+                    Some("peerBack") => known.0 = "here".to_owned(),
+                    _ => known.1 = message["metadata"].clone(),
+                }
+            }
+            "message" => {
+                let number = message["data"].as_u64().expect("a number");
+                let heard = self.heard.entry(text("from")).or_default();
+                let in_order = heard.last().is_none_or(|last| *last < number);
+                assert!(in_order, "seed {seed}: {number} from {} after {heard:?}", text("from"));
+                heard.push(number);
+            }
+            kind @ ("ok" | "error") => {
+                let Some((_, answer)) = message["id"].as_u64().and_then(|id| self.sent.get_mut(&id)) else { return };
+                assert!(answer.is_none(), "seed {seed}: answered twice: {message}");
+                *answer = Some(kind == "ok");
+            }
+            other => panic!("seed {seed}: unexpected {other}"),
+        }
+    }
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let bus = Memory::default();
+        let nodes = (0..NODES).map(|_| Node::start(&bus)).collect();
+        World { seed, rng: Rng::with_seed(seed), bus, nodes, clients: vec![], born: 0, is_cut: false }
+    }
+
+    async fn bear(&mut self) {
+        let node = self.rng.usize(0..NODES);
+        let (member, joined) = self.nodes[node].join(Rights::MEMBER).await;
+        let (view, heard, sent, broadcasts, left) = Default::default();
+        let metadata = json!({"a": 1});
+        let (name, peer) = (self.born, member.peer);
+        let mut client = Client {
+            name,
+            node,
+            peer,
+            session: Some(member.session),
+            ticket: String::new(),
+            seq: 0,
+            revision: 0,
+            view,
+            heard,
+            lost: 0,
+            metadata,
+            next_id: 1,
+            sent,
+            broadcasts,
+            left,
+        };
+        client.take_in(&joined, self.seed);
+        self.born += 1;
+        self.clients.push(client);
+    }
+
+    fn chosen(&mut self) -> Option<usize> {
+        (!self.clients.is_empty()).then(|| self.rng.usize(0..self.clients.len()))
+    }
+
+    fn listen(&mut self) {
+        let seed = self.seed;
+        self.clients.iter_mut().for_each(|client| client.listen(seed));
+    }
+
+    /// Takes the seat up again; who finds none is gone.
+    fn resume(&mut self, at: usize) {
+        let client = &mut self.clients[at];
+        if client.session.is_some() {
+            return;
+        }
+        let resume = Resume { ticket: Ticket::parse(&client.ticket), seq: client.seq, token: None };
+        match self.nodes[client.node].hub.resume(&room(), &resume, None, Transport::WebTransport) {
+            Ok((session, greeting)) => {
+                client.session = Some(session);
+                client.take_in(&value(&greeting), self.seed);
+            }
+            Err(_) => drop(self.clients.remove(at)),
+        }
+    }
+
+    fn send(&mut self, at: usize) {
+        let broadcast = self.rng.u8(0..3) == 0;
+        let others: Vec<String> = self.clients[at].view.keys().cloned().collect();
+        let to = self.rng.choice(&others).cloned();
+        let client = &mut self.clients[at];
+        if client.session.is_none() {
+            return;
+        }
+        let id = client.next_id;
+        client.next_id += 1;
+        match to {
+            _ if broadcast => {
+                client.broadcasts.insert(id, others);
+                client.say(&json!({"type": "message", "id": id, "data": id}));
+            }
+            Some(to) => {
+                client.sent.insert(id, (to.clone(), None));
+                client.say(&json!({"type": "message", "id": id, "to": to, "data": id}));
+            }
+            None => {}
+        }
+    }
+
+    /// A node is killed, with all who are there, and another one takes its place.
+    fn replace_node(&mut self) {
+        let node = self.rng.usize(0..NODES);
+        self.bus.unplug(self.nodes[node].cluster.id());
+        self.nodes[node] = Node::start(&self.bus);
+        self.clients.retain(|client| client.node != node);
+    }
+
+    async fn step(&mut self) {
+        let at = self.chosen();
+        match (self.rng.u8(0..40), at) {
+            (0..=3, _) if self.clients.len() < 7 => self.bear().await,
+            (4, Some(at)) => {
+                // Who has no transport cannot say so, and is gone when the window ends.
+                let client = self.clients.remove(at);
+                client.say(&json!({"type": "leave"}));
+            }
+            (5..=6, Some(at)) => self.clients[at].session = None,
+            (7..=10, Some(at)) => self.resume(at),
+            (11..=12, Some(at)) => {
+                let metadata = json!({"n": self.rng.u16(..)});
+                let client = &mut self.clients[at];
+                if client.session.is_some() {
+                    client.say(&json!({"type": "metadata", "metadata": metadata}));
+                    client.metadata = metadata;
+                }
+            }
+            (13, _) => {
+                self.is_cut = !self.is_cut;
+                self.bus.cut(self.is_cut);
+            }
+            (14..=15, _) => {
+                let faults = Faults { seed: self.rng.u64(1..), lost: self.rng.u64(2..6), doubled: self.rng.u64(2..6) };
+                self.bus.fail(self.rng.bool().then_some(faults));
+            }
+            (16, _) if self.rng.u8(0..4) == 0 => self.replace_node(),
+            (17..=20, _) => {
+                let most = if self.rng.u8(0..4) == 0 { 7000 } else { 600 };
+                tokio::time::sleep(Duration::from_millis(self.rng.u64(0..most))).await;
+            }
+            (21.., Some(at)) => self.send(at),
+            _ => {}
+        }
+        if self.rng.bool() {
+            tokio::time::sleep(Duration::from_millis(self.rng.u64(0..30))).await;
+        }
+        self.listen();
+    }
+
+    /// Nothing is in the way any more, and everybody comes back who can.
+    async fn settle(&mut self) {
+        self.bus.fail(None);
+        self.bus.cut(false);
+        for _ in 0..60 {
+            for at in (0..self.clients.len()).rev() {
+                self.resume(at);
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            self.listen();
+        }
+    }
+
+    fn check(&self) {
+        let seed = self.seed;
+        let all: BTreeMap<_, _> = self
+            .clients
+            .iter()
+            .map(|client| (client.peer.clone(), ("here".to_owned(), client.metadata.clone())))
+            .collect();
+        for client in &self.clients {
+            let mut others = all.clone();
+            others.remove(&client.peer);
+            assert_eq!(client.view, others, "seed {seed}: what client {} knows", client.name);
+        }
+        let present: BTreeSet<&String> = all.keys().collect();
+        for node in &self.nodes {
+            let roster = node.roster();
+            assert!(roster.is_empty() || roster.keys().collect::<BTreeSet<_>>() == present, "seed {seed}");
+        }
+        self.check_messages();
+        self.check_broadcasts();
+    }
+
+    /// What was for all and has not come was told to be lost, unless one of the two had left for the other: then neither is owed it.
+    fn check_broadcasts(&self) {
+        for client in &self.clients {
+            let mut missing = 0;
+            let apart = |other: &Client| client.left.contains(&other.peer) || other.left.contains(&client.peer);
+            for sender in self.clients.iter().filter(|sender| !apart(sender)) {
+                let heard = client.heard.get(&sender.peer);
+                let meant = sender.broadcasts.iter().filter(|(_, to)| to.contains(&client.peer));
+                missing += meant.filter(|(id, _)| !heard.is_some_and(|heard| heard.contains(id))).count();
+            }
+            let (seed, name, lost) = (self.seed, client.name, client.lost);
+            assert!(missing as u64 <= lost, "seed {seed}: {missing} are missing at {name}, which was told of {lost}");
+        }
+    }
+
+    /// What was answered `ok` has come to whoever is still there; nothing was left unanswered.
+    fn check_messages(&self) {
+        let seed = self.seed;
+        for client in &self.clients {
+            for (id, (to, answer)) in &client.sent {
+                let recipient = self.clients.iter().find(|other| other.peer == *to);
+                let heard = recipient.map(|other| other.heard.get(&client.peer).is_some_and(|all| all.contains(id)));
+                match answer {
+                    Some(true) => assert_ne!(heard, Some(false), "seed {seed}: {id} of {} is lost", client.name),
+                    Some(false) => {}
+                    None => panic!("seed {seed}: client {} was not told what has become of {id}", client.name),
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_fails_rosters_converge_and_messages_are_accounted_for() {
+    let seeds = std::env::var("WIGWAG_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(100);
+    for seed in 0..seeds {
+        let mut world = World::new(seed);
+        if world.rng.bool() {
+            let nodes: Vec<&Node> = world.nodes.iter().collect();
+            linked(&nodes).await;
+        }
+        for _ in 0..STEPS {
+            world.step().await;
+        }
+        world.settle().await;
+        world.check();
+    }
+}

@@ -1,0 +1,262 @@
+//! What a room shares with other nodes of a cluster, and how its own members' doings are told there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Hall, session};
+use crate::cluster::mesh::Weight;
+use crate::cluster::note::{self, Lock, Note, PAYLOAD_BYTES, Present, Wish, Written};
+use crate::cluster::{Cluster, Pending};
+use crate::protocol::{
+    Body, Code, Kind, Member, Moderate, NodeId, Outbound, PeerId, PeerState, Recipient, Refusal, RoomName,
+};
+use crate::room::{Delivery, Receipt};
+
+/// Bytes of metadata in one part of a roster, so that it fits on any bus.
+const PART_BYTES: usize = 64 * 1024;
+
+/// What a member takes in a roster beside its metadata, about.
+const MEMBER_BYTES: usize = 128;
+
+/// The other nodes that have a room open, or were asked whether they have.
+#[derive(Debug)]
+pub(super) struct Ties {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) nodes: BTreeMap<NodeId, Tie>,
+    pub(super) lock: Lock,
+    /// How many are about to join, for whom the room stays open although it has no seats.
+    pub(super) entering: usize,
+    /// Cancelled when all that were asked have answered.
+    pub(super) whole: CancellationToken,
+}
+
+/// One of them.
+#[derive(Debug, Default)]
+pub(super) struct Tie {
+    /// The link's life in which it was told the whole roster, and is told each change.
+    pub(super) told: Option<u64>,
+    /// It was asked for its roster and has not answered.
+    pub(super) is_asked: bool,
+    /// Who was in the parts of its roster so far.
+    pub(super) seen: BTreeSet<PeerId>,
+    /// Payloads for all its members that could not be sent, or may not have arrived.
+    pub(super) missed: u64,
+}
+
+impl Ties {
+    /// Those of a room that is being opened: every node is asked whether it has it open.
+    pub(super) fn ask(cluster: &Arc<Cluster>, room: &RoomName) -> Self {
+        let enter = Note::Enter { room: room.clone() }.write();
+        let asked = |node: &NodeId| cluster.send(*node, None, enter.clone(), Weight::Vital).is_ok();
+        let nodes = cluster.nodes().into_iter().filter(asked);
+        let nodes = nodes.map(|node| (node, Tie { is_asked: true, ..Tie::default() })).collect();
+        let lock = Lock { count: 0, by: cluster.id(), locked: false };
+        let mut ties = Ties { cluster: Arc::clone(cluster), nodes, lock, entering: 0, whole: CancellationToken::new() };
+        ties.check_whole();
+        ties
+    }
+
+    /// The room is closed here.
+    pub(super) fn part(&self, room: &RoomName) {
+        let gone = Note::Gone { room: room.clone() }.write();
+        for &node in self.nodes.keys() {
+            // Where the link is down, its next life will begin with what the other node takes this one to have.
+            let _ = self.cluster.send(node, None, gone.clone(), Weight::Vital);
+        }
+    }
+
+    /// Whoever waits for a whole picture need not wait any longer, if nobody has to answer any more.
+    pub(super) fn check_whole(&mut self) {
+        if !self.nodes.values().any(|tie| tie.is_asked) {
+            self.whole.cancel();
+        }
+    }
+
+    /// Nobody who was asked is waited for any longer.
+    pub(super) fn give_up(&mut self) {
+        self.nodes.values_mut().for_each(|tie| tie.is_asked = false);
+        self.whole.cancel();
+    }
+
+    fn tell(&mut self, written: &Written) {
+        for (&node, tie) in &mut self.nodes {
+            if tie.told.is_some() {
+                tie.told = self.cluster.send(node, tie.told, written.clone(), Weight::Vital).ok();
+            }
+        }
+    }
+
+    /// The life of the link over which a member's node can be asked something.
+    fn life(&self, node: NodeId) -> Result<u64, Refusal> {
+        self.nodes.get(&node).and_then(|tie| tie.told).ok_or_else(unreachable)
+    }
+}
+
+impl Hall {
+    /// Whether it may be closed.
+    pub(super) fn is_idle(&self) -> bool {
+        self.seats.is_empty() && self.ties.as_ref().is_none_or(|ties| ties.entering == 0)
+    }
+
+    /// Tells the other nodes of a change.
+    pub(super) fn announce<'a>(&mut self, note: impl FnOnce(RoomName) -> Note<'a>) {
+        if let Some(ties) = &mut self.ties {
+            ties.tell(&note(self.room.name().clone()).write());
+        }
+    }
+
+    /// Tells them of a new member here, or of one who waits.
+    pub(super) fn announce_newcomer(&mut self, peer: PeerId) {
+        let Some(ties) = &mut self.ties else { return };
+        let room = self.room.name().clone();
+        let member = self.room.own_members().map(|(member, _)| member).find(|member| member.peer == peer).cloned();
+        let waiting = || self.room.own_waiting().find(|member| member.peer == peer).cloned();
+        match (member, waiting()) {
+            (Some(member), _) => ties.tell(&Note::Joined { room, member }.write()),
+            (None, Some(member)) => ties.tell(&Note::Knocked { room, member }.write()),
+            (None, None) => {}
+        }
+    }
+
+    /// Tells them that a moderator here has locked or unlocked the room.
+    pub(super) fn announce_lock(&mut self, locked: bool) {
+        let Some(ties) = &mut self.ties else { return };
+        ties.lock = Lock { count: ties.lock.count + 1, by: ties.cluster.id(), locked };
+        let lock = ties.lock;
+        self.announce(|room| Note::Locked { room, lock });
+    }
+
+    /// Tells a node the whole roster, in the link's present life.
+    pub(super) fn tell_roster(&mut self, node: NodeId) {
+        let Some(ties) = &mut self.ties else { return };
+        let tie = ties.nodes.entry(node).or_default();
+        let lock = Lock { locked: self.room.is_locked(), ..ties.lock };
+        let room = || self.room.name().clone();
+        let part = |members, waiting| Note::Roster { room: room(), members, waiting, lock, missed: 0, last: false };
+        let members = self.room.own_members().map(|(member, state)| present(member, state)).collect();
+        let members = parts(members, |present: &Present| &present.member).into_iter().map(|few| part(few, vec![]));
+        let waiting = parts(self.room.own_waiting().cloned().collect(), |member| member);
+        let waiting = waiting.into_iter().map(|few| part(vec![], few));
+        let missed = tie.missed;
+        let last = Note::Roster { room: room(), members: vec![], waiting: vec![], lock, missed, last: true };
+        let mut notes = members.chain(waiting).chain([last]);
+        let send = |life, note: Note<'_>| ties.cluster.send(node, life, note.write(), Weight::Vital).map(Some);
+        tie.told = notes.try_fold(None, send).unwrap_or(None);
+        if tie.told.is_some() {
+            tie.missed = 0;
+        }
+    }
+
+    /// Carries a directed payload to a member's node, which will answer for it.
+    pub(super) fn carry_elsewhere(&self, to: PeerId, body: &Body, receipt: Option<Receipt>) {
+        let (Some(ties), Some(node), Some(receipt)) = (&self.ties, self.room.node_of(to), receipt) else { return };
+        let room = self.room.name();
+        if body.kind == Kind::Ephemeral {
+            let written = note::relay(room, to, None, body);
+            // It may be dropped.
+            let _ = ties.life(node).map(|life| ties.cluster.send(node, Some(life), written, Weight::Ephemeral));
+            return self.reply(receipt.accepted());
+        }
+        if body.len() + PAYLOAD_BYTES > ties.cluster.largest_note() {
+            let refusal =
+                Refusal::new(Code::TooLarge, "the peer's node cannot be sent so much; see max_payload of NATS");
+            return self.reply(Some(receipt.refused(&refusal)));
+        }
+        let asked = self.ask(node, receipt.from, receipt.id, |number| note::relay(room, to, Some(number), body));
+        if let Err(refusal) = asked {
+            self.reply(Some(receipt.refused(&refusal)));
+        }
+    }
+
+    /// Carries a payload for all to the nodes that share the room. What cannot be sent is told there when it can.
+    pub(super) fn broadcast_elsewhere(&mut self, from: PeerId, outbound: &Outbound<'_>) {
+        let Some(ties) = self.ties.as_mut().filter(|ties| !ties.nodes.is_empty()) else { return };
+        let body = Body::relay(from, outbound);
+        let written = note::broadcast(self.room.name(), &body);
+        let fits = body.len() + PAYLOAD_BYTES <= ties.cluster.largest_note();
+        let weight = if outbound.ephemeral { Weight::Ephemeral } else { Weight::Payload };
+        for (&node, tie) in &mut ties.nodes {
+            let sent = fits && tie.told.is_some() && ties.cluster.send(node, tie.told, written.clone(), weight).is_ok();
+            if !sent && !outbound.ephemeral && !self.room.peers_of(node).is_empty() {
+                tie.missed += 1;
+            }
+        }
+    }
+
+    /// Asks a peer's node for what a moderator wants, if it is another one; its answer will come from there. `None` if the peer is
+    /// of this node, or of none.
+    pub(super) fn moderate_elsewhere(
+        &self,
+        from: PeerId,
+        id: Option<u64>,
+        request: &Moderate<'_>,
+    ) -> Option<Result<(), Refusal>> {
+        let (peer, wish) = match request {
+            Moderate::Kick(Recipient::Peer(peer), reason) if self.room.has(*peer) => {
+                (*peer, Wish::Kick(session::kick_message(reason.as_deref())))
+            }
+            Moderate::Admit(Recipient::Peer(peer)) => (*peer, Wish::Admit),
+            Moderate::Refuse(Recipient::Peer(peer)) => (*peer, Wish::Refuse),
+            Moderate::Kick(..) | Moderate::Admit(_) | Moderate::Refuse(_) | Moderate::Lock(_) => return None,
+        };
+        let node = self.room.node_of(peer)?;
+        let room = self.room.name().clone();
+        Some(self.ask(node, from, id, |receipt| Note::Moderate { room, peer, wish, receipt }.write()))
+    }
+
+    /// Sends what another node is to answer to a member here.
+    fn ask(
+        &self,
+        node: NodeId,
+        from: PeerId,
+        id: Option<u64>,
+        make: impl FnOnce(u64) -> Written,
+    ) -> Result<(), Refusal> {
+        let Some(ties) = &self.ties else { return Err(unreachable()) };
+        let life = ties.life(node)?;
+        let pending = Pending { room: self.room.name().clone(), from, id };
+        ties.cluster.ask(node, life, pending, make).map_err(|_| unreachable())?;
+        if let Some(seat) = self.seats.get(&from)
+            && let Some(id) = id
+        {
+            seat.quietly(|seat| seat.ask(id));
+        }
+        Ok(())
+    }
+
+    fn reply(&self, delivery: Option<Delivery>) {
+        if let Some(Delivery { to, body, .. }) = delivery {
+            self.answer(to, body);
+        }
+    }
+}
+
+/// A list in parts that fit on any bus.
+fn parts<T>(list: Vec<T>, member: impl Fn(&T) -> &Member) -> Vec<Vec<T>> {
+    let mut parts: Vec<Vec<T>> = Vec::new();
+    let mut bytes = PART_BYTES;
+    for one in list {
+        let Member { user, metadata, .. } = member(&one);
+        let size = metadata.len() + user.as_ref().map_or(0, |user| user.len()) + MEMBER_BYTES;
+        bytes += size;
+        match parts.last_mut() {
+            Some(part) if bytes <= PART_BYTES => part.push(one),
+            _ => {
+                parts.push(vec![one]);
+                bytes = size;
+            }
+        }
+    }
+    parts
+}
+
+fn present(member: &Member, state: PeerState) -> Present {
+    Present { member: member.clone(), away: state == PeerState::Away }
+}
+
+/// What a sender is told whose message could not be handed to another node.
+pub(super) fn unreachable() -> Refusal {
+    Refusal::new(Code::QueueFull, "the peer's node cannot be reached now; it may or may not have got it")
+}
