@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
+use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
 
 mod cluster;
@@ -38,10 +39,10 @@ pub struct Metrics {
     certificate_expiry: Family<ListenerLabels, Gauge>,
     reloads: Family<ReloadLabels, Counter>,
     handshakes: Timings<ConnectionLabels>,
-    entries: Family<EntryLabels, Counter>,
-    joining: Timings<TransportLabels>,
+    entries: [[Counter; 3]; TRANSPORTS.len()],
+    joining: [Histogram; TRANSPORTS.len()],
     refused_openings: Family<CloseLabels, Counter>,
-    relaying: Timings<TransportLabels>,
+    relaying: [Histogram; TRANSPORTS.len()],
     quic_rtt: Histogram,
     quic_sent: Counter,
     quic_lost: Counter,
@@ -51,6 +52,19 @@ pub struct Metrics {
     queued_bytes: Gauge,
     draining: Gauge,
 }
+
+/// What the names of all metrics begin with but the process's own.
+const PREFIX: &str = "wigwag";
+
+/// All of them, in the order of their numbers: what is counted for each session or message has its counters at hand.
+const TRANSPORTS: [Transport; 6] = [
+    Transport::WebTransport,
+    Transport::WebSocketH3,
+    Transport::WebSocketH2,
+    Transport::WebSocketH1,
+    Transport::EventStream,
+    Transport::LongPoll,
+];
 
 /// Times by some label.
 type Timings<L> = Family<L, Histogram, fn() -> Histogram>;
@@ -117,6 +131,8 @@ pub enum Entry {
 }
 
 impl Entry {
+    const ALL: [Entry; 3] = [Entry::Join, Entry::Resume, Entry::Move];
+
     fn name(self) -> &'static str {
         match self {
             Entry::Join => "join",
@@ -151,6 +167,25 @@ fn within_the_server() -> Histogram {
 /// Seconds, for what takes round trips.
 fn over_the_network() -> Histogram {
     Histogram::new([1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1.0, 2.5, 5.0, 10.0])
+}
+
+/// Metrics by their labels, none of which is ever new.
+#[derive(Debug)]
+struct ByLabel<L, M>(Vec<(L, M)>);
+
+fn by_transport(histograms: &[Histogram; TRANSPORTS.len()]) -> ByLabel<TransportLabels, Histogram> {
+    let labels = TRANSPORTS.iter().map(|transport| TransportLabels { transport: transport.name() });
+    ByLabel(labels.zip(histograms.iter().cloned()).collect())
+}
+
+impl<L: EncodeLabelSet, M: EncodeMetric + TypedMetric> EncodeMetric for ByLabel<L, M> {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.0.iter().try_for_each(|(labels, metric)| metric.encode(encoder.encode_family(labels)?))
+    }
+
+    fn metric_type(&self) -> MetricType {
+        M::TYPE
+    }
 }
 
 /// What a certificate is shown by.
@@ -286,10 +321,10 @@ impl Default for Metrics {
             certificate_expiry: Family::default(),
             reloads: Family::default(),
             handshakes: Family::new_with_constructor(over_the_network),
-            entries: Family::default(),
-            joining: Family::new_with_constructor(over_the_network),
+            entries: Default::default(),
+            joining: std::array::from_fn(|_| over_the_network()),
             refused_openings: Family::default(),
-            relaying: Family::new_with_constructor(within_the_server),
+            relaying: std::array::from_fn(|_| within_the_server()),
             quic_rtt: over_the_network(),
             quic_sent: Counter::default(),
             quic_lost: Counter::default(),
@@ -306,7 +341,7 @@ impl Default for Metrics {
             }
         }
         let mut registry = Registry::default();
-        metrics.register(registry.sub_registry_with_prefix("wigwag"));
+        metrics.register(registry.sub_registry_with_prefix(PREFIX));
         registry.register_collector(Box::new(process::Process));
         *metrics.registry.lock() = registry;
         metrics
@@ -345,6 +380,16 @@ impl Metrics {
         );
     }
 
+    fn entries_by_label(&self) -> ByLabel<EntryLabels, Counter> {
+        let mut all = Vec::new();
+        for (transport, entries) in TRANSPORTS.iter().zip(&self.entries) {
+            for (how, counter) in Entry::ALL.iter().zip(entries) {
+                all.push((EntryLabels { transport: transport.name(), how: how.name() }, counter.clone()));
+            }
+        }
+        ByLabel(all)
+    }
+
     fn register_connections(&self, to: &mut Registry) {
         to.register("connections", "Connections established since the start", self.connections.clone());
         to.register("open_connections", "Connections open now", self.open_connections.clone());
@@ -371,12 +416,12 @@ impl Metrics {
         to.register(
             "entries",
             "Sessions that came to a transport: joined, resumed after a loss, or moved from another one",
-            self.entries.clone(),
+            self.entries_by_label(),
         );
         to.register(
             "join_duration_seconds",
             "From the request that opens a session to joined, resumed or waiting, the client's first message included",
-            self.joining.clone(),
+            by_transport(&self.joining),
         );
         to.register(
             "refused_openings",
@@ -388,7 +433,7 @@ impl Metrics {
         to.register(
             "relay_duration_seconds",
             "From a recipient's queue to its transport, for one message in sixteen; polls are left out",
-            self.relaying.clone(),
+            by_transport(&self.relaying),
         );
         to.register("rooms", "Rooms now", self.rooms.clone());
         to.register("seats", "Members of rooms and who waits to be, now", self.seats.clone());
@@ -438,9 +483,8 @@ impl Metrics {
 
     /// A session came to `transport`, and was greeted so long after it was asked for.
     pub fn entered(&self, transport: Transport, how: Entry, took: Duration) {
-        let transport = transport.name();
-        self.entries.get_or_create(&EntryLabels { transport, how: how.name() }).inc();
-        self.joining.get_or_create(&TransportLabels { transport }).observe(took.as_secs_f64());
+        self.entries[transport as usize][how as usize].inc();
+        self.joining[transport as usize].observe(took.as_secs_f64());
     }
 
     /// A request for a session was answered by an HTTP status.
@@ -450,7 +494,7 @@ impl Metrics {
 
     /// A message has waited so long for the transport that writes it.
     pub fn relayed(&self, transport: Transport, waited: Duration) {
-        self.relaying.get_or_create(&TransportLabels { transport: transport.name() }).observe(waited.as_secs_f64());
+        self.relaying[transport as usize].observe(waited.as_secs_f64());
     }
 
     /// Who and what is there.
@@ -503,5 +547,33 @@ impl Metrics {
     /// The same in the older format (0.0.4), for tools that do not ask for the other.
     pub fn encode_classic(&self) -> Result<String, std::fmt::Error> {
         self.encode().map(|text| text::classic(&text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transports_and_entries_are_counted_under_their_own_names() {
+        for (number, transport) in TRANSPORTS.into_iter().enumerate() {
+            assert_eq!(transport as usize, number);
+            let metrics = Metrics::default();
+            metrics.entered(transport, Entry::Move, Duration::from_millis(1));
+            metrics.relayed(transport, Duration::from_millis(1));
+            let text = metrics.encode().unwrap();
+            let name = transport.name();
+            for line in [
+                format!("wigwag_entries_total{{transport=\"{name}\",how=\"move\"}} 1"),
+                format!("wigwag_entries_total{{transport=\"{name}\",how=\"join\"}} 0"),
+                format!("wigwag_join_duration_seconds_count{{transport=\"{name}\"}} 1"),
+                format!("wigwag_relay_duration_seconds_count{{transport=\"{name}\"}} 1"),
+            ] {
+                assert!(text.lines().any(|known| known == line), "{line}\n{text}");
+            }
+        }
+        for (number, entry) in Entry::ALL.into_iter().enumerate() {
+            assert_eq!(entry as usize, number);
+        }
     }
 }

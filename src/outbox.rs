@@ -1,6 +1,7 @@
 //! The seat as its transport's task sees it: the next frame to write, or the end.
 
 use std::future::poll_fn;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -62,8 +63,9 @@ impl State {
     fn next(&mut self, generation: u64, wants_frames: bool) -> Option<Output> {
         match self.seat.next(generation, wants_frames) {
             Next::Frame(mut frame) => {
-                if self.timed.is_some_and(|(seq, _)| frame.seq >= Some(seq)) {
-                    frame.queued = self.timed.take().map(|(_, since)| since);
+                if let Some((_, since)) = self.timed.take_if(|(seq, _)| frame.seq >= Some(*seq)) {
+                    let micros = u32::try_from(since.elapsed().as_micros()).unwrap_or(u32::MAX);
+                    frame.waited = NonZeroU32::new(micros.max(1));
                 }
                 Some(Output::Frame(frame))
             }

@@ -176,9 +176,9 @@ impl Certificates {
         self.quic.clone()
     }
 
-    /// Has the files read again now, whether they look changed or not, and waits until that is done. Those in use stay where they
-    /// cannot be used. Connections that are open notice nothing; the next TCP connection sees what was read, the next QUIC
-    /// connection when the endpoint has been told of it, at once in effect.
+    /// Has the files read again now, whether they look changed or not, and waits until that is done. What is in use stays where
+    /// they cannot be used. Connections that are open notice nothing, the next one over TCP sees what was read, and a QUIC
+    /// endpoint hears of it a moment later.
     ///
     /// # Errors
     /// What is wrong with the files, which is logged and counted as well; or that the server has ended.

@@ -539,14 +539,14 @@ impl Sources {
 
     /// That the value of `key` cannot be, and why.
     pub fn refuse(&self, key: &str, value: impl Display, why: impl Display) -> StartError {
-        match self.is_from_file(key) {
+        match self.line_in_file(key) {
             Some(line) => StartError::new(format_args!("{}:{line}: {key} is {value}: {why}", self.file_name)),
             None => StartError::new(format_args!("{} is {value}: {why}", self.name(key))),
         }
     }
 
-    /// On which line, if it is not typed elsewhere.
-    fn is_from_file(&self, key: &str) -> Option<usize> {
+    /// On which line of the file it is set, if what is typed does not go before that.
+    fn line_in_file(&self, key: &str) -> Option<usize> {
         let typed = self.command_line.contains(key) || self.environment.contains(key);
         self.lines.get(key).copied().filter(|_| !typed)
     }
@@ -559,7 +559,7 @@ impl Sources {
         if self.environment.contains(key) {
             return format!("WIGWAG_{}", key.to_ascii_uppercase().replace('-', "_"));
         }
-        match self.is_from_file(key) {
+        match self.line_in_file(key) {
             Some(line) => format!("{key} in {}:{line}", self.file_name),
             None => format!("--{key}"),
         }

@@ -2,8 +2,8 @@
 //! written. The functions of [`notice`] make the messages that belong to a transport and have no `seq`.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::{BufMut, Bytes};
 use serde::de::{self, Deserializer, MapAccess, Visitor};
@@ -22,8 +22,9 @@ pub struct Frame {
     pub seq: Option<u64>,
     /// May be dropped, and rides a datagram where there is one and it fits.
     pub ephemeral: bool,
-    /// When it was queued for its client, if it is one of those that are timed.
-    pub queued: Option<Instant>,
+    /// How many microseconds it has waited to be written, if it is one of those that are timed. No wider, so that a frame, which
+    /// is moved a good deal, has room for it already.
+    pub waited: Option<NonZeroU32>,
 }
 
 /// A payload must not show in a log, so a frame shows as its size.
@@ -36,7 +37,7 @@ impl fmt::Debug for Frame {
 impl Frame {
     /// A message that has no number.
     pub fn unnumbered(text: Bytes) -> Self {
-        Frame { text, seq: None, ephemeral: false, queued: None }
+        Frame { text, seq: None, ephemeral: false, waited: None }
     }
 
     fn of(message: &impl Serialize) -> Self {
@@ -315,7 +316,7 @@ impl Body {
 
     /// The message as one recipient gets it: numbered, unless it is ephemeral.
     pub fn frame(&self, seq: Option<u64>) -> Frame {
-        Frame { text: self.text.clone(), seq, ephemeral: self.kind == Kind::Ephemeral, queued: None }
+        Frame { text: self.text.clone(), seq, ephemeral: self.kind == Kind::Ephemeral, waited: None }
     }
 }
 

@@ -435,8 +435,8 @@ impl<'a, W: Wire> Pump<'a, W> {
     fn feed(&mut self, frame: Frame) -> Result<(), End> {
         self.unflushed += frame.len();
         self.last_sent = Instant::now();
-        if let Some(queued) = frame.queued {
-            self.context.metrics.relayed(self.transport, self.last_sent.saturating_duration_since(queued));
+        if let Some(micros) = frame.waited {
+            self.context.metrics.relayed(self.transport, Duration::from_micros(micros.get().into()));
         }
         self.wire.feed(frame)?;
         Ok(())
