@@ -7,16 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, MetricEncoder};
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
 
+mod cluster;
 mod process;
 mod text;
 
@@ -52,9 +52,6 @@ pub struct Metrics {
     queued_bytes: Gauge,
     draining: Gauge,
 }
-
-/// What the names of all metrics begin with but the process's own.
-const PREFIX: &str = "wigwag";
 
 /// All of them, in the order of their numbers: what is counted for each session or message has its counters at hand.
 const TRANSPORTS: [Transport; 6] = [
@@ -341,44 +338,23 @@ impl Default for Metrics {
             }
         }
         let mut registry = Registry::default();
-        metrics.register(registry.sub_registry_with_prefix(PREFIX));
+        metrics.register(registry.sub_registry_with_prefix("wigwag"));
         registry.register_collector(Box::new(process::Process));
         *metrics.registry.lock() = registry;
         metrics
     }
 }
 
-/// What the cluster is when somebody asks.
-#[derive(Debug)]
-struct ClusterCollector(Arc<Cluster>);
-
-impl Collector for ClusterCollector {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
-        let status = self.0.status();
-        let gauges = [
-            ("cluster_connected", "Whether NATS is connected", usize::from(self.0.is_connected())),
-            ("cluster_nodes", "Other nodes that are heard of", status.nodes),
-            ("cluster_links", "Links to other nodes that are up", status.links),
-            ("cluster_unacknowledged_bytes", "Bytes on their way to other nodes", status.bytes),
-            ("cluster_unanswered", "Messages whose receipt another node owes", status.pending),
-        ];
-        for (name, help, value) in gauges {
-            let gauge = ConstGauge::new(value as i64);
-            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
-        }
-        let again = ConstCounter::new(status.again);
-        let help = "Notes sent to other nodes again, because they were not acknowledged in time";
-        again.encode(encoder.encode_descriptor("cluster_retransmissions", help, None, again.metric_type())?)?;
-        let help = "Notes sent to other nodes, by kind";
-        let mut sent = encoder.encode_descriptor("cluster_notes", help, None, again.metric_type())?;
-        for (kind, count) in status.sent {
-            ConstCounter::new(count).encode(sent.encode_family(&[("kind", kind)])?)?;
-        }
-        Ok(())
-    }
-}
-
 impl Metrics {
+    /// Those of a server that may be a node of a cluster.
+    pub fn with(cluster: Option<Arc<Cluster>>) -> Self {
+        let metrics = Metrics::default();
+        if let Some(cluster) = cluster {
+            metrics.registry.lock().register_collector(Box::new(cluster::Collected(cluster)));
+        }
+        metrics
+    }
+
     fn register(&self, to: &mut Registry) {
         to.register("build", "The program that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         to.register("draining", "1 while the server sends its sessions elsewhere", self.draining.clone());
@@ -460,16 +436,6 @@ impl Metrics {
         to.register("seats", "Members of rooms and who waits to be, now", self.seats.clone());
         to.register("queued_messages", "Messages that wait for their clients now", self.queued_messages.clone());
         to.register("queued_bytes", "Bytes that wait for their clients now", self.queued_bytes.clone());
-    }
-
-    /// Those of a server that may be a node of a cluster.
-    pub fn with(cluster: Option<Arc<Cluster>>) -> Self {
-        let metrics = Metrics::default();
-        if let Some(cluster) = cluster {
-            let mut registry = metrics.registry.lock();
-            registry.sub_registry_with_prefix(PREFIX).register_collector(Box::new(ClusterCollector(cluster)));
-        }
-        metrics
     }
 
     /// A connection is established; it is counted as open until the guard drops.

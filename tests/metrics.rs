@@ -306,7 +306,9 @@ async fn metrics_are_told_to_who_shows_the_token_and_health_to_everybody() {
 /// The dashboard and the alerts name metrics and labels that are there. Some are there only once what they count has happened.
 #[tokio::test]
 async fn the_dashboard_and_the_alerts_ask_for_what_there_is() {
-    let server = TestServer::start_with(observed()).await;
+    // A node of a cluster that cannot be reached tells of it all the same.
+    let cluster = Some(crate::cluster::nats::policy("nats://127.0.0.1:1"));
+    let server = TestServer::start_with(Config { cluster, ..observed() }).await;
     let mut operator = Operator::of(&server).await;
     let (mut alice, _) = join(&server, Via::WebTransport, "demo").await;
     let (mut bob, _) = join(&server, Via::WebSocketH2, "demo").await;

@@ -63,7 +63,7 @@ impl Hub {
         };
         let answered = cluster.is_connected() && tokio::time::timeout(ENTER, whole.cancelled()).await.is_ok();
         if !answered {
-            self.with_ties(room, |hall| hall.ties.iter_mut().for_each(|ties| ties.give_up()));
+            self.with_hall(room, |hall| hall.ties.iter_mut().for_each(|ties| ties.give_up()));
         }
         Ok(Some(entering))
     }
@@ -72,18 +72,11 @@ impl Hub {
     pub async fn keep_cluster(self: &Arc<Self>, mut events: Events) {
         let mut catch_up = CatchUp::new();
         loop {
-            let event = if catch_up.is_empty() {
-                events.next().await
-            } else {
-                match tokio::time::timeout(CATCH_UP, events.next()).await {
-                    Ok(event) => event,
-                    Err(_) => {
-                        self.catch_up(&mut catch_up);
-                        continue;
-                    }
-                }
-            };
-            self.handle(event, &mut catch_up);
+            let wait = if catch_up.is_empty() { Duration::MAX } else { CATCH_UP };
+            if let Ok(event) = tokio::time::timeout(wait, events.next()).await {
+                self.handle(event, &mut catch_up);
+            }
+            self.catch_up(&mut catch_up);
         }
     }
 
@@ -92,7 +85,6 @@ impl Hub {
             Event::Up { node, .. } => {
                 self.check_payload();
                 catch_up.insert(node, self.names());
-                self.catch_up(catch_up);
             }
             Event::Note { node, life, text } => self.note(node, life, &text),
             Event::Down { node, held, pending } => {
@@ -170,7 +162,7 @@ impl Hub {
                 Ok(Note::Roster { room, missed, .. }) => (room, missed),
                 _ => continue,
             };
-            self.with_ties(&room, |hall| {
+            self.with_hall(&room, |hall| {
                 if let Some(tie) = hall.tie(node) {
                     tie.missed = tie.missed.saturating_add(missed);
                 }
@@ -191,7 +183,7 @@ impl Hub {
     }
 
     /// Changes a room that is open. Returns `None` if it is not.
-    fn with_ties<T>(&self, room: &RoomName, change: impl FnOnce(&mut Hall) -> T) -> Option<T> {
+    fn with_hall<T>(&self, room: &RoomName, change: impl FnOnce(&mut Hall) -> T) -> Option<T> {
         self.shard(room).lock().get_mut(room).map(change)
     }
 
@@ -207,24 +199,24 @@ impl Hub {
         };
         match note {
             Note::Enter { room } => {
-                if self.with_ties(&room, |hall| hall.tell_roster(node)).is_none() {
+                if self.with_hall(&room, |hall| hall.tell_roster(node)).is_none() {
                     answer(Note::Absent { room });
                 }
             }
             Note::Absent { room } => {
-                self.with_ties(&room, |hall| hall.absent(node));
+                self.with_hall(&room, |hall| hall.absent(node));
             }
             Note::Rooms { rooms } => {
                 for room in rooms {
-                    self.with_ties(&room, |hall| hall.tell_roster(node));
+                    self.with_hall(&room, |hall| hall.tell_roster(node));
                 }
             }
             Note::Gone { room } => {
-                self.with_ties(&room, |hall| hall.forget(node, LeftReason::Left));
+                self.with_hall(&room, |hall| hall.forget(node, LeftReason::Left));
             }
             Note::Relay { room, to, receipt, ephemeral, body } => {
                 let result = match note::body(&text.0, body, ephemeral) {
-                    Some(body) => self.with_ties(&room, |hall| hall.take_in(to, body)).unwrap_or_else(|| Err(gone())),
+                    Some(body) => self.with_hall(&room, |hall| hall.take_in(to, body)).unwrap_or_else(|| Err(gone())),
                     None => Err(Refusal::bad_request("the payload is not one line")),
                 };
                 if let Some(receipt) = receipt {
@@ -240,7 +232,7 @@ impl Hub {
             },
             Note::Broadcast { ref room, ephemeral, body } => {
                 let body = note::body(&text.0, body, ephemeral);
-                if self.with_ties(room, |hall| hall.take_in_for_all(body)).is_none() {
+                if self.with_hall(room, |hall| hall.take_in_for_all(body)).is_none() {
                     answer(Note::Gone { room: room.clone() });
                 }
             }
@@ -265,7 +257,7 @@ impl Hub {
             return Ok(());
         };
         let room = room.clone();
-        self.with_ties(&room, |hall| hall.change(node, note)).ok_or(room)
+        self.with_hall(&room, |hall| hall.change(node, note)).ok_or(room)
     }
 
     /// Does for a moderator at another node what it wants of one here.
@@ -288,7 +280,7 @@ impl Hub {
     /// Answers a member here for whom another node has done something, or not.
     fn settle(&self, pending: &Pending, outcome: Result<(), Refusal>) {
         let Pending { room, from, id } = pending;
-        self.with_ties(room, |hall| {
+        self.with_hall(room, |hall| {
             let Some(seat) = hall.seats.get(from) else { return };
             if let Some(id) = id {
                 seat.quietly(|seat| seat.answered(*id));

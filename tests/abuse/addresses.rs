@@ -244,8 +244,8 @@ async fn an_address_has_so_many_tcp_connections() {
         limits.open_connections = 2
     }] {
         let server = TestServer::start_with(limited(change)).await;
-        for address in [server.addresses.plain[0], server.addresses.secure[0]] {
-            let offender = format!("127.0.0.{}", 2 + address.port() % 100);
+        for (number, address) in [server.addresses.plain[0], server.addresses.secure[0]].into_iter().enumerate() {
+            let offender = format!("127.0.0.{}", 2 + number);
             let mut kept = [connect_from(&offender, address).await, connect_from(&offender, address).await];
             let mut third = connect_from(&offender, address).await;
             assert_eq!(ask(&mut third, DISCOVERY).await, None, "closed unanswered");

@@ -90,7 +90,7 @@ impl Node {
 
     /// How many other nodes share the room, as this one knows.
     fn ties(&self) -> usize {
-        self.hub.with_ties(&room(), |hall| hall.ties.as_ref().map_or(0, |ties| ties.nodes.len())).unwrap_or(0)
+        self.hub.with_hall(&room(), |hall| hall.ties.as_ref().map_or(0, |ties| ties.nodes.len())).unwrap_or(0)
     }
 }
 
@@ -164,8 +164,10 @@ async fn a_room_is_one_room_on_three_nodes() {
     let nodes = [Node::start(&bus), Node::start(&bus), Node::start(&bus)];
     linked(&[&nodes[0], &nodes[1], &nodes[2]]).await;
     let a = nodes[0].member().await;
+    let begun = tokio::time::Instant::now();
     let (b, joined) = nodes[1].join(Rights::MEMBER).await;
     assert_eq!(joined["peers"][0]["peer"], a.peer, "the picture is whole");
+    assert!(begun.elapsed() < ENTER / 10, "nobody is waited for who has answered");
     assert_eq!(joined["peers"][0]["polite"], true);
     assert_eq!(a.hear("peerJoined").await["polite"], false);
     let (c, joined) = nodes[2].join(Rights::MEMBER).await;
