@@ -53,9 +53,6 @@ pub struct Metrics {
     draining: Gauge,
 }
 
-/// What the names of all metrics begin with but the process's own.
-const PREFIX: &str = "wigwag";
-
 /// All of them, in the order of their numbers: what is counted for each session or message has its counters at hand.
 const TRANSPORTS: [Transport; 6] = [
     Transport::WebTransport,
@@ -341,7 +338,7 @@ impl Default for Metrics {
             }
         }
         let mut registry = Registry::default();
-        metrics.register(registry.sub_registry_with_prefix(PREFIX));
+        metrics.register(registry.sub_registry_with_prefix("wigwag"));
         registry.register_collector(Box::new(process::Process));
         *metrics.registry.lock() = registry;
         metrics

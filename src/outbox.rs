@@ -54,18 +54,33 @@ impl State {
         if payloads != self.payloads {
             self.payloads = payloads;
             if payloads % TIMED == 1 && self.timed.is_none() {
-                self.timed = Some((self.seat.last_seq(), Instant::now()));
+                self.begin_to_time();
             }
         }
     }
 
+    // Apart from what is done for every message, so that this stays short.
+    #[cold]
+    fn begin_to_time(&mut self) {
+        self.timed = Some((self.seat.last_seq(), Instant::now()));
+    }
+
+    /// Notes in the frame how long it has waited, if it is the one that is timed.
+    #[cold]
+    fn end_to_time(&mut self, frame: &mut Frame) {
+        if let Some((_, since)) = self.timed.take_if(|(seq, _)| frame.seq >= Some(*seq)) {
+            let micros = u32::try_from(since.elapsed().as_micros()).unwrap_or(u32::MAX);
+            frame.waited = NonZeroU32::new(micros.max(1));
+        }
+    }
+
     /// What the transport of that generation is woken for.
+    #[inline]
     fn next(&mut self, generation: u64, wants_frames: bool) -> Option<Output> {
         match self.seat.next(generation, wants_frames) {
             Next::Frame(mut frame) => {
-                if let Some((_, since)) = self.timed.take_if(|(seq, _)| frame.seq >= Some(*seq)) {
-                    let micros = u32::try_from(since.elapsed().as_micros()).unwrap_or(u32::MAX);
-                    frame.waited = NonZeroU32::new(micros.max(1));
+                if self.timed.is_some() {
+                    self.end_to_time(&mut frame);
                 }
                 Some(Output::Frame(frame))
             }
