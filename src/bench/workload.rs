@@ -6,9 +6,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::{Peer, Process, Service, Wigwag, answer, candidate, offer};
 
@@ -20,6 +22,8 @@ const CANDIDATES: usize = 10;
 const AT_ONCE: usize = 100;
 /// What goes by until a server that is left alone has done what is to be done.
 const SETTLING: Duration = Duration::from_millis(500);
+/// The same when all have left: QUIC keeps a closed connection for three timeouts of its retransmission (RFC 9000, 10.2).
+const CLEARING: Duration = Duration::from_secs(2);
 
 /// What was measured in one round.
 #[derive(Debug, Clone)]
@@ -286,6 +290,11 @@ pub async fn storm<S: Service>(service: &S, server: &Process, clients: usize) ->
     Ok(round)
 }
 
+/// The room of the peer of this number.
+fn room_of_four(room: &str, number: usize) -> String {
+    format!("{room}-{}", number / 4)
+}
+
 /// Many peers, in rooms of four, that come by a hundred at once.
 async fn crowd<S: Service>(
     service: &S,
@@ -295,7 +304,7 @@ async fn crowd<S: Service>(
 ) -> Result<Vec<S::Peer>> {
     let join = |number: usize| async move {
         let begun = Instant::now();
-        let peer = service.join(&format!("{room}-{}", number / 4)).await?;
+        let peer = service.join(&room_of_four(room, number)).await?;
         anyhow::Ok((peer, begun.elapsed()))
     };
     let mut joining = futures_util::stream::iter((0..clients).map(join)).buffer_unordered(AT_ONCE);
@@ -317,30 +326,64 @@ pub async fn idle<S: Service>(service: &S, server: &Process, time: Duration, cli
     // What is allocated once must not count.
     leave([service.join("bench-idle").await?]).await?;
     let before = server.memory()?;
-    let peers = crowd(service, "bench-idle", clients, |_| ()).await?;
-    tokio::time::sleep(SETTLING).await;
+    let mut kept = Kept::new();
+    let join = |number| async move { service.join(&room_of_four("bench-idle", number)).await };
+    let mut joining = futures_util::stream::iter((0..clients).map(join)).buffer_unordered(AT_ONCE);
+    while let Some(joined) = kept.beside(joining.next()).await? {
+        kept.add(joined?);
+    }
+    kept.beside(tokio::time::sleep(SETTLING)).await?;
     let held = server.memory()?.saturating_sub(before);
     let mut meter = Meter::start(server)?;
     meter.units = clients as u64;
-    let peers = keep(peers, time).await?;
+    kept.beside(tokio::time::sleep(time)).await?;
     let round = meter.stop()?;
-    leave(peers).await?;
-    tokio::time::sleep(SETTLING).await;
+    leave(kept.end().await?).await?;
+    tokio::time::sleep(CLEARING).await;
     let left = server.memory()?.saturating_sub(before);
     Ok(Round { memory: Some(Memory { held, left }), ..round })
 }
 
-/// Lets peers answer the server's signs of life for `time`; any other word, or the loss of one, is an error.
-async fn keep<P: Peer>(peers: Vec<P>, time: Duration) -> Result<Vec<P>> {
-    let end = tokio::time::Instant::now() + time;
-    let keep = |mut peer: P| async move {
-        match tokio::time::timeout_at(end, peer.recv()).await {
-            Err(_) => Ok(peer),
-            Ok(Ok(_)) => bail!("somebody speaks in a room where nobody should"),
-            Ok(Err(lost)) => Err(lost.context("an idle session was lost")),
+/// Peers that answer the server's signs of life from when they have joined, however long it takes until all have.
+struct Kept<P> {
+    peers: FuturesUnordered<BoxFuture<'static, Result<P>>>,
+    over: CancellationToken,
+}
+
+impl<P: Peer> Kept<P> {
+    fn new() -> Self {
+        Kept { peers: FuturesUnordered::new(), over: CancellationToken::new() }
+    }
+
+    fn add(&self, mut peer: P) {
+        let over = self.over.clone();
+        self.peers.push(Box::pin(async move {
+            tokio::select! {
+                said = peer.recv() => match said {
+                    Ok(_) => bail!("somebody speaks in a room where nobody should"),
+                    Err(lost) => return Err(lost.context("an idle session was lost")),
+                },
+                () = over.cancelled() => {}
+            }
+            Ok(peer)
+        }));
+    }
+
+    /// Keeps them until `other` is ready; any word, or the loss of one, is an error.
+    async fn beside<T>(&mut self, other: impl Future<Output = T>) -> Result<T> {
+        let mut other = std::pin::pin!(other);
+        loop {
+            tokio::select! {
+                ready = &mut other => return Ok(ready),
+                Some(ended) = self.peers.next() => drop(ended?),
+            }
         }
-    };
-    peers.into_iter().map(keep).collect::<FuturesUnordered<_>>().collect::<Vec<_>>().await.into_iter().collect()
+    }
+
+    async fn end(self) -> Result<Vec<P>> {
+        self.over.cancel();
+        self.peers.collect::<Vec<_>>().await.into_iter().collect()
+    }
 }
 
 /// `clients` whose connections are all lost at once, and that resume.
