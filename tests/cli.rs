@@ -59,11 +59,21 @@ impl Shell {
         timeout(PATIENCE, self.command(args).output()).await.expect("it ends by itself").expect("it runs")
     }
 
-    /// Runs what must be refused; returns the one line that says why.
+    /// Runs what must be refused as a mistake; returns the one line that says why.
     pub(crate) async fn refused<S: AsRef<OsStr>>(&self, args: &[S]) -> String {
+        self.ends_with(2, args).await
+    }
+
+    /// Runs what cannot be done now, and may be done later; returns the one line that says why.
+    async fn put_off<S: AsRef<OsStr>>(&self, args: &[S]) -> String {
+        self.ends_with(1, args).await
+    }
+
+    /// Runs what must end with this exit code and one line, which is returned.
+    async fn ends_with<S: AsRef<OsStr>>(&self, code: i32, args: &[S]) -> String {
         let output = self.run(args).await;
         let said = String::from_utf8(output.stderr).expect("UTF-8");
-        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert_eq!(output.status.code(), Some(code), "{said}");
         assert!(output.stdout.is_empty());
         assert!(
             said.starts_with("wigwag: ") && said.ends_with('\n') && said.lines().count() == 1,
@@ -232,13 +242,30 @@ async fn a_port_in_use_is_named_with_its_flag() {
             "wigwag: cannot listen on {address} (TCP): address already in use; choose another with {flag}, \
              or stop the program that has it\n"
         );
-        assert_eq!(shell.refused(&args).await, expected);
+        assert_eq!(shell.put_off(&args).await, expected);
     }
     drop(taken);
     let taken = std::net::UdpSocket::bind(&address).unwrap();
-    let said = shell.refused(&["--listen", &address, "--plain", "off", "--admin", "off"]).await;
+    let said = shell.put_off(&["--listen", &address, "--plain", "off", "--admin", "off"]).await;
     contains(&said, &["(UDP): address already in use", "--listen"]);
     drop(taken);
+}
+
+/// A supervisor starts the server again then: the exit code is not that of a mistake.
+#[tokio::test]
+async fn what_may_be_there_a_little_later_is_no_mistake() {
+    let shell = Shell::new();
+    // Of a network that is for documents.
+    let absent = ["--listen", "192.0.2.1:4433", "--plain", "off", "--admin", "off", "--open", "--dev-certs"];
+    contains(&shell.put_off(&absent).await, &["192.0.2.1:4433", "no such address", "--listen"]);
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/jwks.json", nobody.local_addr().unwrap());
+    drop(nobody);
+    let keys = [&["--token-keys", &url, "--token-keys-private"][..], &FREE].concat();
+    contains(&shell.put_off(&keys).await, &["cannot fetch the token keys", &url, "cannot connect"]);
+    // What the settings themselves name stays a mistake.
+    let spoilt = shell.write("ca.pem", "no certificate");
+    contains(&shell.refused(&[&keys[..], &["--token-keys-ca", &spoilt]].concat()).await, &["cannot read", "ca.pem"]);
 }
 
 #[tokio::test]
