@@ -150,6 +150,8 @@ pub struct Population {
     pub away: u64,
     /// Who waits to be admitted.
     pub waiting: u64,
+    /// Seats with a transport, or between two polls, by the transport's number; who waits is among them.
+    pub served: [u64; TRANSPORTS.len()],
     /// Messages that wait for their clients.
     pub queued_messages: u64,
     /// Bytes of them.
@@ -409,7 +411,8 @@ impl Metrics {
 
     fn register_sessions(&self, to: &mut Registry) {
         to.register("sessions", "Transports on which a session was joined or resumed", self.sessions.clone());
-        to.register("open_sessions", "Transports with a session now", self.open_sessions.clone());
+        let open = "Sessions that have a transport, or are between two polls, now";
+        to.register("open_sessions", open, self.open_sessions.clone());
         to.register(
             "entries",
             "Sessions that came to a transport: joined, resumed after a loss, or moved from another one",
@@ -471,11 +474,9 @@ impl Metrics {
         Tally(Some(self.refusals.get_or_create(&RefusalLabels { reason: reason.name() }).clone()))
     }
 
-    /// A session was joined or resumed on `transport`; open until the guard drops.
-    pub fn session(&self, transport: Transport) -> Open {
-        let labels = TransportLabels { transport: transport.name() };
-        self.sessions.get_or_create(&labels).inc();
-        Open::new(&self.open_sessions.get_or_create(&labels))
+    /// A session was joined or resumed on `transport`.
+    pub fn began(&self, transport: Transport) {
+        self.sessions.get_or_create(&TransportLabels { transport: transport.name() }).inc();
     }
 
     /// A session came to `transport`, and was greeted so long after it was asked for.
@@ -499,6 +500,9 @@ impl Metrics {
         self.rooms.set(population.rooms as i64);
         for (state, seats) in [("here", population.here), ("away", population.away), ("waiting", population.waiting)] {
             self.seats.get_or_create(&SeatLabels { state }).set(seats as i64);
+        }
+        for (transport, served) in TRANSPORTS.iter().zip(population.served) {
+            self.open_sessions.get_or_create(&TransportLabels { transport: transport.name() }).set(served as i64);
         }
         self.queued_messages.set(population.queued_messages as i64);
         self.queued_bytes.set(population.queued_bytes as i64);

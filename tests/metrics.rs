@@ -202,6 +202,35 @@ async fn rooms_and_seats_are_counted_as_they_are() {
     server.stop().await;
 }
 
+/// As troubleshooting reads it: on which transports they are at the moment, those who poll between two polls, too.
+#[tokio::test]
+async fn open_sessions_are_counted_by_transport() {
+    let mut settings = observed();
+    settings.resume_window = Duration::from_millis(200);
+    let server = TestServer::start_with(settings).await;
+    let mut operator = Operator::of(&server).await;
+    let open = |transport: &str| format!("wigwag_open_sessions{{transport=\"{transport}\"}}");
+    for via in [Via::WebTransport, Via::WebSocketH3, Via::WebSocketH2, Via::WebSocketH1, Via::EventStreamH2] {
+        let series = open(via.transport().name());
+        assert_eq!(operator.sample(&series).await, 0.0);
+        let (session, _) = join(&server, via, via.name()).await;
+        assert_eq!(operator.sample(&series).await, 1.0, "{}", via.name());
+        drop(session);
+        operator.becomes(&series, |open| open == 0.0).await;
+    }
+    // Whoever polls has been answered, and has not asked again.
+    let (mut alice, ticket) = join(&server, Via::LongPollH2, "polls").await;
+    assert_eq!(operator.sample(&open("long-poll")).await, 1.0, "between two polls");
+    say(&mut alice, r#"{"type":"ping","id":1}"#).await;
+    hear(&mut alice, "pong").await;
+    assert_eq!(operator.sample(&open("long-poll")).await, 1.0, "later ones count the same");
+    assert_eq!(operator.sample("wigwag_sessions_total{transport=\"long-poll\"}").await, 1.0);
+    let (_moved, _) = resume(&server, Via::WebSocketH2, "polls", &ticket).await;
+    assert_eq!(operator.sample(&open("long-poll")).await, 0.0);
+    assert_eq!(operator.sample(&open("websocket-h2")).await, 1.0);
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn handshakes_are_timed_by_protocol() {
     let server = TestServer::start_with(observed()).await;

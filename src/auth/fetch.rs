@@ -86,9 +86,7 @@ async fn fetch(url: &Uri, trust: ClientConfig, private: bool) -> anyhow::Result<
 async fn connect(host: &str, port: u16, private: bool) -> anyhow::Result<TcpStream> {
     let addresses: Vec<SocketAddr> =
         tokio::net::lookup_host((host, port)).await.context("the name is not known")?.collect();
-    if !private
-        && let Some(address) = addresses.iter().find(|address| !is_public(address.ip()))
-    {
+    if !private && let Some(address) = addresses.iter().find(|address| !is_public(address.ip())) {
         bail!("its address {} is not a public one; --token-keys-private allows that", address.ip());
     }
     TcpStream::connect(&addresses[..]).await.context("cannot connect")

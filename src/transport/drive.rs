@@ -203,7 +203,7 @@ impl<W: Wire> Driver<W> {
     /// Runs the session that has begun. It is dropped, and others told, before the goodbye, which a dead client could drag out.
     async fn serve(&mut self, session: Session, greeting: Frame) -> End {
         info!(client = %self.opening.client.address(), remote = %self.opening.via.remote, "session begins");
-        let _open = self.context.metrics.session(self.opening.transport);
+        self.context.metrics.began(self.opening.transport);
         Pump::new(self, session, greeting).run().await
     }
 
