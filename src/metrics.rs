@@ -139,6 +139,30 @@ impl Entry {
     }
 }
 
+/// How a transport came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Without a word: nobody was left to tell.
+    Lost,
+    /// Tidily, by the client; its seat is kept.
+    ByClient,
+    /// After the client's `leave`.
+    Left,
+    /// By the server, which said why.
+    Closed(Code),
+}
+
+impl Ended {
+    fn name(self) -> &'static str {
+        match self {
+            Ended::Lost => "lost",
+            Ended::ByClient => "client",
+            Ended::Left => "left",
+            Ended::Closed(code) => code.name(),
+        }
+    }
+}
+
 /// Who and what is there at the moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Population {
@@ -428,7 +452,9 @@ impl Metrics {
             "Requests for a session that were answered by an HTTP status, by its code",
             self.refused_openings.clone(),
         );
-        to.register("closes", "Transports closed, by close reason", self.closes.clone());
+        let closes =
+            "Transports that ended, by the server's code, or lost, client (closed by it), left; polls are left out";
+        to.register("closes", closes, self.closes.clone());
         to.register("messages", "Messages received from clients", self.messages.clone());
         to.register(
             "relay_duration_seconds",
@@ -518,10 +544,9 @@ impl Metrics {
         self.messages.get_or_create(&MessageLabels { r#type, transport: transport.name() }).inc();
     }
 
-    /// A transport was closed by the server; `None` after `leave`.
-    pub fn closed(&self, transport: Transport, code: Option<Code>) {
-        let code = code.map_or("left", Code::name);
-        self.closes.get_or_create(&CloseLabels { transport: transport.name(), code }).inc();
+    /// A transport that lasts (no poll) came to its end, with a session or before there was one.
+    pub fn ended(&self, transport: Transport, how: Ended) {
+        self.closes.get_or_create(&CloseLabels { transport: transport.name(), code: how.name() }).inc();
     }
 
     /// The certificate in use expires at this time, in seconds since 1970.

@@ -231,6 +231,32 @@ async fn open_sessions_are_counted_by_transport() {
     server.stop().await;
 }
 
+/// Lost, closed by the client, left or refused: each transport's end is counted once.
+#[tokio::test]
+async fn transports_that_end_are_counted_by_how_they_did() {
+    let server = TestServer::start_with(observed()).await;
+    let mut operator = Operator::of(&server).await;
+    let closes = |code: &str| format!("wigwag_closes_total{{transport=\"websocket-h2\",code=\"{code}\"}}");
+    let (cut, _) = join(&server, Via::WebSocketH2, "ends").await;
+    assert_eq!(operator.sample(&closes("lost")).await, 0.0);
+    // The whole connection goes, without a Close.
+    drop(cut);
+    operator.becomes(&closes("lost"), |count| count == 1.0).await;
+
+    let (closed, _) = join(&server, Via::WebSocketH2, "ends").await;
+    within(closed.close()).await.expect("closed");
+    operator.becomes(&closes("client"), |count| count == 1.0).await;
+    let (mut left, _) = join(&server, Via::WebSocketH2, "ends").await;
+    say(&mut left, r#"{"type":"leave","id":1}"#).await;
+    operator.becomes(&closes("left"), |count| count == 1.0).await;
+    let mut refused = server.connect(Via::WebSocketH2, "ends").await;
+    say(&mut refused, r#"{"type":"ping"}"#).await;
+    operator.becomes(&closes("badRequest"), |count| count == 1.0).await;
+    assert_eq!(operator.sample(&closes("lost")).await, 1.0);
+    assert_eq!(operator.sample(&closes("client")).await, 1.0);
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn handshakes_are_timed_by_protocol() {
     let server = TestServer::start_with(observed()).await;
