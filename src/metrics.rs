@@ -365,7 +365,7 @@ impl Default for Metrics {
         }
         let mut registry = Registry::default();
         metrics.register(registry.sub_registry_with_prefix("wigwag"));
-        registry.register_collector(Box::new(process::Process));
+        registry.register_collector(Box::new(process::Process::new()));
         *metrics.registry.lock() = registry;
         metrics
     }
