@@ -38,6 +38,7 @@ pub struct Metrics {
     refusals: Family<RefusalLabels, Counter>,
     certificate_expiry: Family<ListenerLabels, Gauge>,
     reloads: Family<ReloadLabels, Counter>,
+    last_reloads: Family<ReloadedLabels, Gauge>,
     handshakes: Timings<ConnectionLabels>,
     entries: [[Counter; 3]; TRANSPORTS.len()],
     joining: [Histogram; TRANSPORTS.len()],
@@ -103,6 +104,11 @@ struct ListenerLabels {
 struct ReloadLabels {
     what: &'static str,
     outcome: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadedLabels {
+    what: &'static str,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -234,13 +240,17 @@ pub enum Reloaded {
 impl Reloaded {
     const ALL: [Reloaded; 3] = [Reloaded::Certificates, Reloaded::TokenKeys, Reloaded::Settings];
 
-    fn labels(self, succeeded: bool) -> ReloadLabels {
+    fn label(self) -> ReloadedLabels {
         let what = match self {
             Reloaded::Certificates => "certificates",
             Reloaded::TokenKeys => "token-keys",
             Reloaded::Settings => "settings",
         };
-        ReloadLabels { what, outcome: if succeeded { "done" } else { "failed" } }
+        ReloadedLabels { what }
+    }
+
+    fn labels(self, succeeded: bool) -> ReloadLabels {
+        ReloadLabels { what: self.label().what, outcome: if succeeded { "done" } else { "failed" } }
     }
 }
 
@@ -260,6 +270,11 @@ pub enum Refused {
 }
 
 impl Refused {
+    fn all() -> impl Iterator<Item = Refused> {
+        let others = [Refused::Full, Refused::Pace, Refused::Flood, Refused::ProxyHeader];
+        Limit::ALL.into_iter().map(Refused::Address).chain(others)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Refused::Address(limit) => limit.name(),
@@ -343,6 +358,7 @@ impl Default for Metrics {
             refusals: Family::default(),
             certificate_expiry: Family::default(),
             reloads: Family::default(),
+            last_reloads: Family::default(),
             handshakes: Family::new_with_constructor(over_the_network),
             entries: Default::default(),
             joining: std::array::from_fn(|_| over_the_network()),
@@ -362,6 +378,11 @@ impl Default for Metrics {
             for succeeded in [true, false] {
                 drop(metrics.reloads.get_or_create(&what.labels(succeeded)));
             }
+            // Or the server would not have started.
+            metrics.last_reloads.get_or_create(&what.label()).set(1);
+        }
+        for reason in Refused::all() {
+            drop(metrics.tally(reason));
         }
         let mut registry = Registry::default();
         metrics.register(registry.sub_registry_with_prefix("wigwag"));
@@ -400,6 +421,11 @@ impl Metrics {
             "reloads",
             "Certificates, token keys and settings read again, by what became of it",
             self.reloads.clone(),
+        );
+        to.register(
+            "last_reload_successful",
+            "1 if what was read last, at the start or since, could be used; 0 while what was in use before stays",
+            self.last_reloads.clone(),
         );
     }
 
@@ -561,6 +587,7 @@ impl Metrics {
     /// Something was read again, or could not be.
     pub fn reloaded(&self, what: Reloaded, succeeded: bool) {
         self.reloads.get_or_create(&what.labels(succeeded)).inc();
+        self.last_reloads.get_or_create(&what.label()).set(succeeded.into());
     }
 
     /// All of it as text (OpenMetrics 1.0).

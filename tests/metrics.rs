@@ -231,6 +231,22 @@ async fn open_sessions_are_counted_by_transport() {
     server.stop().await;
 }
 
+/// Without a zero to begin with, Prometheus does not see the first burst.
+#[tokio::test]
+async fn refusals_and_reloads_are_told_before_the_first_one() {
+    let server = TestServer::start_with(observed()).await;
+    let mut operator = Operator::of(&server).await;
+    let (_, _, text) = operator.get("/metrics", &HeaderMap::new()).await;
+    let has = |line: &str| text.lines().any(|known| known == line);
+    for reason in ["connections", "sessions-per-second", "flood", "proxy-header", "address-joins", "address-sessions"] {
+        assert!(has(&format!("wigwag_refusals_total{{reason=\"{reason}\"}} 0")), "{reason}\n{text}");
+    }
+    for what in ["certificates", "token-keys", "settings"] {
+        assert!(has(&format!("wigwag_last_reload_successful{{what=\"{what}\"}} 1")), "{what}\n{text}");
+    }
+    server.stop().await;
+}
+
 /// Lost, closed by the client, left or refused: each transport's end is counted once.
 #[tokio::test]
 async fn transports_that_end_are_counted_by_how_they_did() {

@@ -183,12 +183,14 @@ async fn files_that_cannot_be_used_leave_the_certificate_in_use_and_are_counted(
     fs::remove_file(authority.path("cert.pem")).expect("removed");
     server.reloader.read_files().await;
     assert!(server.metric(r#"wigwag_reloads_total{what="certificates",outcome="failed"} 3"#));
+    assert!(server.metric(r#"wigwag_last_reload_successful{what="certificates"} 0"#));
     assert_eq!(shown_by_tcp(&server).await, good);
     assert_eq!(shown_by_quic(&server).await, good);
 
     let new = authority.issue();
     server.reloader.read_files().await;
     assert_eq!(shown_by_tcp(&server).await, new);
+    assert!(server.metric(r#"wigwag_last_reload_successful{what="certificates"} 1"#));
     server.stop().await;
 }
 
