@@ -2,7 +2,7 @@
 //!
 //! Whatever goes wrong is one line on standard error that begins with `wigwag: `. The exit code is 0 after an orderly end,
 //! 1 after a fault while running or one at the start that may pass, and 2 after a mistake in what was typed or in what it points
-//! at; `join` has more. `config check` says everything that is wrong, a line each.
+//! at; `join` has more. `config check` says every wrong value, a line each.
 
 use std::ffi::OsString;
 use std::io::Write;

@@ -175,11 +175,12 @@ async fn the_example_file_passes_its_own_check() {
 }
 
 #[tokio::test]
-async fn a_check_tells_everything_that_is_wrong_with_a_file_and_where() {
+async fn a_check_tells_every_wrong_value_of_a_file_in_order_and_what_is_at_odds() {
     let shell = Shell::new().with("WIGWAG_HEARTBEAT", "soon");
     let file = shell.write(
         "w.toml",
-        "heartbeat = '0s'\nmax-pers = 3\ncert = 'a.pem'\norigin = ['https://a.example/page']\nmax-frame = 'much'\nrate = 0\n",
+        "heartbeat = '0s'\nmax-pers = 3\ncert = 'a.pem'\norigin = ['https://a.example/page']\nmax-frame = 'much'\nrate = 0\n\
+         cluster = 'redis://a'\ncluster-name = 'a.b'\ncluster-timeout = '1ms'\nturn-secret = ''\nlog = 'wigwag=loud'\nburst = 0\n",
     );
     let output = shell.run(&["config", "check", &file]).await;
     assert_eq!(output.status.code(), Some(2));
@@ -188,12 +189,20 @@ async fn a_check_tells_everything_that_is_wrong_with_a_file_and_where() {
     assert_eq!(
         lines,
         [
-            "wigwag: w.toml:2: unknown key `max-pers`; did you mean `max-peers`?",
-            "wigwag: w.toml:5: max-frame: invalid value 'much': write a whole number of bytes, KiB or MiB, like 4096, 160KiB or 1MiB",
             "wigwag: w.toml:1: heartbeat is 0ms: it must be from 100ms to 10m",
+            "wigwag: w.toml:2: unknown key `max-pers`; did you mean `max-peers`?",
             "wigwag: w.toml:4: origin is https://a.example/page: write it as browsers send it, like https://app.example.org or \
              http://localhost:3000 (no path, no wildcard), or null",
+            "wigwag: w.toml:5: max-frame: invalid value 'much': write a whole number of bytes, KiB or MiB, like 4096, 160KiB or 1MiB",
             "wigwag: w.toml:6: rate is 0: it must be from 1 to 1000000",
+            "wigwag: w.toml:7: cluster is redis://a: write it as nats://HOST:4222, or tls://HOST:4222 for an encrypted connection",
+            "wigwag: w.toml:8: cluster-name is a.b: write 1 to 64 of A-Z a-z 0-9 - _",
+            "wigwag: w.toml:9: cluster-timeout is 1ms: it must be from 1s to 1m",
+            "wigwag: w.toml:10: turn-secret is : name a file, or env:VARIABLE",
+            "wigwag: w.toml:11: log is wigwag=loud: error parsing level filter: expected one of \"off\", \"error\", \"warn\", \
+             \"info\", \"debug\", \"trace\", or a number 0-5; write a level (error, warn, info, debug, trace) or a list like \
+             wigwag=debug,info",
+            "wigwag: w.toml:12: burst is 0: it must be from 1 to 1000000",
             "wigwag: w.toml:3: cert is a.pem: its private key is missing: give --key too",
         ]
     );

@@ -20,7 +20,7 @@ pub struct ConfigArgs {
 enum Action {
     /// Print a file with every setting, its default and what it does
     Example,
-    /// Tell everything that is wrong with a file
+    /// Tell every wrong key and value of a file, and the first settings in it that are at odds
     Check {
         /// The file, or - for standard input
         #[arg(env = "WIGWAG_CONFIG", hide_env_values = true)]
