@@ -298,6 +298,24 @@ async fn sighup_puts_changed_settings_into_effect_or_names_those_that_wait() {
     assert_eq!(within(server.child.wait()).await.expect("it ends").code(), Some(0));
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_setting_that_needs_one_which_waits_waits_with_it() {
+    let shell = Shell::new();
+    let file = shell.write("wigwag.toml", "proxy-protocol = true\ntrusted-proxy = '127.0.0.0/8'\n");
+    let mut server = Process::start(&shell, &["--config", &file]).await;
+    shell.write("wigwag.toml", "origin = 'https://b.example'\n");
+    let said = server.reload("wait for a restart settings").await.join("\n");
+    assert!(
+        said.contains("in effect settings=\"origin\"")
+            && said.contains("depend on settings=\"trusted-proxy\"")
+            && said.contains("restart settings=\"proxy-protocol\""),
+        "{said}"
+    );
+    signal(&server.child, "TERM").await;
+    assert_eq!(within(server.child.wait()).await.expect("it ends").code(), Some(0));
+}
+
 #[tokio::test]
 async fn limits_of_addresses_and_origins_change_for_what_comes_next() {
     let server = TestServer::start().await;
