@@ -261,6 +261,8 @@ async fn sighup_has_a_server_read_its_certificate_again_and_a_broken_one_does_no
     let mut server = Process::start(&shell, &["--cert", &cert, "--key", &key]).await;
     authority.issue();
     server.reload("certificates renewed").await;
+    let said = server.reload("certificates read again").await;
+    assert!(!said.concat().contains("renewed"), "nothing has changed: {said:?}");
     fs::write(&cert, "half a cert").expect("written");
     let said = server.reload("cannot renew the certificates").await;
     assert!(said.last().is_some_and(|line| line.contains("cert.pem holds no certificate")), "{said:?}");
