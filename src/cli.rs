@@ -198,6 +198,7 @@ also one that may have passed at the next start: an address that cannot be had, 
 const CERTS_EXAMPLES: &str = "\
 Examples:
   wigwag certs --name desk.local
+  wigwag certs --certs-dir /var/lib/wigwag/certs
   wigwag certs --json | jq -r '.certificates[].sha256'";
 
 const CONFIG_EXAMPLES: &str = "\
