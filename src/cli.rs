@@ -190,7 +190,7 @@ Examples:
 Times are written 500ms, 10s, 2m, 1h; sizes 4096, 160KiB, 1MiB. A list is given by repeating its
 option, by commas, or in the file as [\"a\", \"b\"].
 
-SIGHUP has certificates, token keys and the file of settings read again; see 'wigwag config example' for
+SIGHUP has certificates, token keys, the TURN secret and the file of settings read again; see 'wigwag config example' for
 what takes effect then. Ctrl-C or SIGTERM drains: sessions are told to move, then the server ends. A second one ends it at
 once. The exit code is 0 after an orderly end, 2 after a mistake in the settings, and 1 after a fault,
 also one that may have passed at the next start: an address that cannot be had, keys that cannot be fetched.";

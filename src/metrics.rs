@@ -235,16 +235,19 @@ pub enum Reloaded {
     TokenKeys,
     /// The file of settings.
     Settings,
+    /// The secret that is shared with TURN servers.
+    TurnSecret,
 }
 
 impl Reloaded {
-    const ALL: [Reloaded; 3] = [Reloaded::Certificates, Reloaded::TokenKeys, Reloaded::Settings];
+    const ALL: [Reloaded; 4] = [Reloaded::Certificates, Reloaded::TokenKeys, Reloaded::Settings, Reloaded::TurnSecret];
 
     fn label(self) -> ReloadedLabels {
         let what = match self {
             Reloaded::Certificates => "certificates",
             Reloaded::TokenKeys => "token-keys",
             Reloaded::Settings => "settings",
+            Reloaded::TurnSecret => "turn-secret",
         };
         ReloadedLabels { what }
     }
@@ -419,7 +422,7 @@ impl Metrics {
         );
         to.register(
             "reloads",
-            "Certificates, token keys and settings read again, by what became of it",
+            "Certificates, token keys, settings and TURN's secret read again, by what became of it",
             self.reloads.clone(),
         );
         to.register(

@@ -236,12 +236,27 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Reads certificates and token keys again; whichever cannot be used stays as it is, and the log and the metrics tell.
+    /// Reads certificates, token keys and the secret of TURN servers again; whichever cannot be used stays as it is, and the log
+    /// and the metrics tell.
     pub async fn read_files(&self) {
         // The renewal logs and counts by itself.
         let _ = self.certificates.read_again().await;
         if let Some(auth) = &self.context.auth {
             self.context.metrics.reloaded(Reloaded::TokenKeys, auth.read_again().await.is_ok());
+        }
+        self.read_turn_secret();
+    }
+
+    /// Blocks for the time of reading a small file.
+    fn read_turn_secret(&self) {
+        let Context { hub, config, metrics, .. } = &*self.context;
+        match hub.relays().read_again(&config.ice) {
+            Ok(false) => {}
+            Ok(true) => metrics.reloaded(Reloaded::TurnSecret, true),
+            Err(error) => {
+                warn!(%error, "the TURN secret could not be read again; the one in use stays");
+                metrics.reloaded(Reloaded::TurnSecret, false);
+            }
         }
     }
 
