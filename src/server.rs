@@ -118,12 +118,15 @@ impl Server {
             Some(cluster) => Cluster::connect(cluster, config.resume_window).await.map(|(c, e)| (Some(c), Some(e)))?,
             None => (None, None),
         };
+        let metrics = Metrics::with(cluster.clone());
+        let counted = metrics.clone();
+        let auth = auth.map(|auth| auth.telling(move |done| counted.reloaded(Reloaded::TokenKeys, done)));
         let context = Arc::new(Context {
             hub: match &cluster {
                 Some(cluster) => Hub::clustered(policy, Arc::clone(cluster)),
                 None => Hub::new(policy),
             },
-            metrics: Metrics::with(cluster.clone()),
+            metrics,
             cluster,
             auth,
             inviter,
@@ -194,7 +197,7 @@ impl Server {
             let shared = Arc::clone(&context);
             essential.spawn("token keys", async move {
                 if let Some(auth) = &shared.auth {
-                    auth.keep_fresh(|done| shared.metrics.reloaded(Reloaded::TokenKeys, done)).await;
+                    auth.keep_fresh().await;
                 }
             });
         }
@@ -242,7 +245,8 @@ impl Reloader {
         // The renewal logs and counts by itself.
         let _ = self.certificates.read_again().await;
         if let Some(auth) = &self.context.auth {
-            self.context.metrics.reloaded(Reloaded::TokenKeys, auth.read_again().await.is_ok());
+            // So does the verifier.
+            let _ = auth.read_again().await;
         }
         self.read_turn_secret();
     }
