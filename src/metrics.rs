@@ -38,6 +38,7 @@ pub struct Metrics {
     refusals: Family<RefusalLabels, Counter>,
     certificate_expiry: Family<ListenerLabels, Gauge>,
     reloads: Family<ReloadLabels, Counter>,
+    last_reloads: Family<ReloadedLabels, Gauge>,
     handshakes: Timings<ConnectionLabels>,
     entries: [[Counter; 3]; TRANSPORTS.len()],
     joining: [Histogram; TRANSPORTS.len()],
@@ -106,6 +107,11 @@ struct ReloadLabels {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadedLabels {
+    what: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EntryLabels {
     transport: &'static str,
     how: &'static str,
@@ -139,6 +145,30 @@ impl Entry {
     }
 }
 
+/// How a transport came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Without a word: nobody was left to tell.
+    Lost,
+    /// Tidily, by the client; its seat is kept.
+    ByClient,
+    /// After the client's `leave`.
+    Left,
+    /// By the server, which said why.
+    Closed(Code),
+}
+
+impl Ended {
+    fn name(self) -> &'static str {
+        match self {
+            Ended::Lost => "lost",
+            Ended::ByClient => "client",
+            Ended::Left => "left",
+            Ended::Closed(code) => code.name(),
+        }
+    }
+}
+
 /// Who and what is there at the moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Population {
@@ -150,6 +180,8 @@ pub struct Population {
     pub away: u64,
     /// Who waits to be admitted.
     pub waiting: u64,
+    /// Seats with a transport, or between two polls, by the transport's number; who waits is among them.
+    pub served: [u64; TRANSPORTS.len()],
     /// Messages that wait for their clients.
     pub queued_messages: u64,
     /// Bytes of them.
@@ -203,18 +235,25 @@ pub enum Reloaded {
     TokenKeys,
     /// The file of settings.
     Settings,
+    /// The secret that is shared with TURN servers.
+    TurnSecret,
 }
 
 impl Reloaded {
-    const ALL: [Reloaded; 3] = [Reloaded::Certificates, Reloaded::TokenKeys, Reloaded::Settings];
+    const ALL: [Reloaded; 4] = [Reloaded::Certificates, Reloaded::TokenKeys, Reloaded::Settings, Reloaded::TurnSecret];
 
-    fn labels(self, succeeded: bool) -> ReloadLabels {
+    fn label(self) -> ReloadedLabels {
         let what = match self {
             Reloaded::Certificates => "certificates",
             Reloaded::TokenKeys => "token-keys",
             Reloaded::Settings => "settings",
+            Reloaded::TurnSecret => "turn-secret",
         };
-        ReloadLabels { what, outcome: if succeeded { "done" } else { "failed" } }
+        ReloadedLabels { what }
+    }
+
+    fn labels(self, succeeded: bool) -> ReloadLabels {
+        ReloadLabels { what: self.label().what, outcome: if succeeded { "done" } else { "failed" } }
     }
 }
 
@@ -234,6 +273,11 @@ pub enum Refused {
 }
 
 impl Refused {
+    fn all() -> impl Iterator<Item = Refused> {
+        let others = [Refused::Full, Refused::Pace, Refused::Flood, Refused::ProxyHeader];
+        Limit::ALL.into_iter().map(Refused::Address).chain(others)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Refused::Address(limit) => limit.name(),
@@ -317,6 +361,7 @@ impl Default for Metrics {
             refusals: Family::default(),
             certificate_expiry: Family::default(),
             reloads: Family::default(),
+            last_reloads: Family::default(),
             handshakes: Family::new_with_constructor(over_the_network),
             entries: Default::default(),
             joining: std::array::from_fn(|_| over_the_network()),
@@ -336,10 +381,15 @@ impl Default for Metrics {
             for succeeded in [true, false] {
                 drop(metrics.reloads.get_or_create(&what.labels(succeeded)));
             }
+            // Or the server would not have started.
+            metrics.last_reloads.get_or_create(&what.label()).set(1);
+        }
+        for reason in Refused::all() {
+            drop(metrics.tally(reason));
         }
         let mut registry = Registry::default();
         metrics.register(registry.sub_registry_with_prefix("wigwag"));
-        registry.register_collector(Box::new(process::Process));
+        registry.register_collector(Box::new(process::Process::new()));
         *metrics.registry.lock() = registry;
         metrics
     }
@@ -372,8 +422,13 @@ impl Metrics {
         );
         to.register(
             "reloads",
-            "Certificates, token keys and settings read again, by what became of it",
+            "Certificates, token keys, settings and TURN's secret read again, by what became of it",
             self.reloads.clone(),
+        );
+        to.register(
+            "last_reload_successful",
+            "1 if what was read last, at the start or since, could be used; 0 while what was in use before stays",
+            self.last_reloads.clone(),
         );
     }
 
@@ -409,7 +464,8 @@ impl Metrics {
 
     fn register_sessions(&self, to: &mut Registry) {
         to.register("sessions", "Transports on which a session was joined or resumed", self.sessions.clone());
-        to.register("open_sessions", "Transports with a session now", self.open_sessions.clone());
+        let open = "Sessions that have a transport, or are between two polls, now";
+        to.register("open_sessions", open, self.open_sessions.clone());
         to.register(
             "entries",
             "Sessions that came to a transport: joined, resumed after a loss, or moved from another one",
@@ -425,7 +481,9 @@ impl Metrics {
             "Requests for a session that were answered by an HTTP status, by its code",
             self.refused_openings.clone(),
         );
-        to.register("closes", "Transports closed, by close reason", self.closes.clone());
+        let closes =
+            "Transports that ended, by the server's code, or lost, client (closed by it), left; polls are left out";
+        to.register("closes", closes, self.closes.clone());
         to.register("messages", "Messages received from clients", self.messages.clone());
         to.register(
             "relay_duration_seconds",
@@ -471,11 +529,9 @@ impl Metrics {
         Tally(Some(self.refusals.get_or_create(&RefusalLabels { reason: reason.name() }).clone()))
     }
 
-    /// A session was joined or resumed on `transport`; open until the guard drops.
-    pub fn session(&self, transport: Transport) -> Open {
-        let labels = TransportLabels { transport: transport.name() };
-        self.sessions.get_or_create(&labels).inc();
-        Open::new(&self.open_sessions.get_or_create(&labels))
+    /// A session was joined or resumed on `transport`.
+    pub fn began(&self, transport: Transport) {
+        self.sessions.get_or_create(&TransportLabels { transport: transport.name() }).inc();
     }
 
     /// A session came to `transport`, and was greeted so long after it was asked for.
@@ -500,6 +556,9 @@ impl Metrics {
         for (state, seats) in [("here", population.here), ("away", population.away), ("waiting", population.waiting)] {
             self.seats.get_or_create(&SeatLabels { state }).set(seats as i64);
         }
+        for (transport, served) in TRANSPORTS.iter().zip(population.served) {
+            self.open_sessions.get_or_create(&TransportLabels { transport: transport.name() }).set(served as i64);
+        }
         self.queued_messages.set(population.queued_messages as i64);
         self.queued_bytes.set(population.queued_bytes as i64);
     }
@@ -514,10 +573,9 @@ impl Metrics {
         self.messages.get_or_create(&MessageLabels { r#type, transport: transport.name() }).inc();
     }
 
-    /// A transport was closed by the server; `None` after `leave`.
-    pub fn closed(&self, transport: Transport, code: Option<Code>) {
-        let code = code.map_or("left", Code::name);
-        self.closes.get_or_create(&CloseLabels { transport: transport.name(), code }).inc();
+    /// A transport that lasts (no poll) came to its end, with a session or before there was one.
+    pub fn ended(&self, transport: Transport, how: Ended) {
+        self.closes.get_or_create(&CloseLabels { transport: transport.name(), code: how.name() }).inc();
     }
 
     /// The certificate in use expires at this time, in seconds since 1970.
@@ -532,6 +590,7 @@ impl Metrics {
     /// Something was read again, or could not be.
     pub fn reloaded(&self, what: Reloaded, succeeded: bool) {
         self.reloads.get_or_create(&what.labels(succeeded)).inc();
+        self.last_reloads.get_or_create(&what.label()).set(succeeded.into());
     }
 
     /// All of it as text (OpenMetrics 1.0).

@@ -121,6 +121,7 @@ impl TestServer {
 
     /// Whether a line of the metrics is this one.
     pub(crate) fn metric(&self, line: &str) -> bool {
+        self.context.metrics.population(&self.context.hub.census());
         self.context.metrics.encode().expect("text").lines().any(|known| known == line)
     }
 

@@ -14,6 +14,9 @@ impl Hub {
             found.rooms += shard.len() as u64;
             for seat in shard.values().flat_map(|hall| hall.seats.values()) {
                 let (state, messages, bytes) = seat.quietly(|seat| {
+                    if seat.is_served() {
+                        found.served[seat.transport() as usize] += 1;
+                    }
                     let state = match (seat.waits_until(), seat.lease()) {
                         (Some(_), _) => &mut found.waiting,
                         (None, Lease::Here | Lease::Between { .. }) => &mut found.here,

@@ -172,7 +172,9 @@ async fn long_poll(
     if poll.moved() || how == Entry::Resume {
         context.metrics.entered(Transport::LongPoll, how, opening.begun.elapsed());
     }
-    let _open = poll.moved().then(|| context.metrics.session(Transport::LongPoll));
+    if poll.moved() {
+        context.metrics.began(Transport::LongPoll);
+    }
     for line in rest {
         let carried_out = drive::carry_out(poll.speaker(), line, Transport::LongPoll, &opening.client, context).await;
         if !carried_out && !poll.speaker().has_left() {
