@@ -50,11 +50,13 @@ pub struct Metrics {
     seats: Family<SeatLabels, Gauge>,
     queued_messages: Gauge,
     queued_bytes: Gauge,
+    ended_rooms: Gauge,
+    timeline_bytes: Gauge,
     draining: Gauge,
 }
 
 /// All of them, in the order of their numbers: what is counted for each session or message has its counters at hand.
-const TRANSPORTS: [Transport; 6] = [
+pub const TRANSPORTS: [Transport; 6] = [
     Transport::WebTransport,
     Transport::WebSocketH3,
     Transport::WebSocketH2,
@@ -154,6 +156,12 @@ pub struct Population {
     pub queued_messages: u64,
     /// Bytes of them.
     pub queued_bytes: u64,
+    /// Seats by the transport that serves them, or whose next poll they wait for; in the order of [`TRANSPORTS`].
+    pub sessions: [u64; TRANSPORTS.len()],
+    /// Rooms that have ended and can still be asked about.
+    pub ended_rooms: u64,
+    /// Bytes of what is recorded of rooms.
+    pub timeline_bytes: u64,
 }
 
 /// Seconds, for what is over within a machine: a fifth of a scheduler's turn, and up to what a user notices.
@@ -329,6 +337,8 @@ impl Default for Metrics {
             seats: Family::default(),
             queued_messages: Gauge::default(),
             queued_bytes: Gauge::default(),
+            ended_rooms: Gauge::default(),
+            timeline_bytes: Gauge::default(),
             draining: Gauge::default(),
         };
         // An alert on what has never happened needs a zero to begin with.
@@ -409,7 +419,7 @@ impl Metrics {
 
     fn register_sessions(&self, to: &mut Registry) {
         to.register("sessions", "Transports on which a session was joined or resumed", self.sessions.clone());
-        to.register("open_sessions", "Transports with a session now", self.open_sessions.clone());
+        to.register("open_sessions", "Sessions with a transport now, or between two polls", self.open_sessions.clone());
         to.register(
             "entries",
             "Sessions that came to a transport: joined, resumed after a loss, or moved from another one",
@@ -436,6 +446,8 @@ impl Metrics {
         to.register("seats", "Members of rooms and who waits to be, now", self.seats.clone());
         to.register("queued_messages", "Messages that wait for their clients now", self.queued_messages.clone());
         to.register("queued_bytes", "Bytes that wait for their clients now", self.queued_bytes.clone());
+        to.register("ended_rooms", "Rooms that have ended and whose timeline is kept", self.ended_rooms.clone());
+        to.register("timeline_bytes", "Bytes that timelines of rooms take", self.timeline_bytes.clone());
     }
 
     /// A connection is established; it is counted as open until the guard drops.
@@ -471,11 +483,9 @@ impl Metrics {
         Tally(Some(self.refusals.get_or_create(&RefusalLabels { reason: reason.name() }).clone()))
     }
 
-    /// A session was joined or resumed on `transport`; open until the guard drops.
-    pub fn session(&self, transport: Transport) -> Open {
-        let labels = TransportLabels { transport: transport.name() };
-        self.sessions.get_or_create(&labels).inc();
-        Open::new(&self.open_sessions.get_or_create(&labels))
+    /// A session was joined or resumed on `transport`.
+    pub fn session(&self, transport: Transport) {
+        self.sessions.get_or_create(&TransportLabels { transport: transport.name() }).inc();
     }
 
     /// A session came to `transport`, and was greeted so long after it was asked for.
@@ -502,6 +512,12 @@ impl Metrics {
         }
         self.queued_messages.set(population.queued_messages as i64);
         self.queued_bytes.set(population.queued_bytes as i64);
+        for (transport, sessions) in TRANSPORTS.iter().zip(population.sessions) {
+            let labels = TransportLabels { transport: transport.name() };
+            self.open_sessions.get_or_create(&labels).set(sessions as i64);
+        }
+        self.ended_rooms.set(population.ended_rooms as i64);
+        self.timeline_bytes.set(population.timeline_bytes as i64);
     }
 
     /// Whether the server drains.

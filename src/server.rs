@@ -113,6 +113,7 @@ impl Server {
             resume_window: config.resume_window,
             ice_servers: IceServers::load(&config.ice)?,
             waiting: config.waiting,
+            timelines: config.timelines,
         };
         let (cluster, events) = match &config.cluster {
             Some(cluster) => Cluster::connect(cluster, config.resume_window).await.map(|(c, e)| (Some(c), Some(e)))?,

@@ -1,6 +1,6 @@
 //! Who and what is there at the moment, for the operator.
 
-use super::Hub;
+use super::{Hub, now};
 use crate::metrics::Population;
 use crate::protocol::{Resume, RoomName};
 use crate::seat::Lease;
@@ -19,6 +19,9 @@ impl Hub {
                         (None, Lease::Here | Lease::Between { .. }) => &mut found.here,
                         (None, Lease::Away { .. } | Lease::Left) => &mut found.away,
                     };
+                    if matches!(seat.lease(), Lease::Here | Lease::Between { .. }) {
+                        found.sessions[seat.transport() as usize] += 1;
+                    }
                     let (messages, bytes) = seat.queued();
                     (state, messages, bytes)
                 });
@@ -27,6 +30,8 @@ impl Hub {
                 found.queued_bytes += bytes as u64;
             }
         }
+        found.ended_rooms = self.timelines.count_ended(now()) as u64;
+        found.timeline_bytes = self.timelines.bytes() as u64;
         found
     }
 

@@ -71,6 +71,11 @@ pub(super) async fn take_seat(
     if context.drain.is_raised() {
         return Err(context.going_away());
     }
+    let taken = admit(opening, first, context).await;
+    taken.inspect_err(|refusal| context.hub.note_refusal(&opening.room, refusal.code))
+}
+
+async fn admit(opening: &Opening, first: Request<'_>, context: &Context) -> Result<(Session, Frame), Refusal> {
     let (room, transport) = (&opening.room, opening.transport);
     let grant = authorize(opening, &first.command, context).await?;
     let (how, taken) = match first.command {
@@ -85,6 +90,7 @@ pub(super) async fn take_seat(
         _ => return Err(Refusal::bad_request("the first message must be join or resume")),
     };
     let taken = note_failure(&opening.client, taken)?;
+    taken.0.is_at(opening.client.address());
     context.metrics.entered(transport, how, opening.begun.elapsed());
     Ok(taken)
 }
@@ -203,7 +209,7 @@ impl<W: Wire> Driver<W> {
     /// Runs the session that has begun. It is dropped, and others told, before the goodbye, which a dead client could drag out.
     async fn serve(&mut self, session: Session, greeting: Frame) -> End {
         info!(client = %self.opening.client.address(), remote = %self.opening.via.remote, "session begins");
-        let _open = self.context.metrics.session(self.opening.transport);
+        self.context.metrics.session(self.opening.transport);
         Pump::new(self, session, greeting).run().await
     }
 

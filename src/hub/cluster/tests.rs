@@ -48,6 +48,7 @@ impl Node {
             resume_window: WINDOW,
             ice_servers: IceServers::load(&crate::ice::Policy::default()).expect("none"),
             waiting: WaitingRoom::default(),
+            timelines: crate::timeline::Policy::default(),
         };
         let hub = Hub::clustered(policy, Arc::clone(&cluster));
         let task = tokio::spawn({
