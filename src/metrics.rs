@@ -19,10 +19,12 @@ use prometheus_client::registry::Registry;
 mod cluster;
 mod process;
 mod text;
+mod traffic;
 
 use crate::clients::Limit;
 use crate::cluster::Cluster;
 use crate::protocol::{Code, Transport};
+pub use traffic::Traffic;
 
 /// Everything that is counted. Cheap to clone: all clones count together.
 #[derive(Debug, Clone)]
@@ -518,6 +520,11 @@ impl Metrics {
         }
         self.ended_rooms.set(population.ended_rooms as i64);
         self.timeline_bytes.set(population.timeline_bytes as i64);
+    }
+
+    /// What has been said so far, as [`encode`](Self::encode) tells it: no counter can be asked for its sum over labels.
+    pub fn traffic(&self) -> Traffic {
+        Traffic::read(&self.encode().unwrap_or_default())
     }
 
     /// Whether the server drains.

@@ -134,6 +134,7 @@ impl Server {
             handshakes: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
             full_told: Seldom::new(TELL_FULL_EVERY),
             pace: Pace::new(config.connections.sessions_per_second),
+            ask_to_drain: Signal::default(),
             drain: Signal::default(),
             drained_by: OnceLock::new(),
             stop: Signal::default(),
@@ -217,6 +218,7 @@ impl Server {
         let ended = tokio::select! {
             biased;
             () = drain => None,
+            () = context.ask_to_drain.raised() => None,
             () = context.stop.raised() => None,
             ended = essential.ended() => Some(ended),
         };

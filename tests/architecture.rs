@@ -56,7 +56,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("running", &["config", "server", "tls"]),
     ("fuzzing", &["auth", "client", "clients", "cluster", "origin", "protocol", "transport"]),
-    ("cli", &["auth", "bench", "client", "config", "error", "files", "origin", "protocol", "running", "server", "tls"]),
+    (
+        "cli",
+        &[
+            "auth", "bench", "client", "config", "error", "files", "origin", "protocol", "running", "secret", "server",
+            "tls",
+        ],
+    ),
     ("main", &["cli"]),
 ];
 

@@ -455,6 +455,9 @@ fn short(peer: PeerId) -> String {
 }
 
 fn seconds(ms: u32) -> String {
+    if ms < 1000 {
+        return format!("{ms} ms");
+    }
     format!("{}.{} s", ms / 1000, ms % 1000 / 100)
 }
 

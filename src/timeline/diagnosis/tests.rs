@@ -78,8 +78,8 @@ fn an_offer_did_not_arrive() {
 fn an_offer_was_not_answered_by_one_who_is_there_or_away() {
     Story::of_two().send(B, Step::Offer, A).is(State::NoAnswer, &["…000001 is connected and has it"]);
     let before = Story::of_two().away(A).send_for(B, Step::Offer, A, Outcome::Kept);
-    before.is(State::NoAnswer, &["…000001 had lost its transport 0.1 s before", "waits for it"]);
-    Story::of_two().send(B, Step::Offer, A).away(A).is(State::NoAnswer, &["0.1 s after the offer"]);
+    before.is(State::NoAnswer, &["…000001 had lost its transport 100 ms before", "waits for it"]);
+    Story::of_two().send(B, Step::Offer, A).away(A).is(State::NoAnswer, &["100 ms after the offer"]);
     let back = Story::of_two().send(B, Step::Offer, A).away(A);
     back.note(Event::Back { peer: peer(A), transport: None }).is(State::NoAnswer, &["is connected"]);
 }
