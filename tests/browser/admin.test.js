@@ -70,7 +70,7 @@ async function explain(browser) {
   await bob.describe(ada, 'offer');
   for (const port of [5000, 5001, 5002, 5003, 5004]) await bob.candidate(ada, port);
   ada.vanish();
-  const page = await open(browser, `#room=${room}`, sizes.desk);
+  const page = await open(browser, `#room=${room}`, { width: 1280, height: 700 });
   const verdict = () => /which it did not answer.*has not come back/.test(document.querySelector('#verdict-text').textContent);
   await until(page, 'the verdict', verdict);
   await until(page, 'the diagram', () => {

@@ -147,7 +147,11 @@ function shapes(values, base, tone, x, y) {
   // A gap where nothing was measured.
   let d = '';
   values.forEach((value, at) => {
-    if (value !== null) d += `${values[at - 1] === null || at === 0 ? 'M' : 'L'}${point(at, value)}`;
+    if (value === null) return;
+    const isFirst = at === 0 || values[at - 1] === null;
+    d += `${isFirst ? 'M' : 'L'}${point(at, value)}`;
+    // By itself it is a dot.
+    if (isFirst && (values[at + 1] ?? null) === null) d += `L${point(at, value)}`;
   });
   return d === '' ? [] : [svg('path', { class: `line ${tone}`, d })];
 }

@@ -113,7 +113,7 @@ const headHeight = 64;
  */
 export function draw(rows, names, width, pair) {
   const isNarrow = width < 520;
-  const gutter = isNarrow ? 56 : 76;
+  const gutter = isNarrow ? 62 : 76;
   const side = isNarrow ? 50 : Math.min(120, (width - gutter) / 4);
   const lines = [gutter + side, width - side];
   const height = headHeight + rows.length * rowHeight + 18;

@@ -52,8 +52,8 @@ export function after(ms) {
 /** @param {number} value */
 export function short3(value) {
   if (value >= 1000) return `${(value / 1000).toFixed(value >= 10_000 ? 0 : 1)}k`;
-  if (value >= 10 || Number.isInteger(value)) return String(Math.round(value));
-  return value < 0.1 ? value.toFixed(2) : value.toFixed(1);
+  if (value >= 10) return String(Math.round(value));
+  return String(Number(value.toFixed(value < 1 ? 2 : 1)));
 }
 
 /** Why something relayed did not arrive. @type {Readonly<Record<string, string>>} */
