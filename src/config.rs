@@ -135,6 +135,8 @@ pub struct Protocols {
 pub struct ConnectionLimits {
     /// Connections at once, TCP and QUIC together.
     pub connections: usize,
+    /// Of those, TCP connections, each of which is an open file.
+    pub tcp_connections: usize,
     /// Requests or streams at once on one HTTP/2 or HTTP/3 connection; a browser that finds it used up hangs.
     pub streams: u32,
     /// From TCP accept or QUIC Initial to the end of the TLS handshake.
@@ -157,6 +159,7 @@ impl Default for ConnectionLimits {
     fn default() -> Self {
         ConnectionLimits {
             connections: 16_384,
+            tcp_connections: 16_384,
             streams: 256,
             handshake: Duration::from_secs(5),
             request_head: Duration::from_secs(5),

@@ -39,6 +39,8 @@ pub struct Context {
     pub origins: Origins,
     /// One permit for each connection that may be open, TCP and QUIC together.
     pub connections: Arc<Semaphore>,
+    /// One permit for each TCP connection that may be open, which is an open file besides.
+    pub tcp_connections: Arc<Semaphore>,
     /// One permit for each TLS handshake over TCP that may be computing, as many as there are processors: one takes as long as a
     /// hundred messages, and those of sessions go between two.
     pub handshakes: Semaphore,
@@ -75,12 +77,21 @@ impl Context {
 
     /// A permit for a connection from `remote`; `None` if there are as many as may be, of which the log hears from time to time.
     pub fn take_connection(&self, remote: SocketAddr) -> Option<OwnedSemaphorePermit> {
-        let permit = Arc::clone(&self.connections).try_acquire_owned().ok();
+        self.take(&self.connections, self.config.connections.connections, remote)
+    }
+
+    /// The same for a TCP connection, which takes two: that of a connection, and that of an open file.
+    pub fn take_tcp_connection(&self, remote: SocketAddr) -> Option<[OwnedSemaphorePermit; 2]> {
+        let file = self.take(&self.tcp_connections, self.config.connections.tcp_connections, remote)?;
+        Some([file, self.take_connection(remote)?])
+    }
+
+    fn take(&self, permits: &Arc<Semaphore>, most: usize, remote: SocketAddr) -> Option<OwnedSemaphorePermit> {
+        let permit = Arc::clone(permits).try_acquire_owned().ok();
         if permit.is_none() {
             self.metrics.refused(Refused::Full);
             // Whoever causes this would fill the log as well.
             if self.full_told.is_due(Instant::now()) {
-                let most = self.config.connections.connections;
                 warn!(%remote, most, "connections refused: as many are open as may be; those that are open are served");
             }
         }

@@ -130,6 +130,7 @@ impl Server {
             inviter,
             origins: origins(&config, &certificates, &advertised),
             connections: Arc::new(Semaphore::new(config.connections.connections)),
+            tcp_connections: Arc::new(Semaphore::new(config.connections.tcp_connections)),
             clients: Clients::new(config.clients.clone()),
             handshakes: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
             full_told: Seldom::new(TELL_FULL_EVERY),

@@ -10,10 +10,11 @@ use anyhow::{Context as _, Result, anyhow};
 use clap::{Args, ValueEnum};
 use http::{HeaderMap, Method, Uri};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tempfile::TempDir;
 
 use super::join::{ViaName, roots};
-use super::{End, descriptors, print};
-use crate::bench::process::{TemporaryDir, free_port};
+use super::{End, descriptors, print, told_to_stop};
+use crate::bench::process::{free_port, temporary_dir};
 use crate::bench::report::{Line, Report};
 use crate::bench::workload::{self, Round};
 use crate::bench::{ABOVE_LIMITS, Process, Wigwag};
@@ -23,6 +24,9 @@ use crate::error::StartError;
 
 /// A server of our own must answer within this time.
 const START: Duration = Duration::from_secs(20);
+
+/// What the server says of itself. Its limits are above what files allow, too, which is not worth a word for each server.
+const LOG: &str = "warn,wigwag::cli::descriptors=error";
 
 /// Messages in flight, where there are many.
 const WINDOW: usize = 128;
@@ -128,7 +132,14 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), End> {
     // Each session takes one on either side; the server that is started has the same limit.
     descriptors::raise();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    let report = runtime.block_on(Box::pin(measure(args)))?;
+    let report = runtime.block_on(Box::pin(async {
+        tokio::select! {
+            // First, so that it listens before there is a server and a key that must not stay behind.
+            biased;
+            () = told_to_stop() => Err(anyhow!("ended before all was measured").into()),
+            report = measure(args) => report,
+        }
+    }))?;
     show(args, &report, earlier.as_ref())
 }
 
@@ -160,15 +171,23 @@ async fn measure(args: &BenchArgs) -> Result<Report, End> {
     };
     for workload in workloads {
         for via in &vias {
-            // A new server for each: what one workload leaves in its memory is nothing to another.
-            let server = Measured::reach(args).await?;
-            let service = Wigwag { via: *via, ..server.service.clone() };
+            let mut server = Measured::reach(args).await?;
             let (name, over) = (workload.name(), via.name());
             let mut rounds = Vec::new();
             for number in 1..=args.rounds {
                 progress.set_message(format!("{name} over {over}, round {number} of {}", args.rounds));
+                if number > 1 && *workload == Workload::Idle {
+                    // What this one has freed it would not take from the system again. Ends before the next begins.
+                    drop(server);
+                    server = Measured::reach(args).await?;
+                }
+                let service = Wigwag { via: *via, ..server.service.clone() };
                 let round = workload.round(args, &service, &server.process).await;
-                rounds.push(round.with_context(|| format!("{name} over {over} failed"))?);
+                let mut round = round.with_context(|| format!("{name} over {over} failed"))?;
+                if number > 1 && !server.is_fresh() {
+                    round.memory = None;
+                }
+                rounds.push(round);
                 progress.inc(1);
             }
             report.results.extend(Line::of(&name, workload.unit(), over, &rounds));
@@ -190,8 +209,8 @@ fn progress(rounds: usize) -> ProgressBar {
 struct Measured {
     process: Process,
     service: Wigwag,
-    /// Gone with the server.
-    _dir: Option<TemporaryDir>,
+    /// Of one that was started for this; gone with it.
+    dir: Option<TempDir>,
 }
 
 impl Measured {
@@ -202,6 +221,11 @@ impl Measured {
         }
     }
 
+    /// Whether it was started for this, so that its memory is what this has taken.
+    fn is_fresh(&self) -> bool {
+        self.dir.is_some()
+    }
+
     async fn running(url: &str, process: u32, ca: &Path) -> Result<Self, End> {
         let url: Uri = url.parse().map_err(|error| StartError::new(format_args!("--server: {error}")))?;
         let endpoint = Endpoint::of(&url).map_err(|error| StartError::new(format_args!("--server: {error}")))?;
@@ -209,15 +233,15 @@ impl Measured {
             Process::running(process).map_err(|error| StartError::new(format_args!("--process: {error:#}")))?;
         let trust = Trust::new(roots(ca)?, Vec::new()).context("cannot do TLS")?;
         let service = discover(endpoint, trust).await.with_context(|| format!("cannot reach {url}"))?;
-        Ok(Measured { process, service, _dir: None })
+        Ok(Measured { process, service, dir: None })
     }
 
     /// Starts this program as a server without the limits that the load is above.
     async fn started() -> Result<Self> {
-        let dir = TemporaryDir::new()?;
+        let dir = temporary_dir()?;
         let port = free_port()?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["serve", "--plain", "off", "--admin", "off", "--log", "warn"]);
+        command.args(["serve", "--plain", "off", "--admin", "off", "--log", LOG]);
         command.args(["--listen", &format!("127.0.0.1:{port}"), "--certs-dir"]).arg(dir.path());
         command.args(ABOVE_LIMITS);
         let mut process = Process::start(&mut command)?;
@@ -235,7 +259,7 @@ impl Measured {
         };
         let service =
             tokio::time::timeout(START, answers).await.map_err(|_| anyhow!("the server does not answer"))??;
-        Ok(Measured { process, service, _dir: Some(dir) })
+        Ok(Measured { process, service, dir: Some(dir) })
     }
 }
 

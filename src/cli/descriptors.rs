@@ -13,8 +13,8 @@ const RESERVE: usize = 256;
 /// Fewer connections than that are no server.
 const LEAST_CONNECTIONS: usize = 32;
 
-/// Raises the number of files that this process may open as far as the system allows, and lets no more connections in than
-/// that is good for, less a reserve. QUIC connections need no descriptor each, but count as if they did.
+/// Raises the number of files that this process may open as far as the system allows, and lets no more TCP connections in than
+/// that is good for, less a reserve. QUIC connections share a socket, so they have `--max-connections` for themselves.
 ///
 /// # Errors
 /// The system allows too few.
@@ -25,9 +25,9 @@ pub(super) fn provide(config: &mut Config) -> Result<(), StartError> {
         warn!(
             connections = most,
             files,
-            "fewer connections than --max-connections, for the limit of open files; raise it (ulimit -Hn, LimitNOFILE=)"
+            "fewer TCP connections than --max-connections, for the limit of open files; raise it (ulimit -Hn, LimitNOFILE=)"
         );
-        config.connections.connections = most;
+        config.connections.tcp_connections = most;
     } else {
         debug!(files, "open files");
     }

@@ -282,8 +282,10 @@ impl Settings {
     fn connection_limits(&self, check: &Check<'_>) -> Result<ConnectionLimits, StartError> {
         let default = ConnectionLimits::default();
         let wait = 100 * MILLISECOND..=10 * MINUTE;
+        let connections = check.number("max-connections", self.max_connections, default.connections, 1..=10_000_000)?;
         Ok(ConnectionLimits {
-            connections: check.number("max-connections", self.max_connections, default.connections, 1..=10_000_000)?,
+            connections,
+            tcp_connections: connections,
             streams: check.number("max-streams", self.max_streams, default.streams, 8..=65_536)?,
             handshake: check.span("handshake-timeout", self.handshake_timeout, default.handshake, wait.clone())?,
             request_head: check.span("request-timeout", self.request_timeout, default.request_head, wait.clone())?,

@@ -48,7 +48,7 @@ impl Frame {
     /// Bytes that [`put`](Self::put) writes.
     pub fn len(&self) -> usize {
         match self.seq {
-            Some(seq) => Head::new(seq).text().len() + self.text.len() - 1,
+            Some(seq) => Head::len(seq) + self.text.len() - 1,
             None => self.text.len(),
         }
     }
@@ -102,6 +102,11 @@ impl Head {
         }
         text[start - Self::OPEN.len()..start].copy_from_slice(Self::OPEN);
         Head { text, start: start - Self::OPEN.len() }
+    }
+
+    /// How long one with this number is.
+    fn len(seq: u64) -> usize {
+        Self::BYTES - 20 + seq.checked_ilog10().map_or(1, |log| log as usize + 1)
     }
 
     fn text(&self) -> &[u8] {
@@ -663,5 +668,20 @@ pub mod notice {
     /// `closed`: the last message of a transport.
     pub fn closed(refusal: &Refusal) -> Frame {
         Frame::of(&Refused { close_code: Some(refusal.code.close_code()), ..Refused::new("closed", None, refusal) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_as_long_as_it_says() {
+        let text = Bytes::from_static(br#"{"type":"pong"}"#);
+        for seq in [None, Some(0), Some(9), Some(10), Some(99), Some(100), Some(u64::MAX)] {
+            let frame = Frame { seq, ..Frame::unnumbered(text.clone()) };
+            assert_eq!(frame.text().len(), frame.len(), "{seq:?}");
+            assert_eq!(serde_json::from_slice::<serde_json::Value>(&frame.text()).unwrap()["seq"].as_u64(), seq);
+        }
     }
 }

@@ -323,7 +323,7 @@ impl<'a, W: Wire> Pump<'a, W> {
         let mut timer = pin!(sleep_until(self.next_look().into()));
         loop {
             let step = tokio::select! {
-                // No flood of messages keeps it from what is rare, and costs little to look at.
+                // What is rare comes first, so that no flood of messages can keep it waiting; a look at it costs little.
                 biased;
                 () = &mut stop => Err(self.stop()),
                 () = &mut drain, if !self.drain_told => self.tell_drain(),

@@ -57,13 +57,14 @@ const PAUSE: std::ops::Range<Duration> = Duration::from_millis(10)..Duration::fr
 /// Accepts connections with sessions until the server stops. While it drains they serve the sessions that are open: requests beside
 /// an event stream, and polls, may each need a connection. `tls` is `None` on the plaintext listener.
 ///
-/// Each connection is a task of `context.tasks` and takes one of `context.connections`; one above that number, or above what its
-/// client's address may have, is closed unanswered, as is one without a PROXY header where that is asked for. `tls` must offer `h2` and `http/1.1` by ALPN (without ALPN a client gets HTTP/1.1).
+/// Each connection is a task of `context.tasks` and takes one of `context.connections` and of `context.tcp_connections`; one above
+/// that number, or above what its client's address may have, is closed unanswered, as is one without a PROXY header where that is
+/// asked for. `tls` must offer `h2` and `http/1.1` by ALPN (without ALPN a client gets HTTP/1.1).
 pub async fn serve_tcp(listener: TcpListener, tls: Option<TlsConfig>, router: Router, context: Arc<Context>) {
     let until = Arc::clone(&context);
     let tls = tls.map(|config| Encryption { config, preface: http2::preface(&context.config.connections) });
     accept(listener, &until.stop, |stream, remote| {
-        let Some(permit) = context.take_connection(remote) else { return };
+        let Some(permit) = context.take_tcp_connection(remote) else { return };
         let place = match context.clients.connect(remote.ip()) {
             Ok(place) => place,
             Err(excess) => return context.refuse_connection(remote, excess),
@@ -148,7 +149,7 @@ async fn connection(
     tls: Option<Encryption>,
     router: Router,
     context: Arc<Context>,
-    _places: (OwnedSemaphorePermit, Place),
+    _places: ([OwnedSemaphorePermit; 2], Place),
 ) {
     let mut via = match prepare(&stream, remote, context.config.heartbeat) {
         Ok(via) => via,

@@ -2,11 +2,15 @@
 
 use std::process::Stdio;
 
+use http::{HeaderMap, Method};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, Command};
+use wigwag::client::{Connection, Endpoint, Http1, Trust, Via, certificate_hashes};
+use wigwag::protocol::RoomName;
 
 use super::{DISCOVERY, ask, connect_from};
-use crate::support::within;
+use crate::limits::next;
+use crate::support::{authority, within};
 
 /// The program in an empty directory, where it and whatever it starts may open so many files.
 fn wigwag(files: u32, dir: &tempfile::TempDir, args: &[&str]) -> Child {
@@ -23,6 +27,20 @@ fn wigwag(files: u32, dir: &tempfile::TempDir, args: &[&str]) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs")
 }
 
+fn trust(dir: &tempfile::TempDir, hashes: Vec<[u8; 32]>) -> Trust {
+    Trust::new(authority(&dir.path().join("certs/ca.pem")), hashes).expect("TLS 1.3")
+}
+
+/// Succeeds whatever the limit of files: QUIC connections share a socket.
+async fn join_by_quic(endpoint: &Endpoint, trust: &Trust) -> Connection {
+    let (room, headers) = (RoomName::parse("full").expect("a name"), HeaderMap::new());
+    let opened = within(Connection::open(endpoint, &room, Via::WebTransport, trust, &headers)).await;
+    let mut connection = opened.expect("it is let in");
+    connection.send(r#"{"type":"join"}"#).await.expect("open");
+    assert_eq!(next(&mut connection).await["type"], "joined");
+    connection
+}
+
 #[tokio::test]
 async fn at_its_limit_the_server_serves_those_that_it_has() {
     // A reserve of 256, and 44 connections.
@@ -30,19 +48,25 @@ async fn at_its_limit_the_server_serves_those_that_it_has() {
     let args = ["--listen", "127.0.0.1:0", "--plain", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
     let mut child = wigwag(300, &dir, &args);
     let mut printed = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-    let (mut plain, mut admin) = (None, None);
-    while plain.is_none() || admin.is_none() {
+    let (mut secure, mut plain, mut admin) = (None, None, None);
+    while secure.is_none() || plain.is_none() || admin.is_none() {
         let line = within(printed.next_line()).await.expect("UTF-8").expect("it becomes ready");
         let address = || line.split([' ', '/']).find_map(|word| word.parse::<std::net::SocketAddr>().ok());
-        if line.contains("unencrypted") {
+        if line.contains("listening") {
+            secure = address();
+        } else if line.contains("unencrypted") {
             plain = address();
         } else if line.contains("admin") {
             admin = address();
         }
     }
     let (plain, admin) = (plain.expect("an address"), admin.expect("an address"));
+    let endpoint = Endpoint { encrypted: false, host: "127.0.0.1".into(), port: plain.port() };
+    let mut first = Http1::connect(&endpoint, &trust(&dir, vec![]).tls).await.expect("it listens");
+    let discovery = first.request(Method::GET, "/v1/discovery", &HeaderMap::new()).await.expect("an answer");
+    let hashes = certificate_hashes(&serde_json::from_slice(discovery.body()).expect("JSON"));
     let mut open = Vec::new();
-    for _ in 0..44 {
+    for _ in 1..44 {
         let mut stream = connect_from("127.0.0.1", plain).await;
         assert!(ask(&mut stream, DISCOVERY).await.is_some());
         open.push(stream);
@@ -53,6 +77,8 @@ async fn at_its_limit_the_server_serves_those_that_it_has() {
     for stream in &mut open {
         assert!(ask(stream, DISCOVERY).await.is_some(), "those that it has are served");
     }
+    let endpoint = Endpoint { encrypted: true, port: secure.expect("an address").port(), ..endpoint };
+    let _by_quic = join_by_quic(&endpoint, &trust(&dir, hashes)).await;
     let mut operator = connect_from("127.0.0.1", admin).await;
     tokio::io::AsyncWriteExt::write_all(
         &mut operator,
@@ -67,7 +93,7 @@ async fn at_its_limit_the_server_serves_those_that_it_has() {
     let mut log = String::new();
     within(child.stderr.take().expect("it is piped").read_to_string(&mut log)).await.expect("UTF-8");
     assert_eq!(log.matches("connections refused").count(), 1, "one line however many: {log}");
-    assert!(log.contains("fewer connections than --max-connections"), "{log}");
+    assert!(log.contains("fewer TCP connections than --max-connections"), "{log}");
 }
 
 #[tokio::test]
