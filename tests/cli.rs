@@ -798,6 +798,57 @@ async fn keys_and_secrets_that_cannot_be_used_are_refused_at_the_start() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
+async fn each_round_of_idle_sessions_has_a_server_of_its_own() {
+    let shell = Shell::new();
+    let line = [
+        "bench",
+        "idle",
+        "--via",
+        "websocket-h1",
+        "--rounds",
+        "3",
+        "--time",
+        "50ms",
+        "--clients",
+        "100",
+        "--json",
+        "-",
+    ];
+    let output = shell.run(&line).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    // Two servers of three have nothing to take again if they are one.
+    assert!(report["results"][0]["memoryKib"].as_f64() > Some(5.0), "{report}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn load_that_is_ended_leaves_nothing_behind() {
+    let shell = Shell::new();
+    let line = ["bench", "relay", "--via", "websocket-h1", "--time", "60s", "--rounds", "1"];
+    let mut bench = shell.command(&line).env("TMPDIR", shell.dir.path()).spawn().expect("it runs");
+    let id = bench.id().expect("it runs");
+    let servers = || fs::read_to_string(format!("/proc/{id}/task/{id}/children")).expect("Linux");
+    let keys = || fs::read_dir(shell.dir.path()).expect("readable").count();
+    let looked = async {
+        while servers().is_empty() || keys() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, looked).await.expect("it starts a server");
+    let server = servers();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(id.cast_signed()).expect("an id"),
+        rustix::process::Signal::TERM,
+    )
+    .expect("it runs");
+    assert_eq!(timeout(PATIENCE, bench.wait()).await.expect("it ends").expect("it ran").code(), Some(1));
+    assert!(!fs::exists(format!("/proc/{}", server.trim())).expect("readable"), "the server runs on");
+    assert_eq!(keys(), 0, "keys are left");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
 async fn load_is_put_on_a_server_of_its_own_and_compared() {
     let shell = Shell::new();
     let line = ["bench", "relay", "setup", "resume", "--via", "webtransport,websocket-h1", "--rounds", "1"];
