@@ -10,10 +10,12 @@ use crate::protocol::{Body, Code, Frame, Grant, Kind, PeerId, Refusal, Rights, T
 
 mod buffer;
 mod log;
+mod packed;
 mod rate;
 
 use buffer::{Buffer, Gap};
 pub use log::{Event, Log};
+pub use packed::{Broken, Packed};
 use rate::{Rate, Verdict};
 
 /// How long before its token ends a client is told; a token that lives for less than twice this time tells after half of it.
@@ -331,12 +333,7 @@ impl Seat {
         transport: Transport,
         now: Instant,
     ) -> Result<Resumption, Refusal> {
-        // Whoever has shown the newest has it: an earlier one is a request of its own, late on its way, and must not take the seat
-        // from a poll that waits.
-        let overtaken = self.tickets.newest_in_use && ticket != self.tickets.newest;
-        if !self.accepts(ticket) || overtaken || self.is_expired(now) {
-            return Err(Refusal::new(Code::ResumeExpired, "there is no seat for this ticket any more; join anew"));
-        }
+        self.check(ticket, now)?;
         if seq > self.buffer.sent() {
             return Err(Refusal::bad_request("\"seq\" was never sent"));
         }
@@ -357,6 +354,34 @@ impl Seat {
             None => Resumption::Replay,
             Some(Gap { lost }) => Resumption::Whole { lost },
         })
+    }
+
+    /// Takes the seat from its transport, if it has one, for whoever wants it at another node with this ticket. `again` says that it
+    /// was taken from its transport before: another one has come here since then.
+    ///
+    /// # Errors
+    /// `resumeExpired` for a ticket that is no good, `replaced` if somebody else has the seat; it stays as it was.
+    pub fn let_go(&mut self, ticket: Ticket, again: bool, now: Instant, window: Duration) -> Result<(), Refusal> {
+        self.check(ticket, now)?;
+        if again && self.lease == Lease::Here {
+            return Err(Refusal::new(Code::Replaced, "a later transport took the seat"));
+        }
+        if self.lease == Lease::Here {
+            self.detach(self.generation, now, window);
+            self.generation += 1;
+        }
+        Ok(())
+    }
+
+    /// Whether a ticket is good to take the seat up.
+    fn check(&self, ticket: Ticket, now: Instant) -> Result<(), Refusal> {
+        // Whoever has shown the newest has it: an earlier one is a request of its own, late on its way, and must not take the seat
+        // from a poll that waits.
+        let overtaken = self.tickets.newest_in_use && ticket != self.tickets.newest;
+        if !self.accepts(ticket) || overtaken || self.is_expired(now) {
+            return Err(Refusal::new(Code::ResumeExpired, "there is no seat for this ticket any more; join anew"));
+        }
+        Ok(())
     }
 
     /// The answer to the present transport's `resume` is about to go out. `fresh` succeeds the ticket that it came with, unless

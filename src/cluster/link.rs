@@ -131,6 +131,11 @@ impl Link {
         self.is_up.then_some(self.life)
     }
 
+    /// The number of the last note that was sent in this life, and of the last one that has arrived.
+    pub fn sent_and_arrived(&self) -> (u64, u64) {
+        (self.out.acked + self.out.held.len() as u64, self.out.acked)
+    }
+
     /// Bytes of notes that have not been acknowledged.
     pub fn bytes(&self) -> usize {
         self.out.bytes

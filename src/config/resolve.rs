@@ -176,6 +176,7 @@ impl Settings {
                 ("cluster-credentials", self.cluster_credentials.is_some()),
                 ("cluster-ca", self.cluster_ca.is_some()),
                 ("cluster-timeout", self.cluster_timeout.is_some()),
+                ("cluster-key", self.cluster_key.is_some()),
             ];
             let alone = alone.iter().find(|(_, said)| *said);
             let refused = |key| check.bad(key, "set", "without --cluster there is only this node; give it too");
@@ -184,12 +185,15 @@ impl Settings {
         let name = self.cluster_name.as_deref().map(|name| (name, name.parse()));
         let name = name.map(|(name, parsed)| parsed.map_err(|why| check.bad("cluster-name", name, why))).transpose()?;
         let default = cluster::TIMEOUT;
+        let key = self.cluster_key.as_ref();
+        let key = key.map(|text| text.parse().map_err(|why| check.bad("cluster-key", text, why)));
         Ok(Some(cluster::Policy {
             servers,
             name: name.unwrap_or_default(),
             credentials: self.cluster_credentials.clone(),
             ca: self.cluster_ca.clone(),
             timeout: check.span("cluster-timeout", self.cluster_timeout, default, SECOND..=MINUTE)?,
+            key: key.transpose()?,
         }))
     }
 

@@ -379,6 +379,11 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster_timeout: Option<Span>,
 
+    /// Let sessions go on at any node: 32 random characters or more, the same at all nodes, in a file or env:VARIABLE
+    #[arg(long, env = "WIGWAG_CLUSTER_KEY", value_name = "FILE|env:VARIABLE", help_heading = CLUSTER)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_key: Option<String>,
+
     /// What to log, as level or as target=level list; libraries never go below info [default: info]
     #[arg(long, env = "WIGWAG_LOG", value_name = "FILTER", help_heading = LOGS)]
     #[serde(skip_serializing_if = "Option::is_none")]

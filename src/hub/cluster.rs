@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 
+use super::handover::Wanted;
 use super::ties::{Tie, unreachable};
-use super::{Hall, Hub, session};
+use super::{Hall, Hub, now, session};
 use crate::cluster::mesh::{Event, Weight};
-use crate::cluster::note::{self, Lock, Note, Present, Refused, Text, Wish};
-use crate::cluster::{Events, Pending};
-use crate::protocol::{Body, Code, LeftReason, Member, NodeId, PeerId, PeerState, Refusal, RoomName};
+use crate::cluster::note::{self, Lock, Note, Present, Refused, Said, Text, Wish};
+use crate::cluster::moves::Move;
+use crate::cluster::{Cluster, Events, LINK_BYTES, Pending};
+use crate::protocol::{Body, Code, LeftReason, Member, NodeId, PeerId, PeerState, Refusal, RoomName, Ticket};
 use crate::room::{Delivery, Room};
 
 /// How long the first to enter a room waits for the other nodes' rosters.
@@ -46,6 +48,14 @@ impl Drop for Entering<'_> {
 /// The rooms that a node is still to be told of, now that its link is up.
 type CatchUp = HashMap<NodeId, VecDeque<RoomName>>;
 
+/// What the one task that takes in events has begun and not ended.
+#[derive(Debug, Default)]
+struct Progress {
+    catch_up: CatchUp,
+    /// Parts of the seat that a node hands over.
+    parts: HashMap<NodeId, String>,
+}
+
 impl Hub {
     /// Opens a room for one who is about to join it, and waits, but not for long, until the other nodes have told who is in it,
     /// so that `joined` gives the whole picture. Whoever comes to be known later is told as a newcomer. Nothing is left of it when
@@ -70,34 +80,43 @@ impl Hub {
 
     /// Carries out what other nodes say. Runs until it is dropped.
     pub async fn keep_cluster(self: &Arc<Self>, mut events: Events) {
-        let mut catch_up = CatchUp::new();
+        let mut progress = Progress::default();
         loop {
-            let wait = if catch_up.is_empty() { Duration::MAX } else { CATCH_UP };
-            if let Ok(event) = tokio::time::timeout(wait, events.next()).await {
-                self.handle(event, &mut catch_up);
+            let transit = self.next_transit();
+            let catch_up = (!progress.catch_up.is_empty()).then(|| now() + CATCH_UP);
+            let wait = transit.into_iter().chain(catch_up).min().map(|until| until.saturating_duration_since(now()));
+            if let Ok(event) = tokio::time::timeout(wait.unwrap_or(Duration::MAX), events.next()).await {
+                self.handle(event, &mut progress);
             }
-            self.catch_up(&mut catch_up);
+            self.catch_up(&mut progress.catch_up);
+            self.end_transits();
         }
     }
 
-    fn handle(self: &Arc<Self>, event: Event, catch_up: &mut CatchUp) {
+    fn handle(self: &Arc<Self>, event: Event, progress: &mut Progress) {
         match event {
             Event::Up { node, .. } => {
                 self.check_payload();
-                catch_up.insert(node, self.names());
+                progress.catch_up.insert(node, self.names());
             }
-            Event::Note { node, life, text } => self.note(node, life, &text),
+            Event::Note { node, life, text } => self.note(node, life, &text, &mut progress.parts),
             Event::Down { node, held, pending } => {
-                catch_up.remove(&node);
+                progress.catch_up.remove(&node);
                 self.untie(node, &held);
-                pending.iter().for_each(|pending| self.settle(pending, Err(unreachable())));
+                progress.parts.remove(&node);
+                pending.into_iter().for_each(|pending| self.settle(pending, Err(unreachable())));
             }
             Event::Lost(node) => self.for_each_tie(node, |hall| {
                 hall.each_of(node, |room, peer, out| {
                     room.away(peer, out);
                 });
             }),
-            Event::Gone(node) => self.for_each_tie(node, |hall| hall.forget(node, LeftReason::NodeLost)),
+            Event::Gone(node) => self.for_each_hall(|hall| {
+                hall.room.reroute(node);
+                if hall.is_tied(node) {
+                    hall.forget(node, LeftReason::NodeLost);
+                }
+            }),
             Event::Stranger { .. } => {}
         }
     }
@@ -157,7 +176,7 @@ impl Hub {
     fn untie(&self, node: NodeId, held: &[Text]) {
         for Text(text) in held {
             let (room, missed) = match Note::parse(text) {
-                Ok(Note::Broadcast { room, ephemeral: false, .. }) => (room, 1),
+                Ok(Note::Broadcast { room, said: Some(_), .. }) => (room, 1),
                 // What it tells of may be news there still.
                 Ok(Note::Roster { room, missed, .. }) => (room, missed),
                 _ => continue,
@@ -170,24 +189,32 @@ impl Hub {
         }
         self.for_each_tie(node, |hall| {
             if let Some(tie) = hall.tie(node) {
-                *tie = Tie { missed: tie.missed, ..Tie::default() };
+                *tie = Tie { missed: tie.missed, heard: tie.heard, ..Tie::default() };
             }
             hall.ties.iter_mut().for_each(|ties| ties.check_whole());
         });
     }
 
     fn for_each_tie(&self, node: NodeId, mut change: impl FnMut(&mut Hall)) {
+        self.for_each_hall(|hall| {
+            if hall.is_tied(node) {
+                change(hall);
+            }
+        });
+    }
+
+    fn for_each_hall(&self, mut change: impl FnMut(&mut Hall)) {
         for shard in &self.shards {
-            shard.lock().values_mut().filter(|hall| hall.is_tied(node)).for_each(&mut change);
+            shard.lock().values_mut().for_each(&mut change);
         }
     }
 
     /// Changes a room that is open. Returns `None` if it is not.
-    fn with_hall<T>(&self, room: &RoomName, change: impl FnOnce(&mut Hall) -> T) -> Option<T> {
+    pub(super) fn with_hall<T>(&self, room: &RoomName, change: impl FnOnce(&mut Hall) -> T) -> Option<T> {
         self.shard(room).lock().get_mut(room).map(change)
     }
 
-    fn note(self: &Arc<Self>, node: NodeId, life: u64, text: &Text) {
+    fn note(self: &Arc<Self>, node: NodeId, life: u64, text: &Text, parts: &mut HashMap<NodeId, String>) {
         let note = match Note::parse(&text.0) {
             Ok(note) => note,
             Err(error) => return debug!(%node, %error, "a note cannot be understood"),
@@ -196,6 +223,11 @@ impl Hub {
         // Where the link has ended meanwhile, the next life brings the whole picture.
         let answer = |note: Note<'_>| {
             let _ = cluster.send(node, Some(life), note.write(), Weight::Vital);
+        };
+        // Who has gone from here to another node has not left the room.
+        let answer_gone = |room: RoomName| {
+            moved(cluster, &room).for_each(&answer);
+            answer(Note::Gone { room });
         };
         match note {
             Note::Enter { room } => {
@@ -215,30 +247,58 @@ impl Hub {
                 self.with_hall(&room, |hall| hall.forget(node, LeftReason::Left));
             }
             Note::Relay { room, to, receipt, ephemeral, body } => {
-                let result = match note::body(&text.0, body, ephemeral) {
-                    Some(body) => self.with_hall(&room, |hall| hall.take_in(to, body)).unwrap_or_else(|| Err(gone())),
-                    None => Err(Refusal::bad_request("the payload is not one line")),
+                let Some(body) = note::body(&text.0, body, ephemeral) else {
+                    return debug!(%node, "a payload is not one line");
                 };
+                let forward = |receipt| note::relay(&room, to, receipt, &body);
+                if self.send_on(&room, to, (node, life, receipt), forward) {
+                    return;
+                }
+                let result = self.with_hall(&room, |hall| hall.take_in(to, body)).unwrap_or_else(|| Err(gone()));
                 if let Some(receipt) = receipt {
                     answer(done(receipt, result));
                 }
             }
             Note::Moderate { room, peer, wish, receipt } => {
-                answer(done(receipt, self.moderate_for(&room, peer, wish)));
-            }
-            Note::Done { receipt, refused } => match cluster.answered(node, receipt) {
-                Some(pending) => self.settle(&pending, refused.map_or(Ok(()), |refused| Err(refused.into()))),
-                None => debug!(%node, receipt, "nobody waits for this answer"),
-            },
-            Note::Broadcast { ref room, ephemeral, body } => {
-                let body = note::body(&text.0, body, ephemeral);
-                if self.with_hall(room, |hall| hall.take_in_for_all(body)).is_none() {
-                    answer(Note::Gone { room: room.clone() });
+                let forward = |receipt: Option<u64>| {
+                    let (room, wish, receipt) = (room.clone(), wish.clone(), receipt.unwrap_or_default());
+                    Note::Moderate { room, peer, wish, receipt }.write()
+                };
+                if !self.send_on(&room, peer, (node, life, Some(receipt)), forward) {
+                    answer(done(receipt, self.moderate_for(&room, peer, wish)));
                 }
             }
+            Note::Done { receipt, refused } => match cluster.answered(node, receipt) {
+                Some(pending) => self.settle(pending, refused.map_or(Ok(()), |refused| Err(refused.into()))),
+                None => debug!(%node, receipt, "nobody waits for this answer"),
+            },
+            Note::Broadcast { ref room, said, body } => {
+                let body = note::body(&text.0, body, said.is_none());
+                if self.with_hall(room, |hall| hall.take_in_for_all(node, said, body)).is_none() {
+                    answer_gone(room.clone());
+                }
+            }
+            Note::Take { room, ticket, heard, waited, receipt } => {
+                let wanted = Wanted { ticket: Ticket::parse(&ticket), heard: heard.into_iter().collect(), waited };
+                if let Err(why) = self.hand_over(&room, &wanted, (node, life, receipt)) {
+                    answer(Note::Kept { receipt, why });
+                }
+            }
+            Note::Kept { receipt, why } => self.kept(node, receipt, why),
+            Note::Seat { receipt, part, last } => {
+                let whole = parts.entry(node).or_default();
+                if whole.len() + part.len() <= LINK_BYTES {
+                    whole.push_str(&part);
+                }
+                if last {
+                    let whole = parts.remove(&node).unwrap_or_default();
+                    self.seat_has_come(node, receipt, &whole);
+                }
+            }
+            Note::Offer { room, ticket } => self.offered(room, Ticket::parse(&ticket)),
             change => {
                 if let Err(room) = self.change(node, change) {
-                    answer(Note::Gone { room });
+                    answer_gone(room);
                 }
             }
         }
@@ -248,6 +308,7 @@ impl Hub {
     fn change(&self, node: NodeId, note: Note<'_>) -> Result<(), RoomName> {
         let (Note::Roster { room, .. }
         | Note::Joined { room, .. }
+        | Note::Moved { room, .. }
         | Note::Left { room, .. }
         | Note::State { room, .. }
         | Note::Updated { room, .. }
@@ -257,6 +318,11 @@ impl Hub {
             return Ok(());
         };
         let room = room.clone();
+        if let Note::Moved { peer, to, moves, .. } = note {
+            self.with_hall(&room, |hall| hall.room.hand_on(peer, Some(node), to, moves)).ok_or(room.clone())?;
+            self.watch_transit(room, peer);
+            return Ok(());
+        }
         self.with_hall(&room, |hall| hall.change(node, note)).ok_or(room)
     }
 
@@ -277,20 +343,20 @@ impl Hub {
         moderated
     }
 
-    /// Answers a member here for whom another node has done something, or not.
-    fn settle(&self, pending: &Pending, outcome: Result<(), Refusal>) {
-        let Pending { room, from, id } = pending;
-        self.with_hall(room, |hall| {
-            let Some(seat) = hall.seats.get(from) else { return };
-            if let Some(id) = id {
-                seat.quietly(|seat| seat.answered(*id));
+    /// Answers whoever waits for what another node has done, or not.
+    pub(super) fn settle(&self, pending: Pending, outcome: Result<(), Refusal>) {
+        match pending {
+            Pending::Request { room, from, about, id } => {
+                self.with_hall(&room, |hall| hall.settle((from, about), id, outcome));
             }
-            match outcome {
-                Ok(()) if id.is_some() => hall.answer(*from, Body::ok(*id)),
-                Ok(()) => {}
-                Err(refusal) => hall.answer(*from, Body::error(*id, &refusal)),
+            Pending::Forwarded { node, life, receipt } => {
+                if let Some(cluster) = &self.cluster {
+                    // Where the link has ended meanwhile, it is answered there.
+                    let _ = cluster.send(node, Some(life), done(receipt, outcome).write(), Weight::Vital);
+                }
             }
-        });
+            Pending::Call { number } => self.end_call(number, None),
+        }
     }
 }
 
@@ -310,6 +376,21 @@ impl Hall {
             act(&mut self.room, peer, &mut out);
         }
         self.carry_out(out);
+    }
+
+    /// A member here is told what another node has done for it, or not.
+    fn settle(&mut self, (from, about): (PeerId, PeerId), id: Option<u64>, outcome: Result<(), Refusal>) {
+        if let Some(seat) = self.seats.get(&from) {
+            if let Some(id) = id {
+                seat.quietly(|seat| seat.answered(id));
+            }
+            match outcome {
+                Ok(()) if id.is_some() => self.answer(from, Body::ok(id)),
+                Ok(()) => {}
+                Err(refusal) => self.answer(from, Body::error(id, &refusal)),
+            }
+        }
+        self.release(about);
     }
 
     /// A node does not share the room any more.
@@ -336,21 +417,33 @@ impl Hall {
     }
 
     /// A payload for all members here.
-    fn take_in_for_all(&self, body: Option<Body>) {
+    fn take_in_for_all(&mut self, node: NodeId, said: Option<Said>, body: Option<Body>) {
+        let Some(body) = body else { return };
         let mut out = Vec::new();
-        if let Some(body) = body {
-            self.room.tell_here(&body, &mut out);
+        self.room.tell_here(&body, &mut out);
+        if let (Some(ties), Some(said)) = (&mut self.ties, said) {
+            if ties.moving.is_known_to_some() {
+                out.retain(|delivery| !ties.moving.knows(delivery.to, node, said));
+            }
+            ties.moving.note(node, said, &body);
+            if let Some(tie) = ties.nodes.get_mut(&node) {
+                tie.heard = tie.heard.max(said);
+            }
         }
         self.carry_out(out);
     }
 
     fn change(&mut self, node: NodeId, note: Note<'_>) {
-        if let Note::Roster { members, waiting, lock, missed, last, .. } = note {
+        if let Note::Roster { members, waiting, lock, missed, said, last, .. } = note {
+            if last {
+                let tie = self.ties.as_mut().map(|ties| ties.nodes.entry(node).or_default());
+                tie.into_iter().for_each(|tie| tie.heard = tie.heard.max(said));
+            }
             return self.take_in_roster(node, members, waiting, (lock, missed, last));
         }
         let mut out = Vec::new();
         match note {
-            Note::Joined { member, .. } => self.room.join_elsewhere(node, member, PeerState::Here, &mut out),
+            Note::Joined { present, .. } => self.join_elsewhere(node, present, &mut out),
             Note::Knocked { member, .. } => self.room.knock_elsewhere(node, member, &mut out),
             Note::Locked { lock, .. } => self.take_in_lock(lock),
             Note::Left { peer, reason, .. } if self.room.node_of(peer) == Some(node) => {
@@ -378,19 +471,17 @@ impl Hall {
         waiting: Vec<Member>,
         (lock, missed, last): (Lock, u64, bool),
     ) {
-        let Some(ties) = &mut self.ties else { return };
-        let tie = ties.nodes.entry(node).or_default();
+        let Some(tie) = self.ties.as_mut().map(|ties| ties.nodes.entry(node).or_default()) else { return };
         tie.seen.extend(members.iter().map(|present| present.member.peer));
         tie.seen.extend(waiting.iter().map(|member| member.peer));
         let mut out = Vec::new();
-        for Present { member, away } in members {
-            let state = if away { PeerState::Away } else { PeerState::Here };
-            self.room.join_elsewhere(node, member, state, &mut out);
+        for present in members {
+            self.join_elsewhere(node, present, &mut out);
         }
         for member in waiting {
             self.room.knock_elsewhere(node, member, &mut out);
         }
-        if last {
+        if let Some(tie) = self.tie(node).filter(|_| last) {
             let seen = std::mem::take(&mut tie.seen);
             tie.is_asked = false;
             let is_told = tie.told.is_some();
@@ -407,6 +498,17 @@ impl Hall {
         self.ties.iter_mut().for_each(|ties| ties.check_whole());
     }
 
+    /// Another node has this member. One that has come there from elsewhere is told nothing before all is answered that was sent to
+    /// where it was: that could be overtaken.
+    fn join_elsewhere(&mut self, node: NodeId, present: Present, out: &mut Vec<Delivery>) {
+        let Present { member, away, moves } = present;
+        let (peer, state) = (member.peer, if away { PeerState::Away } else { PeerState::Here });
+        let has_moved = self.room.join_elsewhere(node, member, (state, moves), out);
+        if let Some(ties) = self.ties.as_mut().filter(|ties| has_moved && ties.cluster.is_asked_about(peer)) {
+            ties.moving.hold(peer);
+        }
+    }
+
     /// The greater of two locks holds.
     fn take_in_lock(&mut self, lock: Lock) {
         let Some(ties) = self.ties.as_mut().filter(|ties| lock > ties.lock) else { return };
@@ -418,11 +520,17 @@ impl Hall {
 
     /// So many payloads for all have not arrived here, or may not have.
     fn lose(&self, missed: u64) {
-        let members = self.room.own_members().map(|(member, _)| member.peer);
+        let members = self.room.own_members().map(|(member, ..)| member.peer);
         for seat in members.filter(|_| missed > 0).filter_map(|peer| self.seats.get(&peer)) {
             seat.with(|seat| seat.lose(missed));
         }
     }
+}
+
+/// What is told of the seats that have gone from a room to other nodes.
+pub(super) fn moved<'a>(cluster: &Cluster, room: &'a RoomName) -> impl Iterator<Item = Note<'static>> + 'a {
+    let gone = cluster.moves.of(room).into_iter();
+    gone.map(|(peer, Move { to, moves })| Note::Moved { room: room.clone(), peer, to, moves })
 }
 
 fn gone() -> Refusal {

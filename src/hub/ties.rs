@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Hall, session};
+use super::moving::{Heard, Moving};
+use super::{Hall, cluster::moved, session};
 use crate::cluster::mesh::Weight;
-use crate::cluster::note::{self, Lock, Note, PAYLOAD_BYTES, Present, Wish, Written};
+use crate::cluster::note::{self, Lock, Note, PAYLOAD_BYTES, Present, Said, Wish, Written};
 use crate::cluster::{Cluster, Pending};
 use crate::protocol::{
     Body, Code, Kind, Member, Moderate, NodeId, Outbound, PeerId, PeerState, Recipient, Refusal, RoomName,
@@ -30,6 +31,10 @@ pub(super) struct Ties {
     pub(super) entering: usize,
     /// Cancelled when all that were asked have answered.
     pub(super) whole: CancellationToken,
+    /// What members here have said to all.
+    pub(super) said: Said,
+    /// Members on their way.
+    pub(super) moving: Moving,
 }
 
 /// One of them.
@@ -43,6 +48,8 @@ pub(super) struct Tie {
     pub(super) seen: BTreeSet<PeerId>,
     /// Payloads for all its members that could not be sent, or may not have arrived.
     pub(super) missed: u64,
+    /// What its members have said to all, as far as it has come.
+    pub(super) heard: Said,
 }
 
 impl Ties {
@@ -53,7 +60,15 @@ impl Ties {
         let nodes = cluster.nodes().into_iter().filter(asked);
         let nodes = nodes.map(|node| (node, Tie { is_asked: true, ..Tie::default() })).collect();
         let lock = Lock { count: 0, by: cluster.id(), locked: false };
-        let mut ties = Ties { cluster: Arc::clone(cluster), nodes, lock, entering: 0, whole: CancellationToken::new() };
+        let mut ties = Ties {
+            cluster: Arc::clone(cluster),
+            nodes,
+            lock,
+            entering: 0,
+            whole: CancellationToken::new(),
+            said: Said { hall: cluster.number_hall(), number: 0 },
+            moving: Moving::default(),
+        };
         ties.check_whole();
         ties
     }
@@ -78,6 +93,12 @@ impl Ties {
     pub(super) fn give_up(&mut self) {
         self.nodes.values_mut().for_each(|tie| tie.is_asked = false);
         self.whole.cancel();
+    }
+
+    /// What each node has said to all, as far as it is known here.
+    pub(super) fn heard(&self) -> Heard {
+        let heard = self.nodes.iter().filter(|(_, tie)| tie.heard != Said::default());
+        heard.map(|(&node, tie)| (node, tie.heard)).chain([(self.cluster.id(), self.said)]).collect()
     }
 
     fn tell(&mut self, written: &Written) {
@@ -111,12 +132,11 @@ impl Hall {
     pub(super) fn announce_newcomer(&mut self, peer: PeerId) {
         let Some(ties) = &mut self.ties else { return };
         let room = self.room.name().clone();
-        let member = self.room.own_members().map(|(member, _)| member).find(|member| member.peer == peer).cloned();
-        let waiting = || self.room.own_waiting().find(|member| member.peer == peer).cloned();
-        match (member, waiting()) {
-            (Some(member), _) => ties.tell(&Note::Joined { room, member }.write()),
-            (None, Some(member)) => ties.tell(&Note::Knocked { room, member }.write()),
-            (None, None) => {}
+        if let Some((member, state)) = self.room.own_member(peer) {
+            let present = present(member, state, self.room.moves_of(peer));
+            ties.tell(&Note::Joined { room, present }.write());
+        } else if let Some(member) = self.room.own_waiting().find(|member| member.peer == peer).cloned() {
+            ties.tell(&Note::Knocked { room, member }.write());
         }
     }
 
@@ -134,14 +154,19 @@ impl Hall {
         let tie = ties.nodes.entry(node).or_default();
         let lock = Lock { locked: self.room.is_locked(), ..ties.lock };
         let room = || self.room.name().clone();
-        let part = |members, waiting| Note::Roster { room: room(), members, waiting, lock, missed: 0, last: false };
-        let members = self.room.own_members().map(|(member, state)| present(member, state)).collect();
+        let said = ties.said;
+        let part = |members, waiting| {
+            let (missed, last) = (0, false);
+            Note::Roster { room: room(), members, waiting, lock, missed, said, last }
+        };
+        let members = self.room.own_members().map(|(member, state, moves)| present(member, state, moves)).collect();
         let members = parts(members, |present: &Present| &present.member).into_iter().map(|few| part(few, vec![]));
         let waiting = parts(self.room.own_waiting().cloned().collect(), |member| member);
         let waiting = waiting.into_iter().map(|few| part(vec![], few));
         let missed = tie.missed;
-        let last = Note::Roster { room: room(), members: vec![], waiting: vec![], lock, missed, last: true };
-        let mut notes = members.chain(waiting).chain([last]);
+        let last = Note::Roster { room: room(), members: vec![], waiting: vec![], lock, missed, said, last: true };
+        let gone = moved(&ties.cluster, self.room.name());
+        let mut notes = gone.chain(members).chain(waiting).chain([last]);
         let send = |life, note: Note<'_>| ties.cluster.send(node, life, note.write(), Weight::Vital).map(Some);
         tie.told = notes.try_fold(None, send).unwrap_or(None);
         if tie.told.is_some() {
@@ -150,8 +175,8 @@ impl Hall {
     }
 
     /// Carries a directed payload to a member's node, which will answer for it.
-    pub(super) fn carry_elsewhere(&self, to: PeerId, body: &Body, receipt: Option<Receipt>) {
-        let (Some(ties), Some(node), Some(receipt)) = (&self.ties, self.room.node_of(to), receipt) else { return };
+    pub(super) fn carry_elsewhere(&mut self, to: PeerId, body: &Body, receipt: Option<Receipt>) {
+        let (Some(ties), Some(node), Some(receipt)) = (&mut self.ties, self.room.route_of(to), receipt) else { return };
         let room = self.room.name();
         if body.kind == Kind::Ephemeral {
             let written = note::relay(room, to, None, body);
@@ -159,12 +184,19 @@ impl Hall {
             let _ = ties.life(node).map(|life| ties.cluster.send(node, Some(life), written, Weight::Ephemeral));
             return self.reply(receipt.accepted());
         }
+        if ties.moving.holds(to) {
+            if !ties.moving.keep(to, receipt, body.clone()) {
+                let why = "the peer is on its way to another node, and too much waits for it";
+                self.reply(Some(receipt.refused(&Refusal::new(Code::QueueFull, why))));
+            }
+            return;
+        }
         if body.len() + PAYLOAD_BYTES > ties.cluster.largest_note() {
             let refusal =
                 Refusal::new(Code::TooLarge, "the peer's node cannot be sent so much; see max_payload of NATS");
             return self.reply(Some(receipt.refused(&refusal)));
         }
-        let asked = self.ask(node, receipt.from, receipt.id, |number| note::relay(room, to, Some(number), body));
+        let asked = self.ask(node, (receipt.from, to), receipt.id, |number| note::relay(room, to, Some(number), body));
         if let Err(refusal) = asked {
             self.reply(Some(receipt.refused(&refusal)));
         }
@@ -174,7 +206,14 @@ impl Hall {
     pub(super) fn broadcast_elsewhere(&mut self, from: PeerId, outbound: &Outbound<'_>) {
         let Some(ties) = self.ties.as_mut().filter(|ties| !ties.nodes.is_empty()) else { return };
         let body = Body::relay(from, outbound);
-        let written = note::broadcast(self.room.name(), &body);
+        let said = (!outbound.ephemeral).then(|| {
+            ties.said.number += 1;
+            ties.said
+        });
+        if let Some(said) = said {
+            ties.moving.note(ties.cluster.id(), said, &body);
+        }
+        let written = note::broadcast(self.room.name(), said, &body);
         let fits = body.len() + PAYLOAD_BYTES <= ties.cluster.largest_note();
         let weight = if outbound.ephemeral { Weight::Ephemeral } else { Weight::Payload };
         for (&node, tie) in &mut ties.nodes {
@@ -201,22 +240,23 @@ impl Hall {
             Moderate::Refuse(Recipient::Peer(peer)) => (*peer, Wish::Refuse),
             Moderate::Kick(..) | Moderate::Admit(_) | Moderate::Refuse(_) | Moderate::Lock(_) => return None,
         };
-        let node = self.room.node_of(peer)?;
+        let node = self.room.route_of(peer)?;
         let room = self.room.name().clone();
-        Some(self.ask(node, from, id, |receipt| Note::Moderate { room, peer, wish, receipt }.write()))
+        Some(self.ask(node, (from, peer), id, |receipt| Note::Moderate { room, peer, wish, receipt }.write()))
     }
 
     /// Sends what another node is to answer to a member here.
     fn ask(
         &self,
         node: NodeId,
-        from: PeerId,
+        (from, about): (PeerId, PeerId),
         id: Option<u64>,
         make: impl FnOnce(u64) -> Written,
     ) -> Result<(), Refusal> {
         let Some(ties) = &self.ties else { return Err(unreachable()) };
-        let life = ties.life(node)?;
-        let pending = Pending { room: self.room.name().clone(), from, id };
+        // A node that has handed the peer on may share the room no more, but it knows where to.
+        let life = if self.room.is_in_transit(about) { None } else { Some(ties.life(node)?) };
+        let pending = Pending::Request { room: self.room.name().clone(), from, about, id };
         ties.cluster.ask(node, life, pending, make).map_err(|_| unreachable())?;
         if let Some(seat) = self.seats.get(&from)
             && let Some(id) = id
@@ -252,8 +292,8 @@ fn parts<T>(list: Vec<T>, member: impl Fn(&T) -> &Member) -> Vec<Vec<T>> {
     parts
 }
 
-fn present(member: &Member, state: PeerState) -> Present {
-    Present { member: member.clone(), away: state == PeerState::Away }
+pub(super) fn present(member: &Member, state: PeerState, moves: u64) -> Present {
+    Present { member: member.clone(), away: state == PeerState::Away, moves }
 }
 
 /// What a sender is told whose message could not be handed to another node.

@@ -79,6 +79,7 @@ pub(super) async fn take_seat(
             (Entry::Join, context.hub.join(room, &join, grant, transport))
         }
         Command::Resume(resume) => {
+            note_failure(&opening.client, context.hub.fetch(room, resume.ticket).await)?;
             let how = if context.hub.is_served(room, &resume) { Entry::Move } else { Entry::Resume };
             (how, context.hub.resume(room, &resume, grant, transport))
         }
