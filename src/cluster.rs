@@ -46,19 +46,8 @@ pub enum Pending {
         room: RoomName,
         /// Whom to tell.
         from: PeerId,
-        /// About whom.
-        about: PeerId,
         /// The id to answer; without one only a failure is told.
         id: Option<u64>,
-    },
-    /// A third node has, for a peer whose seat was handed on.
-    Forwarded {
-        /// Which one.
-        node: NodeId,
-        /// In which life of the link to it.
-        life: u64,
-        /// What it calls it.
-        receipt: u64,
     },
     /// Someone here wants to go on with something that only the other node can begin.
     Call {
@@ -68,11 +57,6 @@ pub enum Pending {
 }
 
 impl Pending {
-    /// Whether it is a request about this peer.
-    fn is_about(&self, peer: PeerId) -> bool {
-        matches!(self, Pending::Request { about, .. } if *about == peer)
-    }
-
     /// Whether it is a request of this peer's.
     fn is_from(&self, peer: PeerId) -> bool {
         matches!(self, Pending::Request { from, .. } if *from == peer)
@@ -174,6 +158,11 @@ impl Cluster {
         now() < self.began + mesh::HEARD_OF_ALL
     }
 
+    /// Whether the link to a node is up, in this life.
+    pub fn is_up(&self, node: NodeId, life: u64) -> bool {
+        self.mesh.lock().is_up(node, life)
+    }
+
     /// Whether a node is silent, or has never been heard of.
     pub fn is_lost(&self, node: NodeId) -> bool {
         self.mesh.lock().is_lost(node)
@@ -237,11 +226,6 @@ impl Cluster {
     /// Who wanted to know what has become of what has this receipt.
     pub fn answered(&self, node: NodeId, receipt: u64) -> Option<Pending> {
         self.mesh.lock().answered(node, receipt)
-    }
-
-    /// Whether any node still owes an answer to a request about this peer.
-    pub fn is_asked_about(&self, peer: PeerId) -> bool {
-        self.mesh.lock().awaits(|pending| pending.is_about(peer))
     }
 
     /// Whether any node still owes this peer an answer.

@@ -486,7 +486,7 @@ impl Hub {
 
 impl Hall {
     /// Carries out what the room decided, in order. A receipt is answered at once, because every recipient is here.
-    fn carry_out(&mut self, deliveries: Vec<Delivery>) {
+    fn carry_out(&self, deliveries: Vec<Delivery>) {
         for Delivery { to, body, receipt } in deliveries {
             let Some(seat) = self.seats.get(&to) else {
                 self.carry_elsewhere(to, &body, receipt);

@@ -77,8 +77,8 @@ struct Seated {
     node: Option<NodeId>,
     /// How often its seat was handed from node to node: of two nodes that say to have it, the later is right.
     moves: u64,
-    /// Its node has not said yet that it has it. What is for it goes to this one, which has had it, or to its own.
-    transit: Option<NodeId>,
+    /// The node before has said so; its node has not said yet that it has it.
+    in_transit: bool,
 }
 
 #[derive(Debug)]
@@ -226,8 +226,8 @@ impl Room {
 
     fn seat(&mut self, member: Member, node: Option<NodeId>, out: &mut Vec<Delivery>) {
         let peer = member.peer;
-        let (state, moderates, moves, transit) = (PeerState::Here, false, 0, None);
-        self.members.insert(peer, Seated { member, state, moderates, node, moves, transit });
+        let (state, moderates, moves, in_transit) = (PeerState::Here, false, 0, false);
+        self.members.insert(peer, Seated { member, state, moderates, node, moves, in_transit });
         self.tell_of(Presence::Joined, peer, out);
     }
 

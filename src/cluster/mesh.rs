@@ -297,6 +297,11 @@ impl Mesh {
         Ok(())
     }
 
+    /// Whether the link to a node is up, in this life.
+    pub fn is_up(&self, node: NodeId, life: u64) -> bool {
+        self.life(node, Some(life)).is_ok()
+    }
+
     /// Whether a node is silent, or has never been heard of.
     pub fn is_lost(&self, node: NodeId) -> bool {
         self.peers.get(&node).is_none_or(|peer| peer.is_lost)
@@ -315,8 +320,8 @@ impl Mesh {
 
     /// Whether all up to a mark has arrived, or never will.
     pub fn has_passed(&self, mark: &Mark) -> bool {
-        let Ok(_) = self.life(mark.node, Some(mark.life)) else { return true };
-        self.peers.get(&mark.node).is_none_or(|peer| peer.link.sent_and_arrived().1 >= mark.note)
+        let arrived = self.peers.get(&mark.node).map(|peer| peer.link.sent_and_arrived().1);
+        !self.is_up(mark.node, mark.life) || arrived >= Some(mark.note)
     }
 
     /// Who wanted to know what has become of what has this receipt; `None` if nobody did.
@@ -567,7 +572,7 @@ mod tests {
 
     fn pending(id: u64) -> Pending {
         let peer = PeerId::parse("01977a3e-0000-7000-8000-000000000001").expect("an id");
-        Pending::Request { room: RoomName::parse("r").expect("a name"), from: peer, about: peer, id: Some(id) }
+        Pending::Request { room: RoomName::parse("r").expect("a name"), from: peer, id: Some(id) }
     }
 
     fn count(events: &[(usize, Event)], is: impl Fn(&Event) -> bool) -> usize {

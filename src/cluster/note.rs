@@ -121,7 +121,6 @@ pub enum Note<'a> {
         /// Of which room.
         room: RoomName,
         /// Who.
-        #[serde(flatten)]
         present: Present,
     },
     /// A member's seat was handed to another node, which will say that it has it.
@@ -199,6 +198,13 @@ pub enum Note<'a> {
         /// The message as the members get it, without its number.
         #[serde(borrow)]
         body: &'a RawValue,
+    },
+    /// So many payloads for all could not be sent.
+    Missed {
+        /// In which room.
+        room: RoomName,
+        /// How many.
+        count: u64,
     },
     /// A moderator's wish about a member of the recipient's, or one who waits there.
     Moderate {
@@ -359,6 +365,7 @@ impl<'a> Note<'a> {
             Note::Locked { .. } => "locked",
             Note::Relay { .. } => "relay",
             Note::Broadcast { .. } => "broadcast",
+            Note::Missed { .. } => "missed",
             Note::Moderate { .. } => "moderate",
             Note::Done { .. } => "done",
             Note::Moved { .. } => "moved",
@@ -495,6 +502,7 @@ mod tests {
                 waited: Some(10),
                 receipt: 5,
             },
+            Note::Missed { room: room.clone(), count: 2 },
             Note::Kept { receipt: 5, why: Kept::Busy },
             Note::Kept { receipt: 5, why: Kept::Moved(node(4)) },
             Note::Kept { receipt: 5, why: Kept::Refused(Refused::from(&refusal)) },

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing::{debug, warn};
 
 use super::handover::Wanted;
-use super::ties::{Tie, unreachable};
+use super::ties::{Tie, on_its_way, unreachable};
 use super::{Hall, Hub, now, session};
 use crate::cluster::mesh::{Event, Weight};
 use crate::cluster::note::{self, Lock, Note, Present, Refused, Said, Text, Wish};
@@ -111,12 +111,7 @@ impl Hub {
                     room.away(peer, out);
                 });
             }),
-            Event::Gone(node) => self.for_each_hall(|hall| {
-                hall.room.reroute(node);
-                if hall.is_tied(node) {
-                    hall.forget(node, LeftReason::NodeLost);
-                }
-            }),
+            Event::Gone(node) => self.for_each_tie(node, |hall| hall.forget(node, LeftReason::NodeLost)),
             Event::Stranger { .. } => {}
         }
     }
@@ -178,7 +173,7 @@ impl Hub {
             let (room, missed) = match Note::parse(text) {
                 Ok(Note::Broadcast { room, said: Some(_), .. }) => (room, 1),
                 // What it tells of may be news there still.
-                Ok(Note::Roster { room, missed, .. }) => (room, missed),
+                Ok(Note::Roster { room, missed, .. } | Note::Missed { room, count: missed }) => (room, missed),
                 _ => continue,
             };
             self.with_hall(&room, |hall| {
@@ -189,23 +184,15 @@ impl Hub {
         }
         self.for_each_tie(node, |hall| {
             if let Some(tie) = hall.tie(node) {
-                *tie = Tie { missed: tie.missed, heard: tie.heard, ..Tie::default() };
+                *tie = Tie { missed: tie.missed, ..Tie::default() };
             }
             hall.ties.iter_mut().for_each(|ties| ties.check_whole());
         });
     }
 
     fn for_each_tie(&self, node: NodeId, mut change: impl FnMut(&mut Hall)) {
-        self.for_each_hall(|hall| {
-            if hall.is_tied(node) {
-                change(hall);
-            }
-        });
-    }
-
-    fn for_each_hall(&self, mut change: impl FnMut(&mut Hall)) {
         for shard in &self.shards {
-            shard.lock().values_mut().for_each(&mut change);
+            shard.lock().values_mut().filter(|hall| hall.is_tied(node)).for_each(&mut change);
         }
     }
 
@@ -247,26 +234,16 @@ impl Hub {
                 self.with_hall(&room, |hall| hall.forget(node, LeftReason::Left));
             }
             Note::Relay { room, to, receipt, ephemeral, body } => {
-                let Some(body) = note::body(&text.0, body, ephemeral) else {
-                    return debug!(%node, "a payload is not one line");
+                let result = match note::body(&text.0, body, ephemeral) {
+                    Some(body) => self.take_in(&room, to, body),
+                    None => Err(Refusal::bad_request("the payload is not one line")),
                 };
-                let forward = |receipt| note::relay(&room, to, receipt, &body);
-                if self.send_on(&room, to, (node, life, receipt), forward) {
-                    return;
-                }
-                let result = self.with_hall(&room, |hall| hall.take_in(to, body)).unwrap_or_else(|| Err(gone()));
                 if let Some(receipt) = receipt {
                     answer(done(receipt, result));
                 }
             }
             Note::Moderate { room, peer, wish, receipt } => {
-                let forward = |receipt: Option<u64>| {
-                    let (room, wish, receipt) = (room.clone(), wish.clone(), receipt.unwrap_or_default());
-                    Note::Moderate { room, peer, wish, receipt }.write()
-                };
-                if !self.send_on(&room, peer, (node, life, Some(receipt)), forward) {
-                    answer(done(receipt, self.moderate_for(&room, peer, wish)));
-                }
+                answer(done(receipt, self.moderate_for(&room, peer, wish)));
             }
             Note::Done { receipt, refused } => match cluster.answered(node, receipt) {
                 Some(pending) => self.settle(pending, refused.map_or(Ok(()), |refused| Err(refused.into()))),
@@ -277,6 +254,9 @@ impl Hub {
                 if self.with_hall(room, |hall| hall.take_in_for_all(node, said, body)).is_none() {
                     answer_gone(room.clone());
                 }
+            }
+            Note::Missed { room, count } => {
+                self.with_hall(&room, |hall| hall.lose(count));
             }
             Note::Take { room, ticket, heard, waited, receipt } => {
                 let wanted = Wanted { ticket: Ticket::parse(&ticket), heard: heard.into_iter().collect(), waited };
@@ -326,16 +306,33 @@ impl Hub {
         self.with_hall(&room, |hall| hall.change(node, note)).ok_or(room)
     }
 
+    /// A payload for one member here.
+    fn take_in(&self, room: &RoomName, to: PeerId, body: Body) -> Result<(), Refusal> {
+        let shard = self.shard(room).lock();
+        let hall = shard.get(room);
+        let seat = hall.and_then(|hall| hall.seats.get(&to).filter(|_| hall.room.has(to)));
+        match seat.ok_or_else(|| self.absence(room, to, hall))?.with(|seat| seat.push(body)) {
+            true => Ok(()),
+            false => Err(Refusal::new(Code::QueueFull, "the peer's queue has no room for it")),
+        }
+    }
+
+    /// What there is to say of a peer that another node takes to be here: it has gone from here to another one, or is about to come.
+    fn absence(&self, room: &RoomName, peer: PeerId, hall: Option<&Hall>) -> Refusal {
+        let moved = self.cluster.as_ref().is_some_and(|cluster| cluster.moves.place(room, peer).is_some());
+        if moved || hall.is_some_and(|hall| hall.room.node_of(peer).is_some()) { on_its_way() } else { gone() }
+    }
+
     /// Does for a moderator at another node what it wants of one here.
     fn moderate_for(&self, room: &RoomName, peer: PeerId, wish: Wish) -> Result<(), Refusal> {
         let mut shard = self.shard(room).lock();
-        let hall = shard.get_mut(room).ok_or_else(gone)?;
+        let hall = shard.get_mut(room).ok_or_else(|| self.absence(room, peer, None))?;
         let moderated = match wish {
             Wish::Kick(message) if hall.room.has(peer) && hall.seats.contains_key(&peer) => {
                 hall.kick(peer, message.replace(char::is_control, " "));
                 Ok(())
             }
-            Wish::Kick(_) => Err(gone()),
+            Wish::Kick(_) => Err(self.absence(room, peer, Some(hall))),
             Wish::Admit => self.let_in(hall, peer),
             Wish::Refuse => hall.turn_away(peer, LeftReason::Kicked, session::NOT_ADMITTED),
         };
@@ -344,16 +341,10 @@ impl Hub {
     }
 
     /// Answers whoever waits for what another node has done, or not.
-    pub(super) fn settle(&self, pending: Pending, outcome: Result<(), Refusal>) {
+    fn settle(&self, pending: Pending, outcome: Result<(), Refusal>) {
         match pending {
-            Pending::Request { room, from, about, id } => {
-                self.with_hall(&room, |hall| hall.settle((from, about), id, outcome));
-            }
-            Pending::Forwarded { node, life, receipt } => {
-                if let Some(cluster) = &self.cluster {
-                    // Where the link has ended meanwhile, it is answered there.
-                    let _ = cluster.send(node, Some(life), done(receipt, outcome).write(), Weight::Vital);
-                }
+            Pending::Request { room, from, id } => {
+                self.with_hall(&room, |hall| hall.settle(from, id, outcome));
             }
             Pending::Call { number } => self.end_call(number, None),
         }
@@ -379,18 +370,16 @@ impl Hall {
     }
 
     /// A member here is told what another node has done for it, or not.
-    fn settle(&mut self, (from, about): (PeerId, PeerId), id: Option<u64>, outcome: Result<(), Refusal>) {
-        if let Some(seat) = self.seats.get(&from) {
-            if let Some(id) = id {
-                seat.quietly(|seat| seat.answered(id));
-            }
-            match outcome {
-                Ok(()) if id.is_some() => self.answer(from, Body::ok(id)),
-                Ok(()) => {}
-                Err(refusal) => self.answer(from, Body::error(id, &refusal)),
-            }
+    fn settle(&self, from: PeerId, id: Option<u64>, outcome: Result<(), Refusal>) {
+        let Some(seat) = self.seats.get(&from) else { return };
+        if let Some(id) = id {
+            seat.quietly(|seat| seat.answered(id));
         }
-        self.release(about);
+        match outcome {
+            Ok(()) if id.is_some() => self.answer(from, Body::ok(id)),
+            Ok(()) => {}
+            Err(refusal) => self.answer(from, Body::error(id, &refusal)),
+        }
     }
 
     /// A node does not share the room any more.
@@ -407,15 +396,6 @@ impl Hall {
         }
     }
 
-    /// A payload for one member here.
-    fn take_in(&self, to: PeerId, body: Body) -> Result<(), Refusal> {
-        let seat = self.seats.get(&to).filter(|_| self.room.has(to)).ok_or_else(gone)?;
-        match seat.with(|seat| seat.push(body)) {
-            true => Ok(()),
-            false => Err(Refusal::new(Code::QueueFull, "the peer's queue has no room for it")),
-        }
-    }
-
     /// A payload for all members here.
     fn take_in_for_all(&mut self, node: NodeId, said: Option<Said>, body: Option<Body>) {
         let Some(body) = body else { return };
@@ -426,9 +406,7 @@ impl Hall {
                 out.retain(|delivery| !ties.moving.knows(delivery.to, node, said));
             }
             ties.moving.note(node, said, &body);
-            if let Some(tie) = ties.nodes.get_mut(&node) {
-                tie.heard = tie.heard.max(said);
-            }
+            ties.hear(node, said);
         }
         self.carry_out(out);
     }
@@ -436,8 +414,7 @@ impl Hall {
     fn change(&mut self, node: NodeId, note: Note<'_>) {
         if let Note::Roster { members, waiting, lock, missed, said, last, .. } = note {
             if last {
-                let tie = self.ties.as_mut().map(|ties| ties.nodes.entry(node).or_default());
-                tie.into_iter().for_each(|tie| tie.heard = tie.heard.max(said));
+                self.take_in_said(node, said);
             }
             return self.take_in_roster(node, members, waiting, (lock, missed, last));
         }
@@ -461,6 +438,17 @@ impl Hall {
             _ => {}
         }
         self.carry_out(out);
+    }
+
+    /// What a node has said to all until now. Who has come from another node may have missed some of it on the way.
+    fn take_in_said(&mut self, node: NodeId, said: Said) {
+        let Some(ties) = &mut self.ties else { return };
+        ties.hear(node, said);
+        for (peer, lost) in ties.moving.missed(node, said) {
+            if let Some(seat) = self.seats.get(&peer) {
+                seat.with(|seat| seat.lose(lost));
+            }
+        }
     }
 
     /// A part of a node's roster. With the last one, those who were in none are gone; and it is told this node's, unless it was.
@@ -498,15 +486,10 @@ impl Hall {
         self.ties.iter_mut().for_each(|ties| ties.check_whole());
     }
 
-    /// Another node has this member. One that has come there from elsewhere is told nothing before all is answered that was sent to
-    /// where it was: that could be overtaken.
     fn join_elsewhere(&mut self, node: NodeId, present: Present, out: &mut Vec<Delivery>) {
         let Present { member, away, moves } = present;
-        let (peer, state) = (member.peer, if away { PeerState::Away } else { PeerState::Here });
-        let has_moved = self.room.join_elsewhere(node, member, (state, moves), out);
-        if let Some(ties) = self.ties.as_mut().filter(|ties| has_moved && ties.cluster.is_asked_about(peer)) {
-            ties.moving.hold(peer);
-        }
+        let state = if away { PeerState::Away } else { PeerState::Here };
+        self.room.join_elsewhere(node, member, (state, moves), out);
     }
 
     /// The greater of two locks holds.
@@ -519,7 +502,7 @@ impl Hall {
     }
 
     /// So many payloads for all have not arrived here, or may not have.
-    fn lose(&self, missed: u64) {
+    pub(super) fn lose(&self, missed: u64) {
         let members = self.room.own_members().map(|(member, ..)| member.peer);
         for seat in members.filter(|_| missed > 0).filter_map(|peer| self.seats.get(&peer)) {
             seat.with(|seat| seat.lose(missed));

@@ -1,6 +1,7 @@
 //! Seats that go from node to node: a client comes to one with a ticket of another's, which hands its seat over, whole, and
-//! forgets it. What still comes for it there is sent on.
+//! forgets it. What still comes for it there is refused: sent on, it could be overtaken by what was said after it.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,15 +14,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, info, warn};
 
 use super::moving::{Going, Heard};
-use super::ties::{present, unreachable};
+use super::ties::present;
 use super::{Hall, Hub, now, resume_expired};
-use crate::cluster::mesh::Weight;
 use crate::cluster::moves::Move;
 use crate::cluster::note::{Kept, Note, Present, Refused, Said, Written};
 use crate::cluster::{Cluster, Pending};
 use crate::outbox::SharedSeat;
 use crate::protocol::{Code, JoinKey, LeftReason, NodeId, PeerId, PeerState, Refusal, RoomName, Ticket};
-use crate::room::{Delivery, View};
+use crate::room::View;
 use crate::seat::{Ending, Packed, Seat};
 
 /// How long it is tried to get a seat from another node.
@@ -35,6 +35,9 @@ const AGAIN: Duration = Duration::from_millis(10);
 
 /// When a client is to come back whose seat's node is out of reach.
 const COME_BACK: Duration = Duration::from_millis(500);
+
+/// For so long a seat that was taken from its transport does not count as away: it is about to have another one.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Bytes of a seat in one note, before they are written as a JSON string, which at most doubles them.
 const PART_BYTES: usize = 128 * 1024;
@@ -87,6 +90,8 @@ struct Parcel {
     keys: Vec<String>,
     view: View,
     heard: Vec<(NodeId, Said)>,
+    /// Payloads for all that could not be sent, and that the last to go takes along, as nobody is left to tell of them.
+    owed: Vec<(NodeId, u64)>,
 }
 
 /// Where a seat is.
@@ -137,8 +142,8 @@ impl Hub {
             let node = match self.place_of(&room, ticket.peer, hint.take(), writer) {
                 Place::Here => return Ok(()),
                 Place::Nowhere => return self.is_young(cluster),
-                Place::At(node) if !cluster.is_asked_about(ticket.peer) => node,
-                Place::At(_) | Place::Between => {
+                Place::At(node) => node,
+                Place::Between => {
                     sleep(AGAIN).await;
                     continue;
                 }
@@ -254,7 +259,7 @@ impl Hub {
             }),
         };
         if let Err(why) = sent {
-            self.tend(hall, peer);
+            self.tend_soon(room, peer);
             return Err(why);
         }
         info!(%peer, to = %node, "a session goes on at another node");
@@ -289,7 +294,7 @@ impl Hub {
     }
 
     fn take_in_seat(self: &Arc<Self>, cluster: &Cluster, parcel: Parcel) {
-        let Parcel { room, present, seat, keys, view, heard } = parcel;
+        let Parcel { room, present, seat, keys, view, heard, owed } = parcel;
         let Present { member, away, moves } = present;
         let peer = member.peer;
         let seat = match Seat::unpack(seat, self.policy.limits.checks, now()) {
@@ -310,33 +315,17 @@ impl Hub {
         cluster.moves.forget(&room, peer);
         hall.welcome(peer, &seat, &view, &heard.into_iter().collect(), cluster.id());
         hall.announce_newcomer(peer);
-        hall.release(peer);
+        hall.owe(owed);
         if seat.quietly(|seat| seat.is_poll_expected()) {
             seat.expect_poll(Some(self.served.token()));
         }
-        self.tend(hall, peer);
+        self.tend_soon(&room, peer);
     }
 
-    /// Sends on what is for a peer whose seat has gone from here; the answer goes back the same way. Returns whether it did.
-    pub(super) fn send_on(
-        &self,
-        room: &RoomName,
-        peer: PeerId,
-        (node, life, receipt): (NodeId, u64, Option<u64>),
-        make: impl FnOnce(Option<u64>) -> Written,
-    ) -> bool {
-        let Some(cluster) = &self.cluster else { return false };
-        let Some(to) = cluster.moves.place(room, peer) else { return false };
-        let Some(receipt) = receipt else {
-            // It may be dropped.
-            let _ = cluster.send(to, None, make(None), Weight::Ephemeral);
-            return true;
-        };
-        let pending = Pending::Forwarded { node, life, receipt };
-        if cluster.ask(to, None, pending.clone(), |receipt| make(Some(receipt))).is_err() {
-            self.settle(pending, Err(unreachable()));
-        }
-        true
+    /// A seat that was taken from its transport counts as away if none comes for it in a moment.
+    fn tend_soon(&self, room: &RoomName, peer: PeerId) {
+        self.looks.lock().push(Reverse((now() + GRACE, room.clone(), peer)));
+        self.look_added.notify_one();
     }
 
     /// Another node stops, and asks this one to take a seat.
@@ -390,7 +379,10 @@ impl Hall {
             ties.moving.set_going(peer, Going { requests, marks });
         }
         let arrived = ties.moving.going(peer).is_some_and(|going| ties.cluster.have_passed(&going.marks));
-        if !arrived || ties.cluster.is_asked_by(peer) || ties.moving.holds_from(peer) {
+        // What was on its way over a link that has failed is counted as soon as that is taken in here.
+        let told = |(&node, life): (&NodeId, u64)| ties.cluster.is_up(node, life);
+        let counted = ties.nodes.iter().filter_map(|(node, tie)| Some((node, tie.told?))).all(told);
+        if !arrived || !counted || ties.cluster.is_asked_by(peer) {
             return true;
         }
         let is_patient = wanted.waited.is_none_or(|waited| waited < PATIENCE.as_millis() as u64);
@@ -411,8 +403,29 @@ impl Hall {
             keys: own.map(|(key, _)| key.as_str().to_owned()).collect(),
             view: self.room.view(peer),
             heard: self.ties.iter().flat_map(|ties| ties.heard()).collect(),
+            owed: self.owed(),
         };
         Ok(serde_json::to_string(&parcel).expect("a seat has string keys and no failing parts"))
+    }
+
+    /// What the nodes have missed, if nobody will be left here to tell them.
+    fn owed(&self) -> Vec<(NodeId, u64)> {
+        let ties = self.ties.iter().filter(|_| self.seats.len() == 1);
+        let missed = ties.flat_map(|ties| &ties.nodes).map(|(&node, tie)| (node, tie.missed));
+        missed.filter(|(_, missed)| *missed > 0).collect()
+    }
+
+    /// The same for the node to which the last has come.
+    fn owe(&mut self, owed: Vec<(NodeId, u64)>) {
+        for (node, missed) in owed {
+            let Some(ties) = &mut self.ties else { return };
+            if node == ties.cluster.id() {
+                self.lose(missed);
+            } else {
+                let room = self.room.name();
+                ties.nodes.entry(node).or_default().miss(missed, &ties.cluster, node, room);
+            }
+        }
     }
 
     /// A seat is no longer here. Members here are told nothing: for them its peer goes on.
@@ -454,26 +467,9 @@ impl Hall {
             }
         });
     }
-
-    /// Sends what was kept for a member, if all has been answered that was sent to it before.
-    pub(super) fn release(&mut self, peer: PeerId) {
-        let Some(ties) = self.ties.as_mut().filter(|ties| ties.moving.holds(peer)) else { return };
-        if ties.moving.expects(peer) || ties.cluster.is_asked_about(peer) {
-            return;
-        }
-        let held = ties.moving.release(peer);
-        let is_there = self.room.has(peer);
-        let gone = Refusal::new(Code::PeerGone, "no such peer in the room");
-        let deliveries = held.into_iter().map(|(receipt, body)| match is_there {
-            true => Delivery { to: peer, body, receipt: Some(receipt) },
-            false => receipt.refused(&gone),
-        });
-        let deliveries = deliveries.collect();
-        self.carry_out(deliveries);
-    }
 }
 
-/// What is said to a member is kept for as long as its seat is asked for, so that nothing overtakes what was said to it before.
+/// What is said to all is kept for a member for as long as its seat is asked for.
 struct Expecting<'a> {
     hub: &'a Hub,
     room: &'a RoomName,
@@ -497,7 +493,6 @@ impl Drop for Expecting<'_> {
     fn drop(&mut self) {
         self.hub.with_hall(self.room, |hall| {
             hall.ties.iter_mut().for_each(|ties| ties.moving.give_up(self.peer));
-            hall.release(self.peer);
         });
     }
 }

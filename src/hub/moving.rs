@@ -1,14 +1,13 @@
-//! Members whose seats are on their way from node to node, as far as a room has to know: what waits for them, so that all that was
-//! said before comes first, and what was said to all meanwhile, so that nothing is lost and nothing comes twice. Pure.
+//! Members whose seats are on their way from node to node, as far as a room has to know: what was said to all meanwhile, so that
+//! nothing is lost and nothing comes twice. Pure.
 
 use std::collections::BTreeMap;
 
 use crate::cluster::mesh::Mark;
 use crate::cluster::note::Said;
 use crate::protocol::{Body, NodeId, PeerId};
-use crate::room::Receipt;
 
-/// Bytes that are kept for one member while its seat is on its way, of each kind.
+/// Bytes that are kept for one member while its seat is on its way.
 const HELD_BYTES: usize = 1024 * 1024;
 
 /// And messages.
@@ -20,20 +19,12 @@ pub(super) type Heard = BTreeMap<NodeId, Said>;
 /// Those of one room.
 #[derive(Debug, Default)]
 pub(super) struct Moving {
-    /// What is for members that have moved, or are about to come here, and may not overtake what was said to them before.
-    held: BTreeMap<PeerId, Held>,
     /// Members whose seats were asked for.
     coming: BTreeMap<PeerId, Coming>,
     /// Members whose seats another node wants.
     going: BTreeMap<PeerId, Going>,
     /// What members that have come had heard already at the node before.
     known: BTreeMap<PeerId, Heard>,
-}
-
-#[derive(Debug, Default)]
-struct Held {
-    entries: Vec<(Receipt, Body)>,
-    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -66,9 +57,8 @@ pub(super) struct Missed {
 }
 
 impl Moving {
-    /// Begins to keep what is said to a member, or to all, whose seat is asked for. Returns what was heard until then.
+    /// Begins to keep what is said to all for a member whose seat is asked for. Returns what was heard until then.
     pub(super) fn expect(&mut self, peer: PeerId, heard: Heard) -> Heard {
-        self.hold(peer);
         let (since, bytes, lost) = Default::default();
         let coming = self.coming.entry(peer).or_insert(Coming { calls: 0, heard, since, bytes, lost });
         coming.calls += 1;
@@ -107,6 +97,19 @@ impl Moving {
         });
     }
 
+    /// A node has said so much to all until now. Returns who has come from elsewhere without having heard all of it, and how much.
+    pub(super) fn missed(&mut self, node: NodeId, said: Said) -> Vec<(PeerId, u64)> {
+        let mut missed = Vec::new();
+        self.known.retain(|&peer, heard| {
+            if let Some(until) = heard.get(&node).copied().filter(|until| *until <= said) {
+                heard.remove(&node);
+                missed.extend(Some((peer, said.since(until))).filter(|(_, lost)| *lost > 0));
+            }
+            !heard.is_empty()
+        });
+        missed
+    }
+
     /// Whether a member has heard that already where it was before.
     pub(super) fn knows(&self, peer: PeerId, node: NodeId, said: Said) -> bool {
         self.known.get(&peer).and_then(|heard| heard.get(&node)).is_some_and(|until| said <= *until)
@@ -121,8 +124,9 @@ impl Moving {
     pub(super) fn arrive(&mut self, peer: PeerId, theirs: &Heard, own: NodeId, now: &Heard) -> Missed {
         let coming = self.coming.remove(&peer);
         let since_when = coming.as_ref().map_or(now, |coming| &coming.heard);
-        let gap = |(node, theirs): (&NodeId, &Said)| since_when.get(node).map_or(0, |ours| ours.since(*theirs));
-        let lost: u64 = theirs.iter().map(gap).sum();
+        // Of a node that was not heard of there, all that it has said may be missing.
+        let gap = |(node, ours): (&NodeId, &Said)| ours.since(theirs.get(node).copied().unwrap_or_default());
+        let lost: u64 = since_when.iter().map(gap).sum();
         let ahead = theirs.iter().filter(|(node, said)| **node != own && now.get(node).is_none_or(|ours| ours < said));
         let ahead: Heard = ahead.map(|(&node, &said)| (node, said)).collect();
         if !ahead.is_empty() {
@@ -132,37 +136,6 @@ impl Moving {
         let new = |node: &NodeId, said: &Said| theirs.get(node).is_none_or(|heard| said > heard);
         let bodies = coming.since.into_iter().filter(|(node, said, _)| new(node, said)).map(|(.., body)| body);
         Missed { bodies: bodies.collect(), lost: lost + coming.lost }
-    }
-
-    /// From now on what is for a member is kept until it is [`released`](Self::release).
-    pub(super) fn hold(&mut self, peer: PeerId) {
-        self.held.entry(peer).or_default();
-    }
-
-    /// Whether what is for a member is kept.
-    pub(super) fn holds(&self, peer: PeerId) -> bool {
-        self.held.contains_key(&peer)
-    }
-
-    /// Whether something of this one is.
-    pub(super) fn holds_from(&self, peer: PeerId) -> bool {
-        self.held.values().flat_map(|held| &held.entries).any(|(receipt, _)| receipt.from == peer)
-    }
-
-    /// Keeps a message, if there is room.
-    pub(super) fn keep(&mut self, peer: PeerId, receipt: Receipt, body: Body) -> bool {
-        let held = self.held.entry(peer).or_default();
-        let fits = held.bytes + body.len() <= HELD_BYTES && held.entries.len() < HELD_MESSAGES;
-        if fits {
-            held.bytes += body.len();
-            held.entries.push((receipt, body));
-        }
-        fits
-    }
-
-    /// What was kept for a member, which is no longer kept.
-    pub(super) fn release(&mut self, peer: PeerId) -> Vec<(Receipt, Body)> {
-        self.held.remove(&peer).map_or_else(Vec::new, |held| held.entries)
     }
 
     /// What a member's client has said that wants to go, as of the last time that this was looked at.

@@ -21,6 +21,9 @@ const PART_BYTES: usize = 64 * 1024;
 /// What a member takes in a roster beside its metadata, about.
 const MEMBER_BYTES: usize = 128;
 
+/// Nodes of which it is remembered what they have said to all. More than a cluster has: some were started again.
+const MOST_HEARD: usize = 512;
+
 /// The other nodes that have a room open, or were asked whether they have.
 #[derive(Debug)]
 pub(super) struct Ties {
@@ -33,6 +36,8 @@ pub(super) struct Ties {
     pub(super) whole: CancellationToken,
     /// What members here have said to all.
     pub(super) said: Said,
+    /// What those at other nodes have, as far as it has come. Of a node that has closed the room, too: others may hear it later.
+    heard: Heard,
     /// Members on their way.
     pub(super) moving: Moving,
 }
@@ -48,8 +53,20 @@ pub(super) struct Tie {
     pub(super) seen: BTreeSet<PeerId>,
     /// Payloads for all its members that could not be sent, or may not have arrived.
     pub(super) missed: u64,
-    /// What its members have said to all, as far as it has come.
-    pub(super) heard: Said,
+}
+
+impl Tie {
+    /// So many payloads for all its members were not sent. It is told at once, or with the next roster.
+    pub(super) fn miss(&mut self, count: u64, cluster: &Cluster, node: NodeId, room: &RoomName) {
+        self.missed = self.missed.saturating_add(count);
+        if self.told.is_some() {
+            let note = Note::Missed { room: room.clone(), count: self.missed }.write();
+            self.told = cluster.send(node, self.told, note, Weight::Vital).ok();
+            if self.told.is_some() {
+                self.missed = 0;
+            }
+        }
+    }
 }
 
 impl Ties {
@@ -67,6 +84,7 @@ impl Ties {
             entering: 0,
             whole: CancellationToken::new(),
             said: Said { hall: cluster.number_hall(), number: 0 },
+            heard: Heard::new(),
             moving: Moving::default(),
         };
         ties.check_whole();
@@ -97,8 +115,16 @@ impl Ties {
 
     /// What each node has said to all, as far as it is known here.
     pub(super) fn heard(&self) -> Heard {
-        let heard = self.nodes.iter().filter(|(_, tie)| tie.heard != Said::default());
-        heard.map(|(&node, tie)| (node, tie.heard)).chain([(self.cluster.id(), self.said)]).collect()
+        self.heard.iter().map(|(&node, &said)| (node, said)).chain([(self.cluster.id(), self.said)]).collect()
+    }
+
+    /// So much of a node has come.
+    pub(super) fn hear(&mut self, node: NodeId, said: Said) {
+        let heard = self.heard.entry(node).or_default();
+        *heard = said.max(*heard);
+        if self.heard.len() > MOST_HEARD {
+            self.heard.retain(|node, _| self.nodes.contains_key(node));
+        }
     }
 
     fn tell(&mut self, written: &Written) {
@@ -175,8 +201,8 @@ impl Hall {
     }
 
     /// Carries a directed payload to a member's node, which will answer for it.
-    pub(super) fn carry_elsewhere(&mut self, to: PeerId, body: &Body, receipt: Option<Receipt>) {
-        let (Some(ties), Some(node), Some(receipt)) = (&mut self.ties, self.room.route_of(to), receipt) else { return };
+    pub(super) fn carry_elsewhere(&self, to: PeerId, body: &Body, receipt: Option<Receipt>) {
+        let (Some(ties), Some(node), Some(receipt)) = (&self.ties, self.room.node_of(to), receipt) else { return };
         let room = self.room.name();
         if body.kind == Kind::Ephemeral {
             let written = note::relay(room, to, None, body);
@@ -184,19 +210,12 @@ impl Hall {
             let _ = ties.life(node).map(|life| ties.cluster.send(node, Some(life), written, Weight::Ephemeral));
             return self.reply(receipt.accepted());
         }
-        if ties.moving.holds(to) {
-            if !ties.moving.keep(to, receipt, body.clone()) {
-                let why = "the peer is on its way to another node, and too much waits for it";
-                self.reply(Some(receipt.refused(&Refusal::new(Code::QueueFull, why))));
-            }
-            return;
-        }
         if body.len() + PAYLOAD_BYTES > ties.cluster.largest_note() {
             let refusal =
                 Refusal::new(Code::TooLarge, "the peer's node cannot be sent so much; see max_payload of NATS");
             return self.reply(Some(receipt.refused(&refusal)));
         }
-        let asked = self.ask(node, (receipt.from, to), receipt.id, |number| note::relay(room, to, Some(number), body));
+        let asked = self.ask(node, receipt.from, receipt.id, |number| note::relay(room, to, Some(number), body));
         if let Err(refusal) = asked {
             self.reply(Some(receipt.refused(&refusal)));
         }
@@ -218,8 +237,8 @@ impl Hall {
         let weight = if outbound.ephemeral { Weight::Ephemeral } else { Weight::Payload };
         for (&node, tie) in &mut ties.nodes {
             let sent = fits && tie.told.is_some() && ties.cluster.send(node, tie.told, written.clone(), weight).is_ok();
-            if !sent && !outbound.ephemeral && !self.room.peers_of(node).is_empty() {
-                tie.missed += 1;
+            if !sent && !outbound.ephemeral && self.room.concerns(node) {
+                tie.miss(1, &ties.cluster, node, self.room.name());
             }
         }
     }
@@ -240,24 +259,23 @@ impl Hall {
             Moderate::Refuse(Recipient::Peer(peer)) => (*peer, Wish::Refuse),
             Moderate::Kick(..) | Moderate::Admit(_) | Moderate::Refuse(_) | Moderate::Lock(_) => return None,
         };
-        let node = self.room.route_of(peer)?;
+        let node = self.room.node_of(peer)?;
         let room = self.room.name().clone();
-        Some(self.ask(node, (from, peer), id, |receipt| Note::Moderate { room, peer, wish, receipt }.write()))
+        Some(self.ask(node, from, id, |receipt| Note::Moderate { room, peer, wish, receipt }.write()))
     }
 
     /// Sends what another node is to answer to a member here.
     fn ask(
         &self,
         node: NodeId,
-        (from, about): (PeerId, PeerId),
+        from: PeerId,
         id: Option<u64>,
         make: impl FnOnce(u64) -> Written,
     ) -> Result<(), Refusal> {
         let Some(ties) = &self.ties else { return Err(unreachable()) };
-        // A node that has handed the peer on may share the room no more, but it knows where to.
-        let life = if self.room.is_in_transit(about) { None } else { Some(ties.life(node)?) };
-        let pending = Pending::Request { room: self.room.name().clone(), from, about, id };
-        ties.cluster.ask(node, life, pending, make).map_err(|_| unreachable())?;
+        let life = ties.life(node)?;
+        let pending = Pending::Request { room: self.room.name().clone(), from, id };
+        ties.cluster.ask(node, Some(life), pending, make).map_err(|_| unreachable())?;
         if let Some(seat) = self.seats.get(&from)
             && let Some(id) = id
         {
@@ -294,6 +312,11 @@ fn parts<T>(list: Vec<T>, member: impl Fn(&T) -> &Member) -> Vec<Vec<T>> {
 
 pub(super) fn present(member: &Member, state: PeerState, moves: u64) -> Present {
     Present { member: member.clone(), away: state == PeerState::Away, moves }
+}
+
+/// What a sender is told whose message has come where its peer has just gone from, or is not yet.
+pub(super) fn on_its_way() -> Refusal {
+    Refusal::new(Code::QueueFull, "the peer is on its way to another node, and has not got it; send it again")
 }
 
 /// What a sender is told whose message could not be handed to another node.

@@ -5,7 +5,7 @@ use crate::protocol::{Body, LeftReason, Member, NodeId, PeerId, PeerState};
 
 impl Room {
     /// Another node has this member, whose seat was handed on `moves` times until it came there. What of it is news is told to the
-    /// members here. Returns whether it has come there from elsewhere.
+    /// members here.
     ///
     /// Nobody is refused: the other node has let it in. Who tells of somebody that another one has, or this one, without having been
     /// handed the seat after it, is not believed.
@@ -15,15 +15,13 @@ impl Room {
         member: Member,
         (state, moves): (PeerState, u64),
         out: &mut Vec<Delivery>,
-    ) -> bool {
+    ) {
         let peer = member.peer;
-        let mut has_moved = false;
         match self.members.get_mut(&peer) {
-            Some(seated) if seated.node.is_none() => return false,
-            Some(seated) if seated.node != Some(node) && moves <= seated.moves => return false,
+            Some(seated) if seated.node.is_none() => return,
+            Some(seated) if seated.node != Some(node) && moves <= seated.moves => return,
             Some(seated) => {
-                has_moved = seated.node != Some(node) || seated.transit.is_some();
-                (seated.node, seated.moves, seated.transit) = (Some(node), moves, None);
+                (seated.node, seated.moves, seated.in_transit) = (Some(node), moves, false);
                 if seated.member.metadata != member.metadata {
                     self.update(peer, member.metadata, out);
                 }
@@ -39,7 +37,6 @@ impl Room {
             PeerState::Away => self.away(peer, out),
             PeerState::Here => self.back(peer, out),
         };
-        has_moved
     }
 
     /// The node that has had a member, or this one, has handed its seat to another one, which has not said so yet. Returns whether
@@ -49,7 +46,7 @@ impl Room {
         if seated.node != from || moves <= seated.moves {
             return false;
         }
-        (seated.node, seated.moves, seated.transit) = (Some(to), moves, Some(from.unwrap_or(to)));
+        (seated.node, seated.moves, seated.in_transit) = (Some(to), moves, true);
         seated.moderates = false;
         true
     }
@@ -63,7 +60,7 @@ impl Room {
             Some(_) => {}
         }
         if let Some(seated) = self.members.get_mut(&peer) {
-            (seated.node, seated.moves, seated.transit) = (None, moves, None);
+            (seated.node, seated.moves, seated.in_transit) = (None, moves, false);
         }
         match state {
             PeerState::Away => self.away(peer, out),
@@ -76,21 +73,9 @@ impl Room {
         self.members.get(&peer).map_or(0, |seated| seated.moves)
     }
 
-    /// Where to send what is for a member that is connected to another node, or for one who waits there.
-    pub fn route_of(&self, peer: PeerId) -> Option<NodeId> {
-        self.members.get(&peer).and_then(|seated| seated.transit).or_else(|| self.node_of(peer))
-    }
-
     /// Whether a member's seat was handed on to a node that has not said yet that it has it.
     pub fn is_in_transit(&self, peer: PeerId) -> bool {
-        self.members.get(&peer).is_some_and(|seated| seated.transit.is_some())
-    }
-
-    /// A node that has handed seats on is gone: what is for their peers goes to where they were handed.
-    pub fn reroute(&mut self, gone: NodeId) {
-        for seated in self.members.values_mut().filter(|seated| seated.transit == Some(gone)) {
-            seated.transit = seated.node;
-        }
+        self.members.get(&peer).is_some_and(|seated| seated.in_transit)
     }
 
     /// Another node has this peer wait.
@@ -108,10 +93,15 @@ impl Room {
 
     /// All that another node has said to have here, members and those who wait.
     pub fn peers_of(&self, node: NodeId) -> Vec<PeerId> {
-        let has = |seated: &Seated| seated.node == Some(node) && seated.transit.is_none();
+        let has = |seated: &Seated| seated.node == Some(node) && !seated.in_transit;
         let members = self.members.iter().filter(|(_, seated)| has(seated)).map(|(&peer, _)| peer);
         let waiting = self.waiting.iter().filter(|(_, knocker)| knocker.node == Some(node)).map(|(&peer, _)| peer);
         members.chain(waiting).collect()
+    }
+
+    /// Whether another node has a member, or is about to.
+    pub fn concerns(&self, node: NodeId) -> bool {
+        self.members.values().any(|seated| seated.node == Some(node))
     }
 
     /// One of another node's is gone, member or not.
@@ -246,16 +236,17 @@ mod tests {
             room.join_elsewhere(node(7), member(2), (PeerState::Here, 0), &mut out);
             out.clear();
             if new_one_first {
-                assert!(room.join_elsewhere(node(8), member(2), (PeerState::Here, 1), &mut out), "it has moved");
+                room.join_elsewhere(node(8), member(2), (PeerState::Here, 1), &mut out);
                 assert!(!room.hand_on(peer(2), Some(node(7)), node(8), 1), "that is known");
             } else {
                 assert!(room.hand_on(peer(2), Some(node(7)), node(8), 1));
                 assert!(room.is_in_transit(peer(2)) && room.peers_of(node(8)).is_empty());
-                assert_eq!(room.route_of(peer(2)), Some(node(7)), "which sends it on");
-                assert!(room.join_elsewhere(node(8), member(2), (PeerState::Here, 1), &mut out));
+                room.join_elsewhere(node(8), member(2), (PeerState::Here, 1), &mut out);
             }
-            assert!(!room.join_elsewhere(node(7), member(2), (PeerState::Away, 0), &mut out), "an old roster");
-            assert_eq!((room.route_of(peer(2)), room.peers_of(node(7))), (Some(node(8)), vec![]));
+            // An old roster.
+            room.join_elsewhere(node(7), member(2), (PeerState::Away, 0), &mut out);
+            assert_eq!((room.node_of(peer(2)), room.peers_of(node(7))), (Some(node(8)), vec![]));
+            assert!(!room.is_in_transit(peer(2)));
             assert!(out.is_empty() && room.has(peer(2)));
         }
     }
@@ -268,12 +259,9 @@ mod tests {
         out.clear();
         room.adopt(member(2), (PeerState::Away, 1), &mut out);
         assert!(out.is_empty());
-        assert!(!room.join_elsewhere(node(7), member(2), (PeerState::Here, 0), &mut out), "an old word");
+        room.join_elsewhere(node(7), member(2), (PeerState::Here, 0), &mut out);
         assert_eq!((room.node_of(peer(2)), room.moves_of(peer(2))), (None, 1));
-        assert!(room.hand_on(peer(2), None, node(8), 2) && room.route_of(peer(2)) == Some(node(8)));
-        room.hand_on(peer(2), Some(node(8)), node(9), 3);
-        room.reroute(node(8));
-        assert_eq!(room.route_of(peer(2)), Some(node(9)));
+        assert!(room.hand_on(peer(2), None, node(8), 2) && room.is_in_transit(peer(2)));
         room.adopt(member(3), (PeerState::Here, 4), &mut out);
         assert_eq!(changes(&out), [(peer(1), json!("peerJoined"), json!(peer(3)))], "nobody had told of it");
     }

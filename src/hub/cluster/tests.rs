@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 mod chaos;
+mod moves;
 
 use super::*;
 use crate::cluster::bus::{Faults, Memory};
@@ -101,6 +102,7 @@ impl Drop for Node {
     }
 }
 
+#[derive(Debug)]
 struct Member {
     peer: String,
     session: Session,
