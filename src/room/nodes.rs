@@ -26,6 +26,7 @@ impl Room {
                     self.update(peer, member.metadata, out);
                 }
             }
+            None if self.waiting.get(&peer).is_some_and(|knocker| knocker.node != Some(node)) => return,
             None => {
                 // Who was admitted waits no more.
                 self.waiting.remove(&peer);
@@ -202,6 +203,19 @@ mod tests {
         assert_eq!((room.node_of(peer(2)), room.node_of(peer(1)), room.node_of(peer(9))), (Some(node(7)), None, None));
         assert_eq!((room.peers_of(node(7)), room.peers_of(node(8))), (vec![peer(2)], vec![]));
         assert_eq!(room.own_members().map(|(member, ..)| member.peer).collect::<Vec<_>>(), [peer(1)]);
+    }
+
+    #[test]
+    fn who_waits_is_let_in_by_its_own_node_alone() {
+        let mut room = room_of(&[1]);
+        let mut out = vec![];
+        room.knock(member(2), 9, &mut out).expect("there is room to wait");
+        room.knock_elsewhere(node(7), member(3), &mut out);
+        for peer in [2, 3] {
+            room.join_elsewhere(node(8), member(peer), (PeerState::Here, 0), &mut out);
+        }
+        assert!(out.is_empty() && !room.has(peer(2)) && !room.has(peer(3)));
+        assert_eq!(room.own_waiting().map(|member| member.peer).collect::<Vec<_>>(), [peer(2)]);
     }
 
     #[test]
