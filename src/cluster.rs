@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use crate::error::StartError;
@@ -244,10 +245,36 @@ impl Cluster {
         marks.iter().all(|mark| mesh.has_passed(mark))
     }
 
-    /// Says that this node stops, and that its members are gone. Waits, but not for long, until that is on its way.
+    /// Whether sessions can go on at any node.
+    pub fn shares_key(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// Says from now on that this node drains.
+    pub fn drain(&self) {
+        self.change(Mesh::drain);
+        // The next beat is due.
+        self.wake.notify_one();
+    }
+
+    /// The nodes that could take seats.
+    pub fn staying(&self) -> Vec<NodeId> {
+        self.mesh.lock().staying()
+    }
+
+    /// Says that this node stops, and that its members are gone, when all that it has said before has arrived; but does not wait
+    /// long for that.
     pub async fn stop(&self) {
+        let last_word = async {
+            while self.mesh.lock().status().bytes > 0 {
+                sleep(LOOK).await;
+            }
+        };
+        if timeout(LAST_WORD, last_word).await.is_err() {
+            debug!("not all nodes have got in time what this one has said last");
+        }
         self.change(|mesh, _| mesh.stop());
-        if tokio::time::timeout(LAST_WORD, self.bus.flush()).await.is_err() {
+        if timeout(LAST_WORD, self.bus.flush()).await.is_err() {
             debug!("the cluster could not be told in time that this node stops");
         }
     }
@@ -335,6 +362,9 @@ fn now() -> Instant {
 
 /// How long an unanswered note may be on its way, unless the operator says otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether all has arrived.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// How long the last word may take.
 const LAST_WORD: Duration = Duration::from_secs(1);

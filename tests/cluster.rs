@@ -2,6 +2,7 @@
 
 mod moves;
 pub(crate) mod nats;
+mod restart;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

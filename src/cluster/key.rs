@@ -28,7 +28,8 @@ impl Key {
     /// # Errors
     /// There is none, it is too short, or every user of the machine can read it.
     pub fn load(source: &SecretSource) -> Result<Self, StartError> {
-        let text = source.read("--cluster-key", "the same at every node, such as what 'openssl rand -hex 32' prints")?;
+        let text =
+            source.read("--cluster-key", "the same at every node, such as what 'openssl rand -hex 32' prints")?;
         if text.len() < SHORTEST {
             let least = format_args!("--cluster-key: the key must have {SHORTEST} characters or more, at random");
             return Err(StartError::new(least));

@@ -25,7 +25,7 @@ pub const HEARD_OF_ALL: Duration = Duration::from_secs(3);
 const MOST_NODES: usize = 256;
 
 /// Nodes that have said that they stop, or that cannot be talked to; the latest of them are remembered.
-const MOST_STRANGERS: usize = 64;
+const MOST_STRANGERS: usize = MOST_NODES;
 
 /// Receipts that may be open for one node.
 const MOST_PENDING: usize = 16_384;
@@ -98,6 +98,7 @@ pub struct Mesh {
     settings: Settings,
     peers: BTreeMap<NodeId, Peer>,
     strangers: VecDeque<NodeId>,
+    drains: bool,
     next_beat: Instant,
     /// When to look next, at the latest.
     alarm: Instant,
@@ -114,6 +115,7 @@ struct Peer {
     link: Link,
     heard: Instant,
     is_lost: bool,
+    drains: bool,
     /// Open receipts, and when they were asked for.
     pending: BTreeMap<u64, (Instant, Pending)>,
     next_receipt: u64,
@@ -159,6 +161,7 @@ impl Mesh {
             settings,
             peers: BTreeMap::new(),
             strangers: VecDeque::new(),
+            drains: false,
             next_beat: now,
             alarm: now,
             lives: 0,
@@ -206,9 +209,21 @@ impl Mesh {
         self.alarm
     }
 
+    /// Says from now on that this node drains.
+    pub fn drain(&mut self, now: Instant) {
+        self.drains = true;
+        self.connected(now);
+    }
+
     /// Says that this node stops.
     pub fn stop(&mut self) {
         self.out.push((To::All, self.own_beat(true)));
+    }
+
+    /// The nodes whose links are up and that do not drain.
+    pub fn staying(&self) -> Vec<NodeId> {
+        let stays = |peer: &Peer| peer.link.life().is_some() && !peer.drains;
+        self.peers.iter().filter(|(_, peer)| stays(peer)).map(|(&node, _)| node).collect()
     }
 
     /// What to put on the bus.
@@ -373,7 +388,7 @@ impl Mesh {
     }
 
     fn own_beat(&self, stops: bool) -> Bytes {
-        let beat = Beat { from: self.id, version: VERSION, stops };
+        let beat = Beat { from: self.id, version: VERSION, drains: self.drains, stops };
         serde_json::to_vec(&beat).expect("a beat has string keys and no failing parts").into()
     }
 
@@ -394,10 +409,12 @@ impl Mesh {
         }
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.hear(now);
+            peer.drains = beat.drains;
             self.look_at(node);
         } else if self.peers.len() < MOST_NODES {
             let link = Link::new(self.settings.limits, self.lives + 1, now);
-            let peer = Peer { link, heard: now, is_lost: false, pending: BTreeMap::new(), next_receipt: 1 };
+            let (pending, next_receipt, drains) = (BTreeMap::new(), 1, beat.drains);
+            let peer = Peer { link, heard: now, is_lost: false, drains, pending, next_receipt };
             self.peers.insert(node, peer);
             // It may have just come, and is to know of this node before the next beat.
             self.out.push((To::Node(node), self.own_beat(false)));
@@ -642,7 +659,7 @@ mod tests {
             count(&pair.pass(2), |event| matches!(event, Event::Up { .. })) == 0,
             "its late beats are not believed"
         );
-        let strange = Beat { from: node(9), version: VERSION + 1, stops: false };
+        let strange = Beat { from: node(9), version: VERSION + 1, drains: false, stops: false };
         let strange = Bytes::from(serde_json::to_vec(&strange).expect("a beat"));
         for _ in 0..3 {
             pair.meshes[0].receive(&strange, pair.now).expect("a beat");
@@ -656,7 +673,7 @@ mod tests {
         let mut mesh = Pair::new([30, 30]).meshes.into_iter().next().expect("one of two");
         let now = Instant::now();
         for number in 2..1000 {
-            let beat = Beat { from: node(number), version: VERSION, stops: false };
+            let beat = Beat { from: node(number), version: VERSION, drains: false, stops: false };
             mesh.receive(&serde_json::to_vec(&beat).expect("a beat").into(), now).expect("a beat");
         }
         assert_eq!(mesh.status().nodes, MOST_NODES);

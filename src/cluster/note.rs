@@ -26,6 +26,9 @@ pub struct Beat {
     pub from: NodeId,
     /// What it speaks.
     pub version: u32,
+    /// It drains: no more seats should be handed to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drains: bool,
     /// It is the last one: the node stops, and its members are gone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stops: bool,

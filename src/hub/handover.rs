@@ -16,6 +16,7 @@ use tracing::{Instrument as _, debug, info, warn};
 use super::moving::{Going, Heard};
 use super::ties::present;
 use super::{Hall, Hub, now, resume_expired};
+use crate::cluster::mesh::Weight;
 use crate::cluster::moves::Move;
 use crate::cluster::note::{Kept, Note, Present, Refused, Said, Written};
 use crate::cluster::{Cluster, Pending};
@@ -41,6 +42,9 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Bytes of a seat in one note, before they are written as a JSON string, which at most doubles them.
 const PART_BYTES: usize = 128 * 1024;
+
+/// A node that was offered a seat and has not taken it after so long is not waited for.
+const OFFER: Duration = Duration::from_secs(1);
 
 /// Seats that this node may be asked to take at once.
 const MOST_OFFERS: usize = 256;
@@ -121,9 +125,9 @@ impl Hub {
     /// The ticket of a seat that another node may have, and who wrote it.
     fn is_elsewhere(&self, room: &RoomName, ticket: Option<Ticket>) -> Option<(Ticket, NodeId)> {
         let (cluster, ticket) = (self.cluster.as_ref()?, ticket?);
-        let is_here = self.with_hall(room, |hall| hall.seats.contains_key(&ticket.peer)).unwrap_or(false);
+        let is_elsewhere = !self.has_seat(room, ticket.peer);
         let writer = cluster.writer(&ticket, room)?;
-        (!is_here).then_some((ticket, writer))
+        is_elsewhere.then_some((ticket, writer))
     }
 
     async fn bring(
@@ -193,13 +197,7 @@ impl Hub {
     }
 
     /// Asks another node for something and waits for its answer; `None` if it cannot be asked, or does not answer in time.
-    async fn call(
-        &self,
-        cluster: &Cluster,
-        node: NodeId,
-        until: Instant,
-        make: impl FnOnce(u64) -> Written,
-    ) -> Answer {
+    async fn call(&self, cluster: &Cluster, node: NodeId, until: Instant, make: impl FnOnce(u64) -> Written) -> Answer {
         let (sender, answer) = oneshot::channel();
         let number = {
             let mut calls = self.handovers.calls.lock();
@@ -246,7 +244,9 @@ impl Hub {
         let (peer, cluster) = (ticket.peer, self.cluster.as_ref().ok_or(Kept::Busy)?);
         let mut shard = self.shard(room).lock();
         let Some(hall) = shard.get_mut(room) else { return Err(self.gone_to(room, peer, None)) };
-        let Some(seat) = hall.seats.get(&peer).map(Arc::clone) else { return Err(self.gone_to(room, peer, Some(hall))) };
+        let Some(seat) = hall.seats.get(&peer).map(Arc::clone) else {
+            return Err(self.gone_to(room, peer, Some(hall)));
+        };
         let window = self.policy.resume_window;
         let let_go = seat.with(|seat| seat.let_go(ticket, wanted.waited.is_some(), now(), window));
         let_go.map_err(|refusal| refused(&refusal))?;
@@ -340,6 +340,50 @@ impl Hub {
             }
             drop(place);
         });
+    }
+
+    /// Has other nodes take the members' seats that are here and have no transport: this node is about to stop. Waits until all have
+    /// gone, or as long as is said. Without another node that stays, or a key, they end with this one.
+    pub async fn give_away(&self, most: Duration) {
+        let Some(cluster) = self.cluster.as_ref().filter(|cluster| cluster.shares_key()) else { return };
+        let until = now() + most;
+        let mut turn = 0;
+        while now() < until {
+            let (seats, nodes) = (self.tickets(MOST_OFFERS / 2), cluster.staying());
+            if seats.is_empty() || nodes.is_empty() {
+                break;
+            }
+            for (room, ticket) in &seats {
+                turn += 1;
+                let offer = Note::Offer { room: room.clone(), ticket: ticket.to_text().into() };
+                // What is not sent is offered to another one in the next round.
+                let _ = cluster.send(nodes[turn % nodes.len()], None, offer.write(), Weight::Payload);
+            }
+            let round = now() + OFFER;
+            while now() < round.min(until) && seats.iter().any(|(room, ticket)| self.has_seat(room, ticket.peer)) {
+                sleep(AGAIN).await;
+            }
+        }
+        let left = self.tickets(usize::MAX).len();
+        if left > 0 {
+            warn!(seats = left, "no other node has taken these seats: their sessions end with this server");
+        }
+    }
+
+    fn has_seat(&self, room: &RoomName, peer: PeerId) -> bool {
+        self.with_hall(room, |hall| hall.seats.contains_key(&peer)).unwrap_or(false)
+    }
+
+    /// Tickets of so many seats of members that have no transport.
+    fn tickets(&self, most: usize) -> Vec<(RoomName, Ticket)> {
+        let mut tickets = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let seats = shard.iter().flat_map(|(room, hall)| hall.seats.values().map(move |seat| (room, seat)));
+            let idle = seats.filter_map(|(room, seat)| Some((room.clone(), seat.quietly(|seat| seat.idle_ticket())?)));
+            tickets.extend(idle.take(most - tickets.len()));
+        }
+        tickets
     }
 
     /// A member's seat is handed on; the node that gets it has the resume window to say so.

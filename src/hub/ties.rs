@@ -169,7 +169,7 @@ impl Hall {
     /// Tells them that a moderator here has locked or unlocked the room.
     pub(super) fn announce_lock(&mut self, locked: bool) {
         let Some(ties) = &mut self.ties else { return };
-        ties.lock = Lock { count: ties.lock.count + 1, by: ties.cluster.id(), locked };
+        ties.lock = Lock { count: ties.lock.count.saturating_add(1), by: ties.cluster.id(), locked };
         let lock = ties.lock;
         self.announce(|room| Note::Locked { room, lock });
     }

@@ -138,7 +138,8 @@ impl Buffer {
 
     /// Whether numbers have no gap is looked at, as everything stands on that.
     pub(super) fn unpack(packed: Packed, max_bytes: usize, max_messages: usize) -> Result<Self, Broken> {
-        let entries = |packed: Vec<PackedEntry>| packed.into_iter().map(Entry::unpack).collect::<Result<VecDeque<_>, _>>();
+        let entries =
+            |packed: Vec<PackedEntry>| packed.into_iter().map(Entry::unpack).collect::<Result<VecDeque<_>, _>>();
         let size = |entries: &VecDeque<Entry>| entries.iter().map(|entry| entry.body.len()).sum();
         let (written, waiting) = (entries(packed.written)?, entries(packed.waiting)?);
         let mut buffer = Buffer::new(max_bytes, max_messages);

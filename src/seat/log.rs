@@ -81,12 +81,7 @@ impl Log {
         let at = |ago: u64| now.checked_sub(Duration::from_millis(ago)).unwrap_or(now);
         let events = packed.events.into_iter().take(EVENTS).map(|(ago, event)| (at(ago), event));
         let errors = packed.errors.into_iter().take(Code::ALL.len());
-        Log {
-            events: events.collect(),
-            dropped: packed.dropped,
-            requests: packed.requests,
-            errors: errors.collect(),
-        }
+        Log { events: events.collect(), dropped: packed.dropped, requests: packed.requests, errors: errors.collect() }
     }
 
     pub(super) fn note(&mut self, now: Instant, event: Event) {

@@ -68,18 +68,18 @@ pub(super) async fn take_seat(
     first: Request<'_>,
     context: &Context,
 ) -> Result<(Session, Frame), Refusal> {
-    if context.drain.is_raised() {
-        return Err(context.going_away());
-    }
+    may_begin(context)?;
     let (room, transport) = (&opening.room, opening.transport);
     let grant = authorize(opening, &first.command, context).await?;
     let (how, taken) = match first.command {
         Command::Join(join) => {
             let _entering = context.hub.enter(room).await?;
+            may_begin(context)?;
             (Entry::Join, context.hub.join(room, &join, grant, transport))
         }
         Command::Resume(resume) => {
             note_failure(&opening.client, context.hub.fetch(room, resume.ticket).await)?;
+            may_begin(context)?;
             let how = if context.hub.is_served(room, &resume) { Entry::Move } else { Entry::Resume };
             (how, context.hub.resume(room, &resume, grant, transport))
         }
@@ -88,6 +88,11 @@ pub(super) async fn take_seat(
     let taken = note_failure(&opening.client, taken)?;
     context.metrics.entered(transport, how, opening.begun.elapsed());
     Ok(taken)
+}
+
+/// No session begins while the server drains; looked at again after each wait.
+fn may_begin(context: &Context) -> Result<(), Refusal> {
+    if context.drain.is_raised() { Err(context.going_away()) } else { Ok(()) }
 }
 
 /// What the token of a first message allows, or else that of its request's head. A `join` must have one where there are keys;

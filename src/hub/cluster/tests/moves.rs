@@ -43,7 +43,10 @@ async fn a_session_goes_on_at_another_node_with_all_that_was_said_meanwhile() {
         while member.next().await["type"] != "ok" {}
     }
     let (b, resumed) = resume(&x, &of_b, 2).await.expect("the seat is there");
-    assert_eq!((&resumed["type"], &resumed["lastId"], &resumed["replayFrom"]), (&json!("resumed"), &json!(1), &json!(3)));
+    assert_eq!(
+        (&resumed["type"], &resumed["lastId"], &resumed["replayFrom"]),
+        (&json!("resumed"), &json!(1), &json!(3))
+    );
     let heard = [b.hear("message").await, b.hear("message").await];
     let mut data: Vec<_> = heard.iter().map(|message| message["data"].as_u64().expect("a number")).collect();
     data.sort_unstable();
@@ -166,4 +169,80 @@ async fn a_full_seat_goes_in_parts_and_one_that_does_not_fit_the_link_stays() {
     let refused = resume(&small[1], ticket(&joined), 0).await.expect_err("it has more than the link may");
     assert_eq!(refused.code, Code::GoingAway);
     assert!(resume(&small[0], ticket(&joined), 0).await.is_ok(), "it is where it was");
+}
+
+#[tokio::test(start_paused = true)]
+async fn polls_may_come_to_any_node_and_wait_there_and_nobody_hears_of_it() {
+    let bus = Memory::default();
+    let ([x, y, z], a, b, _) = scene(&bus).await;
+    let line = br#"{"type":"join"}"#;
+    let Ok(Request { command: Command::Join(join), .. }) = Request::parse(line, &Limits::default()) else { panic!() };
+    let next_poll = || crate::hub::now() + Duration::from_secs(45);
+    let poll = x.hub.join_by_poll(&room(), &join, None, next_poll()).expect("it is let in");
+    let joined = value(&poll.answer(true, None, usize::MAX).expect("it is there")[0]);
+    let (peer, mut present) = (joined["self"]["peer"].clone(), ticket(&joined).to_owned());
+    a.hear("peerJoined").await;
+    b.hear("peerJoined").await;
+    let mut seq = 0;
+    for (number, node) in [&y, &z, &x, &z, &y, &y, &x].into_iter().enumerate() {
+        let resume = Resume { ticket: Ticket::parse(&present), seq, token: None };
+        node.hub.fetch(&room(), resume.ticket).await.expect("it can be had");
+        let poll = node.hub.poll(&room(), &resume, None, next_poll()).expect("it is here");
+        assert!(!poll.moved() && !poll.is_due(), "it waits, as where it was");
+        if number % 2 == 0 {
+            assert!(poll.answer(false, None, usize::MAX).expect("it is there").is_empty());
+            continue;
+        }
+        // The ticket has not changed since another node wrote it.
+        a.say(&json!({"type": "message", "id": number, "to": peer, "data": number}));
+        assert_eq!(a.hear("ok").await["id"], number);
+        poll.ready().await;
+        let answer: Vec<_> = poll.answer(true, None, usize::MAX).expect("it is there").iter().map(value).collect();
+        assert_eq!((&answer[0]["type"], &answer[1]["data"]), (&json!("resumed"), &json!(number)));
+        (present, seq) = (ticket(&answer[0]).to_owned(), answer[1]["seq"].as_u64().expect("a number"));
+    }
+    a.hears_nothing();
+    b.hears_nothing();
+    tokio::time::sleep(Duration::from_secs(44)).await;
+    a.hears_nothing();
+    a.hear("peerAway").await;
+    assert_eq!(a.hear("peerLeft").await["reason"], "timeout");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_stops_gives_its_seats_to_others_and_what_waits_in_them() {
+    let bus = Memory::default();
+    let ([x, y, z], a, b, [_, of_b]) = scene(&bus).await;
+    let mut away = Vec::new();
+    for _ in 0..5 {
+        let (member, joined) = y.join(Rights::MEMBER).await;
+        a.hear("peerJoined").await;
+        away.push(ticket(&joined).to_owned());
+        drop(member.session);
+        a.hear("peerAway").await;
+    }
+    drop(b.session);
+    a.hear("peerAway").await;
+    a.say(&json!({"type": "message", "id": 1, "data": "kept"}));
+    a.hear("ok").await;
+    [&x, &y, &z].iter().for_each(|node| node.cluster.drain());
+    until(|| y.cluster.staying().is_empty()).await;
+    y.hub.give_away(Duration::from_secs(10)).await;
+    assert_eq!(y.roster().len(), 7, "no other node stays");
+    let w = Node::start(&bus);
+    linked(&[&x, &y, &z, &w]).await;
+    y.hub.give_away(Duration::from_secs(10)).await;
+    y.cluster.stop().await;
+    y.task.abort();
+    assert_eq!((y.hub.room_count(), w.roster().len()), (0, 7));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    a.hears_nothing();
+    let mut back = Vec::new();
+    for (at, ticket) in away.iter().chain([&of_b]).enumerate() {
+        let (member, resumed) = resume([&x, &w][at % 2], ticket, 0).await.expect("its seat is kept");
+        assert_eq!(resumed["type"], "resumed");
+        while member.next().await["data"] != "kept" {}
+        a.hear("peerBack").await;
+        back.push(member);
+    }
 }
