@@ -26,6 +26,7 @@ mod reload;
 mod serve;
 mod supervisor;
 mod token;
+mod why;
 
 pub use banner::banner;
 
@@ -50,6 +51,8 @@ pub enum Command {
     Keys(keys::KeysArgs),
     /// Make or show a token.
     Token(Box<token::TokenArgs>),
+    /// Explain a call that has not come about.
+    Why(why::WhyArgs),
     /// Print a shell's completions.
     Completions(pages::CompletionsArgs),
     /// Print or write manual pages.
@@ -74,6 +77,9 @@ pub enum End {
     /// Something that scripts may want to tell apart; the command's help explains the exit code.
     #[error("{0}")]
     Told(String, u8),
+    /// The same where all has been said on standard output.
+    #[error("exit code {0}")]
+    Quiet(u8),
 }
 
 impl From<StartError> for End {
@@ -105,6 +111,7 @@ impl End {
                 eprintln!("wigwag: {}", StartError::new(message));
                 ExitCode::from(*code)
             }
+            End::Quiet(code) => ExitCode::from(*code),
         }
     }
 }
@@ -136,6 +143,9 @@ enum CliCommand {
     #[cfg(target_os = "linux")]
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(Box<bench::BenchArgs>),
+    /// Explain why a call has not come about, as far as the server can tell
+    #[command(after_help = WHY_EXAMPLES)]
+    Why(why::WhyArgs),
     /// Make a token that lets somebody in, or show what stands in one
     #[command(after_help = TOKEN_EXAMPLES)]
     Token(Box<token::TokenArgs>),
@@ -220,6 +230,19 @@ Examples:
   wigwag man | man -l -
   wigwag man ~/.local/share/man/man1";
 
+const WHY_EXAMPLES: &str = "\
+Examples:
+  wigwag why demo
+  wigwag why demo --admin http://10.0.0.5:9433 --admin-token /etc/wigwag/admin-token
+  wigwag why demo --json | jq .diagnosis.pairs
+
+The server's admin listener is asked what has happened in the room: who came and went, and which offers,
+answers and candidates went where. A room is known for --timeline-keep after it has ended.
+
+The exit code is 0 when offer, answer and candidates were exchanged by every pair, so that the trouble lies with ICE, TURN or
+the media; 1 when the server cannot be asked; 2 after a mistake in what was typed; 3 when something
+is missing, which is named; 4 when the room is not known; 5 when no two peers have been in it at once.";
+
 const KEYS_EXAMPLES: &str = "\
 Examples:
   wigwag keys                       an Ed25519 key pair in keys/
@@ -290,6 +313,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, End> {
         CliCommand::Bench(bench) => Command::Bench(bench),
         CliCommand::Keys(keys) => Command::Keys(keys),
         CliCommand::Token(token) => Command::Token(token),
+        CliCommand::Why(args) => Command::Why(args),
         CliCommand::Completions(args) => Command::Completions(args),
         CliCommand::Man(args) => Command::Man(args),
     })
@@ -321,6 +345,7 @@ pub fn run(command: Command) -> Result<(), End> {
         Command::Bench(args) => bench::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Token(args) => token::run(&args),
+        Command::Why(args) => why::run(&args),
         Command::Completions(args) => pages::completions(&args),
         Command::Man(args) => pages::man(&args),
     }

@@ -19,6 +19,7 @@ use crate::cluster;
 use crate::ice;
 use crate::protocol::{Limits, WaitingRoom};
 use crate::secret::SecretSource;
+use crate::timeline;
 
 /// Everything the server needs to know, checked. `Config::default()` is what a start without any setting means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,10 +28,12 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Addresses of the plaintext HTTP/1.1 listener; empty switches it off. Beyond loopback only for a proxy that ends TLS.
     pub plain: Vec<SocketAddr>,
-    /// Address of the admin listener (health, metrics); `None` switches it off. Beyond loopback only on express wish.
+    /// Address of the admin listener (health, metrics, rooms); `None` switches it off. Beyond loopback only on express wish.
     pub admin: Option<SocketAddr>,
-    /// What who asks the admin listener for metrics must show (RFC 6750); `None` where reaching it is enough.
+    /// What who asks the admin listener for more than health must show (RFC 6750); `None` where reaching it is enough.
     pub admin_token: Option<SecretSource>,
+    /// Whether the admin listener tells clients' whole addresses, and not only of what kind they are.
+    pub admin_addresses: bool,
     /// Where the certificate comes from.
     pub certificate: CertificateSource,
     /// Origins allowed beside the server's own, as browsers send them (`https://app.example.org`, or `null`), lower case.
@@ -57,6 +60,8 @@ pub struct Config {
     pub resume_window: Duration,
     /// Who has to wait to be admitted.
     pub waiting: WaitingRoom,
+    /// What is recorded of each room, for the admin listener to tell.
+    pub timelines: timeline::Policy,
     /// How long shutting down may take.
     pub drain: Duration,
     /// The other nodes that rooms are shared with; `None` where there is only this one.
@@ -72,6 +77,7 @@ impl Default for Config {
             plain: loopback(8080),
             admin: Some(SocketAddr::from(([127, 0, 0, 1], 9433))),
             admin_token: None,
+            admin_addresses: false,
             certificate: CertificateSource::Development { dir: PathBuf::from("certs"), names: Vec::new() },
             origins: Vec::new(),
             tokens: None,
@@ -85,6 +91,7 @@ impl Default for Config {
             heartbeat: Duration::from_secs(10),
             resume_window: Duration::from_secs(30),
             waiting: WaitingRoom::default(),
+            timelines: timeline::Policy::default(),
             drain: Duration::from_secs(10),
             cluster: None,
         }

@@ -27,17 +27,21 @@ use crate::protocol::{
 };
 use crate::room::{Delivery, Room};
 use crate::seat::{Ending, Lease, Resumption, Seat};
+use crate::timeline::{self, Event, Outcome, Timeline, Timelines};
 
 mod census;
 mod cluster;
 mod invitations;
+mod operator;
 mod poll;
+mod recording;
 mod session;
 mod ties;
 mod waiting;
 
 pub use cluster::Entering;
 use invitations::Invitations;
+pub use operator::{MemberInfo, MemberState, RoomInfo, RoomSummary};
 pub use poll::Poll;
 pub use session::{History, Session, Speaker};
 use ties::Ties;
@@ -60,6 +64,8 @@ pub struct Policy {
     pub ice_servers: IceServers,
     /// Who has to wait to be admitted.
     pub waiting: WaitingRoom,
+    /// What is recorded of each room.
+    pub timelines: timeline::Policy,
 }
 
 /// All rooms of this server.
@@ -79,6 +85,7 @@ pub struct Hub {
     served: TaskTracker,
     /// The other nodes, where there may be any.
     cluster: Option<Arc<Cluster>>,
+    timelines: Arc<Timelines>,
 }
 
 /// A room and the seats of its members, and of those who wait to be.
@@ -89,6 +96,9 @@ struct Hall {
     keys: HashMap<JoinKey, PeerId>,
     /// What the room shares with other nodes, where there may be any.
     ties: Option<Box<Ties>>,
+    /// What has happened in it, where that is recorded.
+    timeline: Option<Box<Timeline>>,
+    opened: SystemTime,
 }
 
 impl Hub {
@@ -107,6 +117,7 @@ impl Hub {
         served.close();
         Arc::new(Hub {
             open: Grant::open(Arc::new(policy.limits.clone())),
+            timelines: Timelines::new(policy.timelines),
             policy,
             served,
             hasher: RandomState::new(),
@@ -169,6 +180,11 @@ impl Hub {
         }
         hall.carry_out(out);
         hall.announce_newcomer(peer);
+        let by = Some(transport);
+        hall.record_at(now, || match waits {
+            true => Event::Knocked { peer, transport: by },
+            false => Event::Joined { peer, transport: by },
+        });
         let greeting = match until {
             Some(until) => self.waiting(until),
             None => self.joined(hall, &seat, None, transport),
@@ -279,9 +295,12 @@ impl Hub {
     ) -> Result<(Session, Resumption), Refusal> {
         let (peer, seat) = Self::seat_of(shard, name, resume.ticket)?;
         let ticket = resume.ticket.ok_or_else(resume_expired)?;
+        let before = seat.quietly(|seat| seat.transport());
         let resumption = seat.with(|seat| seat.resume(ticket, resume.seq, renewal, transport, now()))?;
         if let Some(hall) = shard.get_mut(name) {
-            hall.back(peer);
+            if !hall.back(peer) && before != transport {
+                hall.record(|| Event::Moved { peer, transport });
+            }
             self.tend(hall, peer);
         }
         Ok((self.session(name, peer, seat), resumption))
@@ -409,6 +428,11 @@ impl Hub {
         }
     }
 
+    /// The STUN and TURN servers that clients are told.
+    pub fn relays(&self) -> &IceServers {
+        &self.policy.ice_servers
+    }
+
     /// STUN and TURN servers for a seat, with fresh credentials, which will be renewed in time.
     fn issue_ice(&self, seat: &SharedSeat) -> Issued {
         let servers = &self.policy.ice_servers;
@@ -421,11 +445,6 @@ impl Hub {
     }
 
     /// The same as a message.
-    /// The STUN and TURN servers that clients are told.
-    pub fn relays(&self) -> &IceServers {
-        &self.policy.ice_servers
-    }
-
     fn ice_servers(&self, seat: &SharedSeat) -> Body {
         let Issued { servers, lasts } = self.issue_ice(seat);
         Body::ice_servers(&servers, lasts.map(|lasts| lasts.as_millis() as u64))
@@ -439,7 +458,9 @@ impl Hub {
                 self.count_room()?;
                 let ties = self.cluster.as_ref().map(|cluster| Box::new(Ties::ask(cluster, name)));
                 let room = Room::new(name.clone());
-                Ok(vacant.insert(Hall { room, seats: HashMap::new(), keys: HashMap::new(), ties }))
+                let timeline = self.timelines.open(name, now()).map(Box::new);
+                let (seats, keys, opened) = (HashMap::new(), HashMap::new(), SystemTime::now());
+                Ok(vacant.insert(Hall { room, seats, keys, ties, timeline, opened }))
             }
         }
     }
@@ -455,8 +476,12 @@ impl Hub {
         if !shard.get(name).is_some_and(Hall::is_idle) {
             return;
         }
-        if let Some(Hall { ties: Some(ties), .. }) = shard.remove(name) {
+        let Some(Hall { ties, timeline, .. }) = shard.remove(name) else { return };
+        if let Some(ties) = ties {
             ties.part(name);
+        }
+        if let Some(timeline) = timeline {
+            timeline.end(name, now());
         }
         self.rooms.fetch_sub(1, Ordering::Relaxed);
     }
@@ -467,20 +492,28 @@ impl Hub {
 }
 
 impl Hall {
-    /// Carries out what the room decided, in order. A receipt is answered at once, because every recipient is here.
-    fn carry_out(&self, deliveries: Vec<Delivery>) {
+    /// Carries out what the room decided, in order. A receipt is answered at once, where the recipient is here. Returns what has
+    /// become of what there was a receipt for.
+    fn carry_out(&self, deliveries: Vec<Delivery>) -> Option<Outcome> {
+        let mut outcome = None;
         for Delivery { to, body, receipt } in deliveries {
             let Some(seat) = self.seats.get(&to) else {
                 self.carry_elsewhere(to, &body, receipt);
+                outcome = outcome.or(receipt.map(|_| Outcome::Elsewhere));
                 continue;
             };
-            let taken = seat.with(|seat| {
+            let (taken, is_away) = seat.with(|seat| {
                 let taken = seat.push(body.clone());
                 if !taken && receipt.is_none() {
                     seat.miss(&body);
                 }
-                taken
+                (taken, matches!(seat.lease(), Lease::Away { .. }))
             });
+            outcome = outcome.or(receipt.map(|_| match taken {
+                true if is_away => Outcome::Kept,
+                true => Outcome::Delivered,
+                false => Outcome::QueueFull,
+            }));
             let answer = match receipt {
                 Some(receipt) if taken => receipt.accepted(),
                 Some(receipt) => {
@@ -492,6 +525,7 @@ impl Hall {
                 self.answer(answer.to, answer.body);
             }
         }
+        outcome
     }
 
     fn answer(&self, to: PeerId, body: Body) {
@@ -506,16 +540,22 @@ impl Hall {
         self.carry_out(out);
         if news {
             self.announce(|room| Note::State { room, peer, away: true });
+            let code = self.seats.get(&peer).and_then(|seat| seat.quietly(|seat| seat.log().last_close()));
+            self.record(|| Event::Away { peer, code });
         }
     }
 
-    fn back(&mut self, peer: PeerId) {
+    /// Returns whether that is news.
+    fn back(&mut self, peer: PeerId) -> bool {
         let mut out = Vec::new();
         let news = self.room.back(peer, &mut out);
         self.carry_out(out);
         if news {
             self.announce(|room| Note::State { room, peer, away: false });
+            let transport = self.seats.get(&peer).map(|seat| seat.quietly(|seat| seat.transport()));
+            self.record(|| Event::Back { peer, transport });
         }
+        news
     }
 
     fn kick(&mut self, peer: PeerId, message: String) {
@@ -523,12 +563,14 @@ impl Hall {
         self.remove(peer, LeftReason::Kicked, Some(ending));
     }
 
-    fn lock(&mut self, locked: bool) {
+    /// `by`: the moderator who does it, or nobody for the operator.
+    fn lock(&mut self, locked: bool, by: Option<PeerId>) {
         let mut out = Vec::new();
         let news = self.room.lock(locked, &mut out);
         self.carry_out(out);
         if news {
             self.announce_lock(locked);
+            self.record(|| Event::Locked { by, locked });
         }
     }
 
@@ -544,6 +586,7 @@ impl Hall {
         self.carry_out(out);
         if news {
             self.announce(|room| Note::Left { room, peer, reason });
+            self.record(|| Event::Left { peer, reason });
         }
     }
 }

@@ -44,5 +44,6 @@ pub mod seat;
 pub mod secret;
 pub mod server;
 pub mod signal;
+pub mod timeline;
 pub mod tls;
 pub mod transport;

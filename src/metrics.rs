@@ -19,10 +19,12 @@ use prometheus_client::registry::Registry;
 mod cluster;
 mod process;
 mod text;
+mod traffic;
 
 use crate::clients::Limit;
 use crate::cluster::Cluster;
 use crate::protocol::{Code, Transport};
+pub use traffic::Traffic;
 
 /// Everything that is counted. Cheap to clone: all clones count together.
 #[derive(Debug, Clone)]
@@ -51,11 +53,13 @@ pub struct Metrics {
     seats: Family<SeatLabels, Gauge>,
     queued_messages: Gauge,
     queued_bytes: Gauge,
+    ended_rooms: Gauge,
+    timeline_bytes: Gauge,
     draining: Gauge,
 }
 
 /// All of them, in the order of their numbers: what is counted for each session or message has its counters at hand.
-const TRANSPORTS: [Transport; 6] = [
+pub const TRANSPORTS: [Transport; 6] = [
     Transport::WebTransport,
     Transport::WebSocketH3,
     Transport::WebSocketH2,
@@ -180,12 +184,17 @@ pub struct Population {
     pub away: u64,
     /// Who waits to be admitted.
     pub waiting: u64,
-    /// Seats with a transport, or between two polls, by the transport's number; who waits is among them.
-    pub served: [u64; TRANSPORTS.len()],
     /// Messages that wait for their clients.
     pub queued_messages: u64,
     /// Bytes of them.
     pub queued_bytes: u64,
+    /// Seats by the transport that serves them, or whose next poll they wait for, in the order of [`TRANSPORTS`]. Who waits to be
+    /// admitted is among them.
+    pub sessions: [u64; TRANSPORTS.len()],
+    /// Rooms that have ended and can still be asked about.
+    pub ended_rooms: u64,
+    /// Bytes of what is recorded of rooms.
+    pub timeline_bytes: u64,
 }
 
 /// Seconds, for what is over within a machine: a fifth of a scheduler's turn, and up to what a user notices.
@@ -374,6 +383,8 @@ impl Default for Metrics {
             seats: Family::default(),
             queued_messages: Gauge::default(),
             queued_bytes: Gauge::default(),
+            ended_rooms: Gauge::default(),
+            timeline_bytes: Gauge::default(),
             draining: Gauge::default(),
         };
         // An alert on what has never happened needs a zero to begin with.
@@ -494,6 +505,8 @@ impl Metrics {
         to.register("seats", "Members of rooms and who waits to be, now", self.seats.clone());
         to.register("queued_messages", "Messages that wait for their clients now", self.queued_messages.clone());
         to.register("queued_bytes", "Bytes that wait for their clients now", self.queued_bytes.clone());
+        to.register("ended_rooms", "Rooms that have ended and whose timeline is kept", self.ended_rooms.clone());
+        to.register("timeline_bytes", "Bytes that timelines of rooms take", self.timeline_bytes.clone());
     }
 
     /// A connection is established; it is counted as open until the guard drops.
@@ -556,11 +569,18 @@ impl Metrics {
         for (state, seats) in [("here", population.here), ("away", population.away), ("waiting", population.waiting)] {
             self.seats.get_or_create(&SeatLabels { state }).set(seats as i64);
         }
-        for (transport, served) in TRANSPORTS.iter().zip(population.served) {
-            self.open_sessions.get_or_create(&TransportLabels { transport: transport.name() }).set(served as i64);
+        for (transport, sessions) in TRANSPORTS.iter().zip(population.sessions) {
+            self.open_sessions.get_or_create(&TransportLabels { transport: transport.name() }).set(sessions as i64);
         }
         self.queued_messages.set(population.queued_messages as i64);
         self.queued_bytes.set(population.queued_bytes as i64);
+        self.ended_rooms.set(population.ended_rooms as i64);
+        self.timeline_bytes.set(population.timeline_bytes as i64);
+    }
+
+    /// What has been said so far, as [`encode`](Self::encode) tells it: no counter can be asked for its sum over labels.
+    pub fn traffic(&self) -> Traffic {
+        Traffic::read(&self.encode().unwrap_or_default())
     }
 
     /// Whether the server drains.

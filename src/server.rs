@@ -113,6 +113,7 @@ impl Server {
             resume_window: config.resume_window,
             ice_servers: IceServers::load(&config.ice)?,
             waiting: config.waiting,
+            timelines: config.timelines,
         };
         let (cluster, events) = match &config.cluster {
             Some(cluster) => Cluster::connect(cluster, config.resume_window).await.map(|(c, e)| (Some(c), Some(e)))?,
@@ -137,6 +138,7 @@ impl Server {
             handshakes: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
             full_told: Seldom::new(TELL_FULL_EVERY),
             pace: Pace::new(config.connections.sessions_per_second),
+            ask_to_drain: Signal::default(),
             drain: Signal::default(),
             drained_by: OnceLock::new(),
             stop: Signal::default(),
@@ -220,6 +222,7 @@ impl Server {
         let ended = tokio::select! {
             biased;
             () = drain => None,
+            () = context.ask_to_drain.raised() => None,
             () = context.stop.raised() => None,
             ended = essential.ended() => Some(ended),
         };

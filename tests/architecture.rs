@@ -13,7 +13,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("secret", &["error", "files"]),
     ("cluster", &["protocol", "error", "files"]),
     ("ice", &["protocol", "error", "secret"]),
-    ("hub", &["cluster", "protocol", "room", "seat", "outbox", "ice", "metrics"]),
+    ("timeline", &["protocol"]),
+    ("hub", &["cluster", "protocol", "room", "seat", "outbox", "ice", "metrics", "timeline"]),
     ("clients", &[]),
     ("origin", &[]),
     ("pace", &[]),
@@ -22,7 +23,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("files", &["error"]),
     ("auth", &["protocol", "error", "files"]),
-    ("config", &["protocol", "error", "origin", "auth", "ice", "clients", "cluster", "secret"]),
+    ("config", &["protocol", "error", "origin", "auth", "ice", "clients", "cluster", "secret", "timeline"]),
     ("tls", &["config", "error", "files", "metrics"]),
     ("metrics", &["protocol", "clients", "cluster"]),
     ("context", &["auth", "clients", "cluster", "config", "hub", "metrics", "origin", "pace", "protocol", "signal"]),
@@ -30,7 +31,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "transport",
         &["protocol", "outbox", "hub", "seat", "clients", "config", "context", "metrics", "pace", "problem", "signal"],
     ),
-    ("http", &["protocol", "origin", "problem", "transport", "context", "metrics", "hub", "seat"]),
+    ("http", &["protocol", "origin", "problem", "transport", "context", "metrics", "hub", "seat", "timeline"]),
     ("client", &["protocol", "transport"]),
     ("bench", &["client", "protocol"]),
     (
@@ -55,7 +56,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("running", &["config", "server", "tls"]),
     ("fuzzing", &["auth", "client", "clients", "cluster", "origin", "protocol", "transport"]),
-    ("cli", &["auth", "bench", "client", "config", "error", "files", "origin", "protocol", "running", "server", "tls"]),
+    (
+        "cli",
+        &[
+            "auth", "bench", "client", "config", "error", "files", "origin", "protocol", "running", "secret", "server",
+            "tls",
+        ],
+    ),
     ("main", &["cli"]),
 ];
 

@@ -17,6 +17,7 @@ mod ice;
 mod limits;
 mod metrics;
 mod native;
+mod operator;
 mod quic;
 mod relay;
 mod reload;

@@ -14,28 +14,33 @@ use crate::relay::{Mode, Network};
 use crate::support::{TestServer, config, within};
 
 /// With an admin listener.
-fn observed() -> Config {
+pub(crate) fn observed() -> Config {
     Config { admin: Some("127.0.0.1:0".parse().expect("an address")), ..config() }
 }
 
-fn header(name: HeaderName, value: &str) -> HeaderMap {
+pub(crate) fn header(name: HeaderName, value: &str) -> HeaderMap {
     HeaderMap::from_iter([(name, HeaderValue::from_str(value).expect("a value"))])
 }
 
 /// What the operator's tools ask.
-struct Operator(Http1);
+pub(crate) struct Operator(Http1);
 
 impl Operator {
-    async fn of(server: &TestServer) -> Self {
+    pub(crate) async fn of(server: &TestServer) -> Self {
         let port = server.addresses.admin.expect("an admin listener").port();
         let endpoint = Endpoint { encrypted: false, host: "127.0.0.1".into(), port };
         Operator(within(Http1::connect(&endpoint, &server.trust.tls)).await.expect("a connection"))
     }
 
-    async fn get(&mut self, path: &str, headers: &HeaderMap) -> (StatusCode, HeaderMap, String) {
+    pub(crate) async fn get(&mut self, path: &str, headers: &HeaderMap) -> (StatusCode, HeaderMap, String) {
         let response = within(self.0.request(Method::GET, path, headers)).await.expect("an answer");
         let (head, body) = response.into_parts();
         (head.status, head.headers, String::from_utf8(body.to_vec()).expect("UTF-8"))
+    }
+
+    /// Has the server do something.
+    pub(crate) async fn post(&mut self, path: &str, headers: &HeaderMap) -> StatusCode {
+        within(self.0.request(Method::POST, path, headers)).await.expect("an answer").status()
     }
 
     /// A sample of the metrics, by its whole name; 0 if it is not there yet.
@@ -55,11 +60,11 @@ fn sample(text: &str, series: &str) -> f64 {
     found.map_or(0.0, |value| value.parse().expect("a number"))
 }
 
-async fn say(session: &mut Connection, line: &str) {
+pub(crate) async fn say(session: &mut Connection, line: &str) {
     session.send(line).await.expect("sent");
 }
 
-async fn hear(session: &mut Connection, wanted: &str) -> Value {
+pub(crate) async fn hear(session: &mut Connection, wanted: &str) -> Value {
     loop {
         if let Event::Message(text) = within(session.recv()).await.expect("the session goes on") {
             let message: Value = serde_json::from_str(&text).expect("JSON");
@@ -71,7 +76,7 @@ async fn hear(session: &mut Connection, wanted: &str) -> Value {
 }
 
 /// Joins; returns the ticket as well.
-async fn join(server: &TestServer, via: Via, room: &str) -> (Connection, String) {
+pub(crate) async fn join(server: &TestServer, via: Via, room: &str) -> (Connection, String) {
     let mut session = server.connect(via, room).await;
     say(&mut session, r#"{"type":"join"}"#).await;
     let ticket = hear(&mut session, "joined").await["ticket"].as_str().expect("a ticket").to_owned();
@@ -199,6 +204,28 @@ async fn rooms_and_seats_are_counted_as_they_are() {
     hear(&mut alice, "ok").await;
     drop(bob);
     assert_eq!(operator.sample("wigwag_seats{state=\"here\"}").await, 1.0, "a poller is expected for a while");
+    let sessions = |transport: &str| format!("wigwag_open_sessions{{transport=\"{transport}\"}}");
+    assert_eq!(operator.sample(&sessions("long-poll")).await, 1.0, "between two polls, too");
+    assert_eq!(operator.sample(&sessions("websocket-h2")).await, 0.0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn rooms_that_have_ended_are_counted_while_they_are_known_and_what_they_take() {
+    let mut settings = observed();
+    settings.timelines.keep = Duration::from_millis(300);
+    let server = TestServer::start_with(settings).await;
+    let mut operator = Operator::of(&server).await;
+    assert_eq!(operator.sample("wigwag_timeline_bytes").await, 0.0);
+    let (mut alice, _) = join(&server, Via::WebSocketH2, "brief").await;
+    let open = operator.sample("wigwag_timeline_bytes").await;
+    assert!(open > 0.0, "{open}");
+    say(&mut alice, r#"{"type":"leave","id":1}"#).await;
+    hear(&mut alice, "ok").await;
+    operator.becomes("wigwag_ended_rooms", |rooms| rooms == 1.0).await;
+    assert!(operator.sample("wigwag_timeline_bytes").await > open, "the name is kept as well");
+    operator.becomes("wigwag_ended_rooms", |rooms| rooms == 0.0).await;
+    assert_eq!(operator.sample("wigwag_timeline_bytes").await, 0.0);
     server.stop().await;
 }
 

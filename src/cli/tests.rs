@@ -45,7 +45,7 @@ fn the_defaults_that_help_tells_are_the_defaults() {
         assert_eq!(served(&line), served(without), "{line}");
         told += 1;
     }
-    assert_eq!(told, 45, "every setting with a default tells it");
+    assert_eq!(told, 48, "every setting with a default tells it");
 }
 
 /// After a change of the settings: `wigwag config example > wigwag.example.toml`.

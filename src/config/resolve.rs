@@ -20,6 +20,7 @@ use crate::ice::{self, IceUrl};
 use crate::origin::origin_of;
 use crate::protocol::{Checks, Limits, Newcomers, WaitingRoom};
 use crate::secret::SecretSource;
+use crate::timeline;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -53,6 +54,7 @@ impl Settings {
                 Some(Listen::At(address)) => Some(address),
             },
             admin_token: self.admin_token(&check)?,
+            admin_addresses: self.admin_addresses.unwrap_or(false),
             certificate: self.certificate_source(sources)?,
             origins: check.origins(self.origin.as_deref().unwrap_or_default())?,
             tokens: self.tokens(&check)?,
@@ -74,6 +76,7 @@ impl Settings {
                 Duration::ZERO..=24 * HOUR,
             )?,
             waiting: self.waiting(&check, &limits)?,
+            timelines: self.timelines(&check, &default.timelines)?,
             limits,
             drain: check.span("drain", self.drain, default.drain, Duration::ZERO..=HOUR)?,
             cluster: self.cluster(&check)?,
@@ -208,6 +211,14 @@ impl Settings {
             ca: self.cluster_ca.clone(),
             timeout,
         }))
+    }
+
+    fn timelines(&self, check: &Check<'_>, default: &timeline::Policy) -> Result<timeline::Policy, StartError> {
+        Ok(timeline::Policy {
+            events: check.number("timeline-events", self.timeline_events, default.events, 0..=100_000)?,
+            bytes: check.size("timeline-memory", self.timeline_memory, default.bytes, MIB..=64 * KIB * MIB)?,
+            keep: check.span("timeline-keep", self.timeline_keep, default.keep, Duration::ZERO..=24 * HOUR)?,
+        })
     }
 
     fn ice(&self, check: &Check<'_>, lifetime: Duration) -> Result<ice::Policy, StartError> {
@@ -347,7 +358,7 @@ impl Settings {
         let (listen, plain) = (beyond(&config.listen), beyond(&config.plain));
         let guarded = config.admin_token.is_some() || said(self.admin_exposed);
         if let Some(address) = config.admin.filter(|address| !address.ip().is_loopback() && !guarded) {
-            let why = "other machines could read metrics there; give --admin-token, or --admin-exposed if they may";
+            let why = "other machines could read metrics and remove peers there; give --admin-token, or --admin-exposed if they may";
             return Err(check.bad("admin", address, why));
         }
         if let Some(address) = plain.filter(|_| !said(self.plain_behind_proxy)) {

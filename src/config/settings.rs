@@ -32,15 +32,20 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "one_or_many")]
     pub plain: Option<Vec<Listen>>,
 
-    /// Serve health and metrics here, or off [default: 127.0.0.1:9433]
+    /// Serve health, metrics, and the page and API for operators here, or off [default: 127.0.0.1:9433]
     #[arg(long, env = "WIGWAG_ADMIN", value_name = "ADDRESS:PORT|off", help_heading = LISTENING)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin: Option<Listen>,
 
-    /// Ask for this token, as Authorization: Bearer, before telling metrics; health needs none
+    /// Ask for this token, as Authorization: Bearer, before telling metrics or anything of rooms; health needs none
     #[arg(long, env = "WIGWAG_ADMIN_TOKEN", value_name = "FILE|env:VARIABLE", help_heading = LISTENING)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin_token: Option<String>,
+
+    /// Tell operators clients' whole addresses, and not only whether they are public or private
+    #[arg(long, env = "WIGWAG_ADMIN_ADDRESSES", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = LISTENING)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_addresses: Option<bool>,
 
     /// Switch HTTP/3 and WebTransport off
     #[arg(long, env = "WIGWAG_NO_H3", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = LISTENING)]
@@ -174,7 +179,7 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plain_behind_proxy: Option<bool>,
 
-    /// Serve --admin to other machines without --admin-token: whoever reaches it may read it
+    /// Serve --admin to other machines without --admin-token: whoever reaches it may read it, remove peers and stop the server
     #[arg(long, env = "WIGWAG_ADMIN_EXPOSED", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = BEYOND)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin_exposed: Option<bool>,
@@ -379,6 +384,22 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster_timeout: Option<Span>,
 
+    /// Record so many events of each room (who came and went, which offers, answers and candidates went where), for `wigwag why`
+    /// and the admin page; 0 records nothing [default: 512]
+    #[arg(long, env = "WIGWAG_TIMELINE_EVENTS", value_name = "N", help_heading = TIMELINES)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeline_events: Option<u64>,
+
+    /// All of that together takes no more than this; rooms that ended first are forgotten first [default: 64MiB]
+    #[arg(long, env = "WIGWAG_TIMELINE_MEMORY", value_name = "SIZE", help_heading = TIMELINES)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeline_memory: Option<Size>,
+
+    /// Keep that of a room for so long after it has ended [default: 15m]
+    #[arg(long, env = "WIGWAG_TIMELINE_KEEP", value_name = "TIME", help_heading = TIMELINES)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeline_keep: Option<Span>,
+
     /// What to log, as level or as target=level list; libraries never go below info [default: info]
     #[arg(long, env = "WIGWAG_LOG", value_name = "FILTER", help_heading = LOGS)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -400,6 +421,7 @@ const SIZES: &str = "Sizes";
 const CONNECTIONS: &str = "Connections";
 const CLIENTS: &str = "Client addresses";
 const CLUSTER: &str = "Cluster";
+const TIMELINES: &str = "Timelines of rooms";
 const LOGS: &str = "Logs";
 
 /// What takes effect when the settings are read again, for what begins from then on. All else waits for a restart.

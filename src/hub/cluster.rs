@@ -13,6 +13,8 @@ use crate::cluster::note::{self, Lock, Note, Present, Refused, Text, Wish};
 use crate::cluster::{Events, Pending};
 use crate::protocol::{Body, Code, LeftReason, Member, NodeId, PeerId, PeerState, Refusal, RoomName};
 use crate::room::{Delivery, Room};
+use crate::seat::Lease;
+use crate::timeline::{Event as Noted, Outcome};
 
 /// How long the first to enter a room waits for the other nodes' rosters.
 const ENTER: Duration = Duration::from_millis(500);
@@ -93,9 +95,8 @@ impl Hub {
                 pending.iter().for_each(|pending| self.settle(pending, Err(unreachable())));
             }
             Event::Lost(node) => self.for_each_tie(node, |hall| {
-                hall.each_of(node, |room, peer, out| {
-                    room.away(peer, out);
-                });
+                let away = |peer| Noted::Away { peer, code: None };
+                hall.each_of(node, away, |room, peer, out| room.away(peer, out));
             }),
             Event::Gone(node) => self.for_each_tie(node, |hall| hall.forget(node, LeftReason::NodeLost)),
             Event::Stranger { .. } => {}
@@ -288,7 +289,10 @@ impl Hub {
             match outcome {
                 Ok(()) if id.is_some() => hall.answer(*from, Body::ok(*id)),
                 Ok(()) => {}
-                Err(refusal) => hall.answer(*from, Body::error(*id, &refusal)),
+                Err(refusal) => {
+                    hall.record_refusal(*from, refusal.code);
+                    hall.answer(*from, Body::error(*id, &refusal));
+                }
             }
         });
     }
@@ -303,18 +307,29 @@ impl Hall {
         self.ties.as_mut()?.nodes.get_mut(&node)
     }
 
-    /// Does something with each of a node's peers.
-    fn each_of(&mut self, node: NodeId, mut act: impl FnMut(&mut Room, PeerId, &mut Vec<Delivery>)) {
+    /// Does something with each of a node's peers; what is news is noted.
+    fn each_of(
+        &mut self,
+        node: NodeId,
+        noted: impl Fn(PeerId) -> Noted,
+        mut act: impl FnMut(&mut Room, PeerId, &mut Vec<Delivery>) -> bool,
+    ) {
         let mut out = Vec::new();
         for peer in self.room.peers_of(node) {
-            act(&mut self.room, peer, &mut out);
+            if act(&mut self.room, peer, &mut out) {
+                self.record(|| noted(peer));
+            }
         }
         self.carry_out(out);
     }
 
     /// A node does not share the room any more.
     fn forget(&mut self, node: NodeId, reason: LeftReason) {
-        self.each_of(node, |room, peer, out| room.leave_elsewhere(peer, reason, out));
+        let left = |peer| Noted::Left { peer, reason };
+        self.each_of(node, left, |room, peer, out| {
+            room.leave_elsewhere(peer, reason, out);
+            true
+        });
         self.absent(node);
     }
 
@@ -327,9 +342,20 @@ impl Hall {
     }
 
     /// A payload for one member here.
-    fn take_in(&self, to: PeerId, body: Body) -> Result<(), Refusal> {
+    fn take_in(&mut self, to: PeerId, body: Body) -> Result<(), Refusal> {
         let seat = self.seats.get(&to).filter(|_| self.room.has(to)).ok_or_else(gone)?;
-        match seat.with(|seat| seat.push(body)) {
+        let step = self.timeline.as_ref().and_then(|_| body.step());
+        let bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
+        let (taken, lease) = seat.with(|seat| (seat.push(body), seat.lease()));
+        if let Some((from, step)) = step {
+            let outcome = match taken {
+                true if matches!(lease, Lease::Away { .. }) => Outcome::Kept,
+                true => Outcome::Delivered,
+                false => Outcome::QueueFull,
+            };
+            self.record(|| Noted::Relayed { from, to, step, bytes, outcome });
+        }
+        match taken {
             true => Ok(()),
             false => Err(Refusal::new(Code::QueueFull, "the peer's queue has no room for it")),
         }
@@ -349,6 +375,7 @@ impl Hall {
             return self.take_in_roster(node, members, waiting, (lock, missed, last));
         }
         let mut out = Vec::new();
+        let noted = self.noted(node, &note);
         match note {
             Note::Joined { member, .. } => self.room.join_elsewhere(node, member, PeerState::Here, &mut out),
             Note::Knocked { member, .. } => self.room.knock_elsewhere(node, member, &mut out),
@@ -368,6 +395,24 @@ impl Hall {
             _ => {}
         }
         self.carry_out(out);
+        if let Some(event) = noted {
+            self.record(|| event);
+        }
+    }
+
+    /// What is to be noted of what a node tells, if it is news.
+    fn noted(&self, node: NodeId, note: &Note<'_>) -> Option<Noted> {
+        let is_its = |peer: &PeerId| self.room.node_of(*peer) == Some(node);
+        Some(match note {
+            Note::Joined { member, .. } if !self.room.has(member.peer) => {
+                Noted::Joined { peer: member.peer, transport: None }
+            }
+            Note::Knocked { member, .. } => Noted::Knocked { peer: member.peer, transport: None },
+            Note::Left { peer, reason, .. } if is_its(peer) => Noted::Left { peer: *peer, reason: *reason },
+            Note::State { peer, away: true, .. } if is_its(peer) => Noted::Away { peer: *peer, code: None },
+            Note::State { peer, away: false, .. } if is_its(peer) => Noted::Back { peer: *peer, transport: None },
+            _ => return None,
+        })
     }
 
     /// A part of a node's roster. With the last one, those who were in none are gone; and it is told this node's, unless it was.
@@ -378,6 +423,11 @@ impl Hall {
         waiting: Vec<Member>,
         (lock, missed, last): (Lock, u64, bool),
     ) {
+        for Present { member: Member { peer, .. }, .. } in &members {
+            if !self.room.has(*peer) {
+                self.record(|| Noted::Joined { peer: *peer, transport: None });
+            }
+        }
         let Some(ties) = &mut self.ties else { return };
         let tie = ties.nodes.entry(node).or_default();
         tie.seen.extend(members.iter().map(|present| present.member.peer));
@@ -396,6 +446,7 @@ impl Hall {
             let is_told = tie.told.is_some();
             for peer in self.room.peers_of(node).into_iter().filter(|peer| !seen.contains(peer)) {
                 self.room.leave_elsewhere(peer, LeftReason::Left, &mut out);
+                self.record(|| Noted::Left { peer, reason: LeftReason::Left });
             }
             if !is_told {
                 self.tell_roster(node);
@@ -412,8 +463,11 @@ impl Hall {
         let Some(ties) = self.ties.as_mut().filter(|ties| lock > ties.lock) else { return };
         ties.lock = lock;
         let mut out = Vec::new();
-        self.room.lock(lock.locked, &mut out);
+        let news = self.room.lock(lock.locked, &mut out);
         self.carry_out(out);
+        if news {
+            self.record(|| Noted::Locked { by: None, locked: lock.locked });
+        }
     }
 
     /// So many payloads for all have not arrived here, or may not have.

@@ -71,6 +71,11 @@ pub(super) async fn take_seat(
     if context.drain.is_raised() {
         return Err(context.going_away());
     }
+    let taken = admit(opening, first, context).await;
+    taken.inspect_err(|refusal| context.hub.note_refusal(&opening.room, refusal.code))
+}
+
+async fn admit(opening: &Opening, first: Request<'_>, context: &Context) -> Result<(Session, Frame), Refusal> {
     let (room, transport) = (&opening.room, opening.transport);
     let grant = authorize(opening, &first.command, context).await?;
     let (how, taken) = match first.command {
@@ -85,6 +90,7 @@ pub(super) async fn take_seat(
         _ => return Err(Refusal::bad_request("the first message must be join or resume")),
     };
     let taken = note_failure(&opening.client, taken)?;
+    taken.0.is_at(opening.client.address());
     context.metrics.entered(transport, how, opening.begun.elapsed());
     Ok(taken)
 }
