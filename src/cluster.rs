@@ -266,7 +266,7 @@ impl Cluster {
     /// long for that.
     pub async fn stop(&self) {
         let last_word = async {
-            while self.mesh.lock().status().bytes > 0 {
+            while self.status().bytes > 0 {
                 sleep(LOOK).await;
             }
         };
@@ -281,7 +281,7 @@ impl Cluster {
 
     /// What it is at the moment.
     pub fn status(&self) -> Status {
-        self.mesh.lock().status()
+        self.mesh.lock().status(now())
     }
 
     /// Changes the mesh, and puts on the bus what comes of it, in that order.
@@ -346,7 +346,7 @@ fn log(event: &Event) {
     match event {
         Event::Up { node, life } => info!(%node, life, "linked with another node"),
         Event::Down { node, pending, .. } => info!(%node, unanswered = pending.len(), "the link with a node is down"),
-        Event::Lost(node) => warn!(%node, "a node is silent: its members are away"),
+        Event::Lost(node) => warn!(%node, "a node is silent, or cannot be talked to: its members are away"),
         Event::Gone(node) => info!(%node, "a node is gone"),
         Event::Stranger { node, version } => {
             warn!(%node, version, own = note::VERSION, "a node speaks another version of the cluster's protocol");
