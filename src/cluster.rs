@@ -73,6 +73,8 @@ pub struct Cluster {
     key: Option<Key>,
     mesh: Mutex<Mesh>,
     began: Instant,
+    /// Bytes that may be on their way to one node.
+    link_bytes: usize,
     /// Seats that were handed to other nodes.
     pub moves: Moves,
     /// Counts rooms that were opened here, so that none is taken for an earlier one of the same name.
@@ -130,6 +132,7 @@ impl Cluster {
             key,
             mesh,
             began: now(),
+            link_bytes: settings.limits.bytes,
             moves: Moves::default(),
             halls: AtomicU64::new(0),
             bus,
@@ -187,6 +190,11 @@ impl Cluster {
     /// Bytes that are on their way to a node.
     pub fn bytes(&self, node: NodeId) -> usize {
         self.mesh.lock().bytes(node)
+    }
+
+    /// While so much is on its way to a node, it is not told of further rooms that it might share.
+    pub fn catch_up_bytes(&self) -> usize {
+        self.link_bytes / 16
     }
 
     /// Bytes that a note may have to fit on the bus.
