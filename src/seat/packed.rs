@@ -142,6 +142,7 @@ impl Seat {
             go_away_told: false,
             payloads: packed.payloads,
             asked: Vec::new(),
+            parting: None,
             log: log::Log::unpack(packed.log, now),
         })
     }
