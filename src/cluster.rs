@@ -73,6 +73,8 @@ pub struct Cluster {
     key: Option<Key>,
     mesh: Mutex<Mesh>,
     began: Instant,
+    /// Bytes that may be on their way to one node.
+    link_bytes: usize,
     /// Seats that were handed to other nodes.
     pub moves: Moves,
     /// Counts rooms that were opened here, so that none is taken for an earlier one of the same name.
@@ -130,6 +132,7 @@ impl Cluster {
             key,
             mesh,
             began: now(),
+            link_bytes: settings.limits.bytes,
             moves: Moves::default(),
             halls: AtomicU64::new(0),
             bus,
@@ -187,6 +190,11 @@ impl Cluster {
     /// Bytes that are on their way to a node.
     pub fn bytes(&self, node: NodeId) -> usize {
         self.mesh.lock().bytes(node)
+    }
+
+    /// While so much is on its way to a node, it is not told of further rooms that it might share.
+    pub fn catch_up_bytes(&self) -> usize {
+        self.link_bytes / 16
     }
 
     /// Bytes that a note may have to fit on the bus.
@@ -266,7 +274,7 @@ impl Cluster {
     /// long for that.
     pub async fn stop(&self) {
         let last_word = async {
-            while self.mesh.lock().status().bytes > 0 {
+            while self.status().bytes > 0 {
                 sleep(LOOK).await;
             }
         };
@@ -281,7 +289,7 @@ impl Cluster {
 
     /// What it is at the moment.
     pub fn status(&self) -> Status {
-        self.mesh.lock().status()
+        self.mesh.lock().status(now())
     }
 
     /// Changes the mesh, and puts on the bus what comes of it, in that order.
@@ -346,7 +354,7 @@ fn log(event: &Event) {
     match event {
         Event::Up { node, life } => info!(%node, life, "linked with another node"),
         Event::Down { node, pending, .. } => info!(%node, unanswered = pending.len(), "the link with a node is down"),
-        Event::Lost(node) => warn!(%node, "a node is silent: its members are away"),
+        Event::Lost(node) => warn!(%node, "a node is silent, or cannot be talked to: its members are away"),
         Event::Gone(node) => info!(%node, "a node is gone"),
         Event::Stranger { node, version } => {
             warn!(%node, version, own = note::VERSION, "a node speaks another version of the cluster's protocol");

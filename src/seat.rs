@@ -135,6 +135,8 @@ pub struct Seat {
     asked: Vec<u64>,
     /// Where its client was last.
     address: Option<IpAddr>,
+    /// When it was wanted at another node the last time. Until it goes, or does not, nothing is read from its transport.
+    parting: Option<Instant>,
     log: Log,
 }
 
@@ -172,6 +174,7 @@ impl Seat {
             payloads: 0,
             asked: Vec::new(),
             address: None,
+            parting: None,
             warn_at: warn_at(&grant, now),
             ice_due: None,
             look: None,
@@ -370,21 +373,34 @@ impl Seat {
         })
     }
 
-    /// Takes the seat from its transport, if it has one, for whoever wants it at another node with this ticket. `again` says that it
-    /// was taken from its transport before: another one has come here since then.
+    /// Whoever has this ticket wants the seat at another node: nothing more is read from its transport. `again` says that it was wanted
+    /// before: a transport that has it now has come since then.
     ///
     /// # Errors
     /// `resumeExpired` for a ticket that is no good, `replaced` if somebody else has the seat; it stays as it was.
-    pub fn let_go(&mut self, ticket: Ticket, again: bool, now: Instant, window: Duration) -> Result<(), Refusal> {
+    pub fn begin_to_part(&mut self, ticket: Ticket, again: bool, now: Instant) -> Result<(), Refusal> {
         self.check(ticket, now)?;
-        if again && self.lease == Lease::Here {
+        if again && self.lease == Lease::Here && self.parting.is_none() {
             return Err(Refusal::new(Code::Replaced, "a later transport took the seat"));
         }
+        self.parting = Some(now);
+        Ok(())
+    }
+
+    /// The seat goes: its transport, if it has one, is replaced.
+    pub fn part(&mut self, now: Instant, window: Duration) {
         if self.lease == Lease::Here {
             self.detach(self.generation, now, window);
             self.generation += 1;
         }
-        Ok(())
+    }
+
+    /// The seat stays, unless it was wanted later than that. Its transport has to begin anew, as what came on it was not read.
+    pub fn stay(&mut self, until: Instant) {
+        if self.parting.take_if(|wanted| *wanted <= until).is_some() && self.lease == Lease::Here {
+            let why = "the session could not go on at another node; resume";
+            self.ending.get_or_insert(Ending::Closed(Refusal::new(Code::GoingAway, why)));
+        }
     }
 
     /// The ticket to hand the seat over by; `None` while a transport has it, and for who is no member.
@@ -649,7 +665,7 @@ impl Seat {
     /// Decides whether a request of that transport and id is to be carried out. Each id is handled once: what comes back here
     /// other than `Stale` counts as handled, whatever the answer.
     pub fn admit(&mut self, generation: u64, id: Option<u64>, now: Instant) -> Admission {
-        if generation != self.generation || self.lease == Lease::Left || self.ending.is_some() {
+        if generation != self.generation || self.lease == Lease::Left || self.ending.is_some() || self.parting.is_some() {
             return Admission::Stale;
         }
         if self.grant.is_expired(now) {
@@ -705,6 +721,7 @@ impl Seat {
         self.ending = None;
         self.greeting = None;
         self.incomplete = false;
+        self.parting = None;
     }
 }
 

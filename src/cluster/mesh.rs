@@ -58,7 +58,7 @@ pub enum Event {
         /// Who wanted to know what has become of something, and will not be told by this link.
         pending: Vec<Pending>,
     },
-    /// Nothing was heard of the node for a while.
+    /// Nothing was heard of the node for a while, or it could not be talked to.
     Lost(NodeId),
     /// It has stopped, or was silent for as long as seats are kept.
     Gone(NodeId),
@@ -114,6 +114,9 @@ pub struct Mesh {
 struct Peer {
     link: Link,
     heard: Instant,
+    /// When the link was up the last time. A node that is heard of, but cannot be talked to, is as good as silent.
+    linked: Instant,
+    /// Its members were given up for the moment.
     is_lost: bool,
     drains: bool,
     /// Open receipts, and when they were asked for.
@@ -139,7 +142,7 @@ impl Mark {
 /// What a mesh is at the moment, for the counters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Status {
-    /// Nodes that are heard of.
+    /// Nodes that are heard of, whether they can be talked to or not.
     pub nodes: usize,
     /// Links that are up.
     pub links: usize,
@@ -200,7 +203,7 @@ impl Mesh {
         for node in nodes {
             self.tick_one(node, now);
         }
-        let next = self.peers.values().map(|peer| peer.due(self.settings.keep)).min();
+        let next = self.peers.values().map(|peer| peer.due(self.settings.keep, now)).min();
         self.alarm = next.map_or(self.next_beat, |next| next.min(self.next_beat));
     }
 
@@ -345,10 +348,10 @@ impl Mesh {
     }
 
     /// What it is at the moment.
-    pub fn status(&self) -> Status {
+    pub fn status(&self, now: Instant) -> Status {
         let peers = || self.peers.values();
         Status {
-            nodes: peers().filter(|peer| !peer.is_lost).count(),
+            nodes: peers().filter(|peer| !peer.is_silent(now)).count(),
             links: peers().filter(|peer| peer.link.life().is_some()).count(),
             bytes: peers().map(|peer| peer.link.bytes()).sum(),
             pending: peers().map(|peer| peer.pending.len()).sum(),
@@ -376,14 +379,14 @@ impl Mesh {
         let Ok(packet) = peer.link.send(note.text.0, now) else { return false };
         *self.sent.entry(note.kind).or_default() += 1;
         self.out.push((To::Node(node), note::seal(self.id, &packet)));
-        self.look_at(node);
+        self.look_at(node, now);
         true
     }
 
     /// The alarm is to go off in time for this node.
-    fn look_at(&mut self, node: NodeId) {
+    fn look_at(&mut self, node: NodeId, now: Instant) {
         if let Some(peer) = self.peers.get(&node) {
-            self.alarm = self.alarm.min(peer.due(self.settings.keep));
+            self.alarm = self.alarm.min(peer.due(self.settings.keep, now));
         }
     }
 
@@ -410,16 +413,16 @@ impl Mesh {
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.hear(now);
             peer.drains = beat.drains;
-            self.look_at(node);
+            self.look_at(node, now);
         } else if self.peers.len() < MOST_NODES {
             let link = Link::new(self.settings.limits, self.lives + 1, now);
             let (pending, next_receipt, drains) = (BTreeMap::new(), 1, beat.drains);
-            let peer = Peer { link, heard: now, is_lost: false, drains, pending, next_receipt };
+            let peer = Peer { link, heard: now, linked: now, is_lost: false, drains, pending, next_receipt };
             self.peers.insert(node, peer);
             // It may have just come, and is to know of this node before the next beat.
             self.out.push((To::Node(node), self.own_beat(false)));
             self.tick_one(node, now);
-            self.look_at(node);
+            self.look_at(node, now);
         }
     }
 
@@ -431,7 +434,7 @@ impl Mesh {
         let life = peer.link.life();
         self.publish(node, &packets);
         self.changed(node, changes);
-        self.look_at(node);
+        self.look_at(node, now);
         let Some(life) = life else { return };
         self.events.extend(notes.into_iter().map(|text| Event::Note { node, life, text: Text(text) }));
     }
@@ -439,16 +442,18 @@ impl Mesh {
     fn tick_one(&mut self, node: NodeId, now: Instant) {
         let settings = self.settings;
         let Some(peer) = self.peers.get_mut(&node) else { return };
-        if peer.is_lost {
-            if peer.heard + settings.keep.max(SILENCE) <= now {
-                self.remove(node, now);
-            }
-            return;
+        if peer.link.life().is_some() {
+            peer.linked = now;
         }
-        if peer.heard + SILENCE <= now {
+        if peer.is_lost && peer.last_seen() + settings.keep.max(SILENCE) <= now {
+            return self.remove(node, now);
+        }
+        if !peer.is_lost && peer.last_seen() + SILENCE <= now {
             peer.is_lost = true;
             self.fail(node, now);
-            self.events.push_back(Event::Lost(node));
+            return self.events.push_back(Event::Lost(node));
+        }
+        if peer.is_silent(now) {
             return;
         }
         let mut packets = Vec::new();
@@ -469,13 +474,16 @@ impl Mesh {
     fn fail(&mut self, node: NodeId, now: Instant) {
         let changed = self.peers.get_mut(&node).and_then(|peer| peer.link.fail(now));
         self.changed(node, changed);
-        self.look_at(node);
+        self.look_at(node, now);
     }
 
     fn changed(&mut self, node: NodeId, changes: impl IntoIterator<Item = Change>) {
         for change in changes {
             self.events.push_back(match change {
-                Change::Up(life) => Event::Up { node, life },
+                Change::Up(life) => {
+                    self.peers.entry(node).and_modify(|peer| peer.is_lost = false);
+                    Event::Up { node, life }
+                }
                 Change::Down(held) => {
                     let pending = self.peers.get_mut(&node).map(|peer| std::mem::take(&mut peer.pending));
                     let pending = pending.into_iter().flatten().map(|(_, (_, pending))| pending);
@@ -505,16 +513,24 @@ impl Mesh {
 impl Peer {
     fn hear(&mut self, now: Instant) {
         self.heard = now;
-        self.is_lost = false;
     }
 
-    /// When there is something to do for it.
-    fn due(&self, keep: Duration) -> Instant {
-        if self.is_lost {
-            return self.heard + keep.max(SILENCE);
-        }
-        let silent = self.heard + SILENCE;
-        self.link.due().map_or(silent, |due| due.min(silent))
+    fn is_silent(&self, now: Instant) -> bool {
+        self.heard + SILENCE <= now
+    }
+
+    /// When it was both heard of and could be talked to.
+    fn last_seen(&self) -> Instant {
+        self.heard.min(self.linked)
+    }
+
+    /// When there is something to do for it, unless it is heard of before.
+    fn due(&self, keep: Duration, now: Instant) -> Instant {
+        let silence = if self.is_lost { keep.max(SILENCE) } else { SILENCE };
+        // While the link is up this is put off, at each look.
+        let lost = if self.link.life().is_some() { self.heard } else { self.last_seen() } + silence;
+        let link = self.link.due().filter(|_| !self.is_silent(now));
+        link.map_or(lost, |due| due.min(lost))
     }
 }
 
@@ -538,6 +554,8 @@ mod tests {
         now: Instant,
         meshes: [Mesh; 2],
         is_cut: bool,
+        /// Nothing but beats arrives.
+        has_beats_alone: bool,
         events: Vec<(usize, Event)>,
     }
 
@@ -550,7 +568,7 @@ mod tests {
                 let settings = Settings { limits, keep: Duration::from_secs(keeps[at]) };
                 Mesh::new(node(at as u64 + 1), settings, now)
             };
-            Pair { now, meshes: [mesh(0), mesh(1)], is_cut: false, events: vec![] }
+            Pair { now, meshes: [mesh(0), mesh(1)], is_cut: false, has_beats_alone: false, events: vec![] }
         }
 
         fn carry(&mut self) {
@@ -560,7 +578,8 @@ mod tests {
                     break;
                 }
                 for (from, texts) in out.into_iter().enumerate() {
-                    for (_, text) in texts.into_iter().filter(|_| !self.is_cut) {
+                    let passes = |to: To| !self.is_cut && (to == To::All || !self.has_beats_alone);
+                    for (_, text) in texts.into_iter().filter(|(to, _)| passes(*to)) {
                         self.meshes[1 - from].receive(&text, self.now).expect("a text of ours");
                     }
                 }
@@ -611,6 +630,23 @@ mod tests {
             let events = pair.pass(3);
             assert_eq!(count(&events, |event| matches!(event, Event::Up { .. })), 2);
         }
+    }
+
+    #[test]
+    fn a_node_that_is_heard_of_but_cannot_be_talked_to_is_lost_and_found_again() {
+        let mut pair = Pair::new([8, 60]);
+        pair.pass(1);
+        pair.has_beats_alone = true;
+        let note = Note::Done { receipt: 1, refused: None }.write();
+        pair.meshes[0].send(node(2), None, note, Weight::Vital, pair.now).expect("nobody knows yet");
+        let events = pair.pass(30);
+        let of_first = |is: fn(&Event) -> bool| events.iter().filter(|(at, event)| *at == 0 && is(event)).count();
+        assert!(of_first(|event| matches!(event, Event::Lost(_))) > 0);
+        assert!(of_first(|event| matches!(event, Event::Gone(_))) > 0);
+        assert_eq!(pair.meshes[0].status(pair.now).nodes, 1, "it is heard of");
+        pair.has_beats_alone = false;
+        pair.pass(3);
+        assert!(pair.are_linked());
     }
 
     #[test]
@@ -676,6 +712,6 @@ mod tests {
             let beat = Beat { from: node(number), version: VERSION, drains: false, stops: false };
             mesh.receive(&serde_json::to_vec(&beat).expect("a beat").into(), now).expect("a beat");
         }
-        assert_eq!(mesh.status().nodes, MOST_NODES);
+        assert_eq!(mesh.status(now).nodes, MOST_NODES);
     }
 }

@@ -24,9 +24,6 @@ const ENTER: Duration = Duration::from_millis(500);
 /// Names of rooms in one note.
 const ROOMS_AT_ONCE: usize = 256;
 
-/// While so much is on its way to a node, it is not told of further rooms that it might share.
-const CATCH_UP_BYTES: usize = 256 * 1024;
-
 /// How often it is looked whether it can be told of more.
 const CATCH_UP: Duration = Duration::from_millis(10);
 
@@ -47,8 +44,17 @@ impl Drop for Entering<'_> {
     }
 }
 
-/// The rooms that a node is still to be told of, now that its link is up.
-type CatchUp = HashMap<NodeId, VecDeque<RoomName>>;
+/// What a node is still to be told, as fast as its link takes it.
+#[derive(Debug, Default)]
+struct Queue {
+    /// Rooms that it has, too, and whose rosters it wants.
+    rosters: VecDeque<RoomName>,
+    /// Rooms that it may have.
+    names: VecDeque<RoomName>,
+}
+
+/// The same for each node.
+type CatchUp = HashMap<NodeId, Queue>;
 
 /// What the one task that takes in events has begun and not ended.
 #[derive(Debug, Default)]
@@ -99,9 +105,9 @@ impl Hub {
         match event {
             Event::Up { node, .. } => {
                 self.check_payload();
-                progress.catch_up.insert(node, self.names());
+                progress.catch_up.entry(node).or_default().names = self.names();
             }
-            Event::Note { node, life, text } => self.note(node, life, &text, &mut progress.parts),
+            Event::Note { node, life, text } => self.note(node, life, &text, progress),
             Event::Down { node, held, pending } => {
                 progress.catch_up.remove(&node);
                 self.untie(node, &held);
@@ -129,29 +135,34 @@ impl Hub {
         }
     }
 
-    /// A link is up: both ends tell the whole rosters of the rooms that they are known to share, and the names of the others.
-    /// Not all at once, as there may be many.
+    /// A link is up: both ends tell the whole rosters of the rooms that they are known to share, and one of them the names of the
+    /// others. Not all at once, as there may be many, and no roster more than the link has room for.
     fn catch_up(&self, catch_up: &mut CatchUp) {
         let Some(cluster) = &self.cluster else { return };
-        catch_up.retain(|&node, names| {
-            while cluster.bytes(node) < CATCH_UP_BYTES && !names.is_empty() {
-                let few = names.drain(..names.len().min(ROOMS_AT_ONCE));
-                let rooms: Vec<RoomName> = few.filter(|room| self.is_to_be_named(node, room)).collect();
-                if !rooms.is_empty() && cluster.send(node, None, Note::Rooms { rooms }.write(), Weight::Vital).is_err()
-                {
-                    return false;
+        catch_up.retain(|&node, queue| {
+            let mut rooms = Vec::new();
+            while cluster.bytes(node) < cluster.catch_up_bytes() && rooms.len() < ROOMS_AT_ONCE {
+                if let Some(room) = queue.rosters.pop_front() {
+                    self.with_hall(&room, |hall| hall.tell_roster(node));
+                } else if let Some(room) = queue.names.pop_front() {
+                    rooms.extend(Some(room).filter(|room| self.is_to_be_named(cluster, node, room)));
+                } else {
+                    break;
                 }
             }
-            !names.is_empty()
+            let names = Note::Rooms { rooms };
+            let sent = matches!(&names, Note::Rooms { rooms } if rooms.is_empty())
+                || cluster.send(node, None, names.write(), Weight::Vital).is_ok();
+            sent && !(queue.rosters.is_empty() && queue.names.is_empty())
         });
     }
 
-    /// Whether a node is to be asked if it shares a room. If it is known to, it is told the roster.
-    fn is_to_be_named(&self, node: NodeId, room: &RoomName) -> bool {
+    /// Whether a node is to be asked if it shares a room; one of two asks. If it is known to, it is told the roster.
+    fn is_to_be_named(&self, cluster: &Cluster, node: NodeId, room: &RoomName) -> bool {
         let mut shard = self.shard(room).lock();
         let Some(hall) = shard.get_mut(room) else { return false };
         match hall.ties.as_ref().and_then(|ties| ties.nodes.get(&node)) {
-            None => true,
+            None => cluster.id() < node,
             Some(tie) if tie.told.is_none() => {
                 hall.tell_roster(node);
                 false
@@ -202,7 +213,7 @@ impl Hub {
         self.shard(room).lock().get_mut(room).map(change)
     }
 
-    fn note(self: &Arc<Self>, node: NodeId, life: u64, text: &Text, parts: &mut HashMap<NodeId, String>) {
+    fn note(self: &Arc<Self>, node: NodeId, life: u64, text: &Text, progress: &mut Progress) {
         let note = match Note::parse(&text.0) {
             Ok(note) => note,
             Err(error) => return debug!(%node, %error, "a note cannot be understood"),
@@ -227,9 +238,8 @@ impl Hub {
                 self.with_hall(&room, |hall| hall.absent(node));
             }
             Note::Rooms { rooms } => {
-                for room in rooms {
-                    self.with_hall(&room, |hall| hall.tell_roster(node));
-                }
+                let rooms = rooms.into_iter().filter(|room| self.with_hall(room, |_| ()).is_some());
+                progress.catch_up.entry(node).or_default().rosters.extend(rooms);
             }
             Note::Gone { room } => {
                 self.with_hall(&room, |hall| hall.forget(node, LeftReason::Left));
@@ -267,26 +277,27 @@ impl Hub {
             }
             Note::Kept { receipt, why } => self.kept(node, receipt, why),
             Note::Seat { receipt, part, last } => {
-                let whole = parts.entry(node).or_default();
+                let whole = progress.parts.entry(node).or_default();
                 if whole.len() + part.len() <= LINK_BYTES {
                     whole.push_str(&part);
                 }
                 if last {
-                    let whole = parts.remove(&node).unwrap_or_default();
+                    let whole = progress.parts.remove(&node).unwrap_or_default();
                     self.seat_has_come(node, receipt, &whole);
                 }
             }
             Note::Offer { room, ticket } => self.offered(room, Ticket::parse(&ticket)),
-            change => {
-                if let Err(room) = self.change(node, change) {
-                    answer_gone(room);
-                }
-            }
+            change => match self.change(node, change) {
+                Ok(None) => {}
+                Ok(Some(room)) => progress.catch_up.entry(node).or_default().rosters.push_back(room),
+                Err(room) => answer_gone(room),
+            },
         }
     }
 
-    /// Carries out what a node tells of its own members. Fails with the room's name if it is not open here.
-    fn change(&self, node: NodeId, note: Note<'_>) -> Result<(), RoomName> {
+    /// Carries out what a node tells of its own members. Returns the room's name if it wants this node's roster in turn, and fails with
+    /// it if it is not open here.
+    fn change(&self, node: NodeId, note: Note<'_>) -> Result<Option<RoomName>, RoomName> {
         let (Note::Roster { room, .. }
         | Note::Joined { room, .. }
         | Note::Moved { room, .. }
@@ -296,15 +307,19 @@ impl Hub {
         | Note::Knocked { room, .. }
         | Note::Locked { room, .. }) = &note
         else {
-            return Ok(());
+            return Ok(None);
         };
         let room = room.clone();
         if let Note::Moved { peer, to, moves, .. } = note {
             self.with_hall(&room, |hall| hall.room.hand_on(peer, Some(node), to, moves)).ok_or(room.clone())?;
             self.watch_transit(room, peer);
-            return Ok(());
+            return Ok(None);
         }
-        self.with_hall(&room, |hall| hall.change(node, note)).ok_or(room)
+        let wants = self.with_hall(&room, |hall| {
+            hall.change(node, note);
+            hall.tie(node).is_some_and(|tie| std::mem::take(&mut tie.wants_roster))
+        });
+        wants.map(|wants| wants.then(|| room.clone())).ok_or(room)
     }
 
     /// A payload for one member here.
@@ -528,13 +543,10 @@ impl Hall {
         if let Some(tie) = self.tie(node).filter(|_| last) {
             let seen = std::mem::take(&mut tie.seen);
             tie.is_asked = false;
-            let is_told = tie.told.is_some();
+            tie.wants_roster = tie.told.is_none();
             for peer in self.room.peers_of(node).into_iter().filter(|peer| !seen.contains(peer)) {
                 self.room.leave_elsewhere(peer, LeftReason::Left, &mut out);
                 self.record(|| Noted::Left { peer, reason: LeftReason::Left });
-            }
-            if !is_told {
-                self.tell_roster(node);
             }
         }
         self.carry_out(out);

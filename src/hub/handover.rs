@@ -37,8 +37,8 @@ const AGAIN: Duration = Duration::from_millis(10);
 /// When a client is to come back whose seat's node is out of reach.
 const COME_BACK: Duration = Duration::from_millis(500);
 
-/// For so long a seat that was taken from its transport does not count as away: it is about to have another one.
-const GRACE: Duration = Duration::from_secs(1);
+/// For so long a seat that has come does not count as away, and one that is wanted elsewhere is about to go.
+pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 /// Bytes of a seat in one note, before they are written as a JSON string, which at most doubles them.
 const PART_BYTES: usize = 128 * 1024;
@@ -247,21 +247,17 @@ impl Hub {
         let Some(seat) = hall.seats.get(&peer).map(Arc::clone) else {
             return Err(self.gone_to(room, peer, Some(hall)));
         };
-        let window = self.policy.resume_window;
-        let let_go = seat.with(|seat| seat.let_go(ticket, wanted.waited.is_some(), now(), window));
-        let_go.map_err(|refusal| refused(&refusal))?;
-        let sent = match hall.is_busy(peer, &seat, wanted) {
-            true => Err(Kept::Busy),
-            false => hall.parcel(peer, &seat).and_then(|text| {
-                let parts = parts(&text, receipt, PART_BYTES.min(cluster.largest_note() / 3));
-                // Without room on the link it stays here, for whoever comes next.
-                cluster.send_all(node, life, parts).map_err(|_| refused(&out_of_reach()))
-            }),
-        };
-        if let Err(why) = sent {
-            self.tend_soon(room, peer);
-            return Err(why);
+        let parts_with = seat.with(|seat| seat.begin_to_part(ticket, wanted.waited.is_some(), now()));
+        parts_with.map_err(|refusal| refused(&refusal))?;
+        self.tend_soon(room, peer);
+        if hall.is_busy(peer, &seat, wanted) {
+            return Err(Kept::Busy);
         }
+        seat.with(|seat| seat.part(now(), self.policy.resume_window));
+        let text = hall.parcel(peer, &seat)?;
+        let parts = parts(&text, receipt, PART_BYTES.min(cluster.largest_note() / 3));
+        // Without room on the link it stays here, for whoever comes next.
+        cluster.send_all(node, life, parts).map_err(|_| refused(&out_of_reach()))?;
         info!(%peer, to = %node, "a session goes on at another node");
         let moves = hall.send_off(peer, node);
         cluster.moves.remember(room.clone(), peer, Move { to: node, moves }, now());
@@ -322,7 +318,7 @@ impl Hub {
         self.tend_soon(&room, peer);
     }
 
-    /// A seat that was taken from its transport counts as away if none comes for it in a moment.
+    /// A seat that was wanted at another node, or has come from there, is looked at if nothing more becomes of that.
     fn tend_soon(&self, room: &RoomName, peer: PeerId) {
         self.looks.lock().push(Reverse((now() + GRACE, room.clone(), peer)));
         self.look_added.notify_one();

@@ -47,6 +47,8 @@ pub(super) struct Ties {
 pub(super) struct Tie {
     /// The link's life in which it was told the whole roster, and is told each change.
     pub(super) told: Option<u64>,
+    /// It has told its roster, and does not know this node's.
+    pub(super) wants_roster: bool,
     /// It was asked for its roster and has not answered.
     pub(super) is_asked: bool,
     /// Who was in the parts of its roster so far.

@@ -144,6 +144,7 @@ impl Seat {
             go_away_told: false,
             payloads: packed.payloads,
             asked: Vec::new(),
+            parting: None,
             log: log::Log::unpack(packed.log, now),
         })
     }
@@ -152,4 +153,90 @@ impl Seat {
 /// Milliseconds until then; none if it is over.
 fn millis(at: Instant, now: Instant) -> u64 {
     at.saturating_duration_since(now).as_millis() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::protocol::{Body, Outbound, PayloadKind, Refusal};
+    use crate::seat::{Admission, Next, Resumption};
+
+    const WINDOW: Duration = Duration::from_secs(30);
+
+    fn ticket(secret: u8) -> Ticket {
+        Ticket::new(PeerId::new(Uuid::from_u128(1)), [secret; 16])
+    }
+
+    fn message(data: &str) -> Body {
+        let payload = data.to_owned().into();
+        let outbound = Outbound { kind: PayloadKind::Message, to: None, payload, ephemeral: false, dropped: false };
+        Body::relay(PeerId::new(Uuid::from_u128(2)), &outbound)
+    }
+
+    /// A seat that has lived: something pushed out, something written, something that waits, and the transport lost.
+    fn seat(now: Instant) -> Seat {
+        let limits = Limits { queue_messages: 4, burst: 10, ..Limits::default() };
+        let grant = Grant { user: Some("u".into()), ..Grant::open(limits.into()) };
+        let mut seat =
+            Seat::new(ticket(1), Transport::EventStream, Grant { expires: Some(now + WINDOW), ..grant }, now);
+        assert!(matches!(seat.admit(1, Some(7), now), Admission::Execute(_)));
+        seat.push(Body::error(Some(7), &Refusal::bad_request("no")));
+        for data in ["1", "\"a\\n\"", "{\"b\" :2}", "4"] {
+            while let Next::Frame(_) = seat.next(1, true) {}
+            assert!(seat.push(message(data)));
+        }
+        seat.detach(1, now, WINDOW);
+        seat
+    }
+
+    fn sent(seat: &Seat, now: Instant) -> String {
+        serde_json::to_string(&seat.pack(now).expect("it is a member's, and idle")).expect("JSON")
+    }
+
+    #[test]
+    fn a_seat_goes_on_as_what_it_was() {
+        let now = Instant::now();
+        let mut before = seat(now);
+        let text = sent(&before, now);
+        let unpack = |text: &str| Seat::unpack(serde_json::from_str(text).expect("JSON"), Checks::default(), now);
+        let mut after = unpack(&text).expect("a seat");
+        assert_eq!(sent(&after, now), text);
+        for seat in [&mut before, &mut after] {
+            let resumed = seat.resume(ticket(1), 0, None, Transport::WebTransport, now);
+            assert_eq!(resumed, Ok(Resumption::Whole { lost: 0 }), "the error is said again");
+        }
+        let read = |seat: &mut Seat| {
+            let generation = seat.generation();
+            let frames = std::iter::from_fn(|| match seat.next(generation, true) {
+                Next::Frame(frame) => Some(frame.text()),
+                _ => None,
+            });
+            frames.collect::<Vec<_>>()
+        };
+        assert_eq!(read(&mut before), read(&mut after));
+        assert_eq!((after.last_id(), after.next_look(now)), (7, before.next_look(now)));
+        assert_eq!(after.admit(after.generation(), Some(7), now), Admission::Repeat);
+        assert!(before.pack(now).is_none(), "a transport has it");
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_no_seat() {
+        let now = Instant::now();
+        let text = sent(&seat(now), now);
+        for (right, wrong) in [
+            (r#""sent":4"#, r#""sent":9"#),
+            (r#""nextSeq":6"#, r#""nextSeq":5"#),
+            (r#"[5,"payload""#, r#"[7,"payload""#),
+            (r#"[5,"payload""#, r#"[null,"payload""#),
+            (r#""requests":9.0"#, r#""requests":11.0"#),
+            (r#""peer":"00000000-0000-0000-0000-000000000001""#, r#""peer":"00000000-0000-0000-0000-000000000003""#),
+        ] {
+            let changed = text.replace(right, wrong);
+            assert_ne!(changed, text, "{right} is not in {text}");
+            let packed = serde_json::from_str(&changed).expect("JSON");
+            assert_eq!(Seat::unpack(packed, Checks::default(), now).map(drop).err(), Some(Broken), "{wrong}");
+        }
+    }
 }

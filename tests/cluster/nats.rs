@@ -12,6 +12,8 @@ use crate::support::within;
 pub(crate) struct Nats {
     child: Child,
     pub(crate) port: u16,
+    /// Where other servers of its cluster find it, if it has one.
+    pub(crate) cluster: Option<u16>,
 }
 
 impl Nats {
@@ -31,16 +33,22 @@ impl Nats {
         command.kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("nats-server is installed; scripts/test installs it");
         let mut log = BufReader::new(child.stderr.take().expect("it is piped")).lines();
-        let mut port = None;
+        let (mut port, mut cluster, mut is_ready) = (None, None, false);
+        let port_of = |address: &str| address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
         let mut said = String::new();
         while let Some(line) = within(log.next_line()).await.expect("UTF-8") {
             if let Some((_, address)) = line.split_once("Listening for client connections on ") {
-                port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+                port = port_of(address);
             }
-            if line.contains("Server is ready") {
+            if let Some((_, address)) = line.split_once("Listening for route connections on ") {
+                cluster = port_of(address);
+            }
+            is_ready |= line.contains("Server is ready");
+            // It listens for routes after it is ready.
+            if is_ready && (cluster.is_some() || !args.contains(&"--cluster")) {
                 // It must not stop because nobody reads what it says.
                 tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
-                return Nats { child, port: port.expect("it tells its port") };
+                return Nats { child, port: port.expect("it tells its port"), cluster };
             }
             said += &line;
             said.push('\n');

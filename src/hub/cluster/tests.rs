@@ -45,7 +45,7 @@ impl Node {
                 burst: 1_000_000,
                 ..Limits::default()
             },
-            rooms: 100,
+            rooms: 1000,
             heartbeat: Duration::from_secs(10),
             resume_window: WINDOW,
             ice_servers: IceServers::load(&crate::ice::Policy::default()).expect("none"),
@@ -490,6 +490,42 @@ async fn presence_that_does_not_fit_is_made_up_for_by_the_whole_roster() {
     bus.cut(false);
     while b.hear("peerUpdated").await["metadata"]["number"] != 50 {}
     linked(&[&x, &y]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_rooms_find_one_another_over_a_link_that_takes_few_at_a_time() {
+    let bus = Memory::default();
+    let nodes = [Node::with(&bus, 30_000), Node::with(&bus, 30_000)];
+    linked(&[&nodes[0], &nodes[1]]).await;
+    let line = format!(r#"{{"type":"join","metadata":{{"a":"{}"}}}}"#, "x".repeat(300));
+    let Ok(Request { command: Command::Join(join), .. }) = Request::parse(line.as_bytes(), &Limits::default()) else {
+        panic!("a join")
+    };
+    let rooms: Vec<_> = (0..300).map(|number| RoomName::parse(&format!("r{number}")).expect("a name")).collect();
+    let mut members = vec![];
+    let join_all = |node: &Node, rooms: &[RoomName]| -> Vec<Session> {
+        let join = |room| node.hub.join(room, &join, None, Transport::WebTransport).expect("there may be rooms").0;
+        rooms.iter().map(join).collect()
+    };
+    let is_whole = |node: &Node| {
+        let has_both = |room: &RoomName| node.hub.with_hall(room, |hall| hall.room.len() == 2) == Some(true);
+        rooms.iter().all(has_both)
+    };
+    // Some are known to be shared when the bus fails, the others are opened meanwhile.
+    for node in &nodes {
+        for few in rooms[..150].chunks(10) {
+            members.extend(join_all(node, few));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    bus.cut(true);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    for node in &nodes {
+        members.extend(join_all(node, &rooms[150..]));
+    }
+    bus.cut(false);
+    until(|| nodes.iter().all(is_whole)).await;
+    assert!(nodes.iter().all(|node| node.cluster.nodes().len() == 1), "the link has not failed for it");
 }
 
 #[tokio::test(start_paused = true)]
