@@ -1,7 +1,7 @@
 //! The command line: what was typed becomes a [`Command`], and a command runs.
 //!
 //! Whatever goes wrong is one line on standard error that begins with `wigwag: `. The exit code is 0 after an orderly end,
-//! 1 after a fault while running, and 2 after a mistake in what was typed or in what it points at; `join` has more. `config check`
+//! 1 after a fault while running or one that may pass, and 2 after a mistake in what was typed or in what it points at; `join` has more. `config check`
 //! says everything that is wrong, a line each.
 
 use std::ffi::OsString;
@@ -89,7 +89,7 @@ impl End {
             End::Answered(text) => text.print().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
             End::Mistake(error) => {
                 eprintln!("wigwag: {error}");
-                ExitCode::from(2)
+                if error.is_passing() { ExitCode::FAILURE } else { ExitCode::from(2) }
             }
             End::Mistakes(errors) => {
                 for error in errors {
@@ -196,7 +196,8 @@ option, by commas, or in the file as [\"a\", \"b\"].
 
 SIGHUP has certificates, token keys and the file of settings read again; see 'wigwag config example' for
 what takes effect then. Ctrl-C or SIGTERM drains: sessions are told to move, then the server ends. A second one ends it at
-once. The exit code is 0 after an orderly end, 1 after a fault, 2 after a mistake in the settings.";
+once. The exit code is 0 after an orderly end, 1 after a fault, or where an address is taken or keys cannot be
+fetched; 2 after a mistake in the settings.";
 
 const CERTS_EXAMPLES: &str = "\
 Examples:

@@ -14,18 +14,30 @@ pub struct StartError {
     text: String,
     /// The setting whose value is wrong by itself.
     setting: Option<String>,
+    /// It may go away by itself.
+    passing: bool,
 }
 
 impl StartError {
     /// An error with this text; control characters (of a path, of another program's message) become spaces.
     pub fn new(text: impl Display) -> Self {
         let text = text.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        StartError { text, setting: None }
+        StartError { text, setting: None, passing: false }
     }
 
     /// Lays it to the charge of one setting alone: another value of that makes it good.
     pub fn about(self, setting: &str) -> Self {
         StartError { setting: Some(setting.to_owned()), ..self }
+    }
+
+    /// The same, but of something that may go away by itself: another try later may succeed with the same settings.
+    pub fn passing(self) -> Self {
+        StartError { passing: true, ..self }
+    }
+
+    /// Whether another try may succeed with the same settings.
+    pub fn is_passing(&self) -> bool {
+        self.passing
     }
 
     /// The setting whose value is wrong by itself, if it is that.
@@ -43,7 +55,9 @@ impl StartError {
             }
             _ => format!("choose another with {flag}"),
         };
-        StartError::new(format_args!("cannot listen on {address} ({protocol}): {}; {remedy}", plainly(error)))
+        let passes = matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable);
+        let text = format!("cannot listen on {address} ({protocol}): {}; {remedy}", plainly(error));
+        StartError { passing: passes, ..StartError::new(text) }
     }
 
     /// A file that cannot be read, written or made (`doing`), and what to do about it.

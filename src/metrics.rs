@@ -244,6 +244,11 @@ pub enum Refused {
 }
 
 impl Refused {
+    fn all() -> impl Iterator<Item = Refused> {
+        let others = [Refused::Full, Refused::Pace, Refused::Flood, Refused::ProxyHeader];
+        Limit::ALL.into_iter().map(Refused::Address).chain(others)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Refused::Address(limit) => limit.name(),
@@ -349,6 +354,9 @@ impl Default for Metrics {
                 drop(metrics.reloads.get_or_create(&what.labels(succeeded)));
             }
         }
+        for reason in Refused::all() {
+            drop(metrics.tally(reason));
+        }
         let mut registry = Registry::default();
         metrics.register(registry.sub_registry_with_prefix("wigwag"));
         registry.register_collector(Box::new(process::Process));
@@ -437,7 +445,11 @@ impl Metrics {
             "Requests for a session that were answered by an HTTP status, by its code",
             self.refused_openings.clone(),
         );
-        to.register("closes", "Transports closed, by close reason", self.closes.clone());
+        to.register(
+            "closes",
+            "Transports that ended: by the code with which the server closed them, left, client (closed by it) or lost",
+            self.closes.clone(),
+        );
         to.register("messages", "Messages received from clients", self.messages.clone());
         to.register(
             "relay_duration_seconds",
@@ -535,6 +547,12 @@ impl Metrics {
     /// A message of `type` arrived on `transport`. `type` must come from the closed set of the protocol.
     pub fn message(&self, transport: Transport, r#type: &'static str) {
         self.messages.get_or_create(&MessageLabels { r#type, transport: transport.name() }).inc();
+    }
+
+    /// A transport was lost, or closed by its client without a word.
+    pub fn lost(&self, transport: Transport, by_client: bool) {
+        let code = if by_client { "client" } else { "lost" };
+        self.closes.get_or_create(&CloseLabels { transport: transport.name(), code }).inc();
     }
 
     /// A transport was closed by the server; `None` after `leave`.

@@ -61,9 +61,14 @@ impl Shell {
 
     /// Runs what must be refused; returns the one line that says why.
     pub(crate) async fn refused<S: AsRef<OsStr>>(&self, args: &[S]) -> String {
+        self.refused_with(2, args).await
+    }
+
+    /// The same of what ends with this exit code.
+    async fn refused_with<S: AsRef<OsStr>>(&self, code: i32, args: &[S]) -> String {
         let output = self.run(args).await;
         let said = String::from_utf8(output.stderr).expect("UTF-8");
-        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert_eq!(output.status.code(), Some(code), "{said}");
         assert!(output.stdout.is_empty());
         assert!(
             said.starts_with("wigwag: ") && said.ends_with('\n') && said.lines().count() == 1,
@@ -232,11 +237,12 @@ async fn a_port_in_use_is_named_with_its_flag() {
             "wigwag: cannot listen on {address} (TCP): address already in use; choose another with {flag}, \
              or stop the program that has it\n"
         );
-        assert_eq!(shell.refused(&args).await, expected);
+        // It may be free in a moment: a supervisor is to try again.
+        assert_eq!(shell.refused_with(1, &args).await, expected);
     }
     drop(taken);
     let taken = std::net::UdpSocket::bind(&address).unwrap();
-    let said = shell.refused(&["--listen", &address, "--plain", "off", "--admin", "off"]).await;
+    let said = shell.refused_with(1, &["--listen", &address, "--plain", "off", "--admin", "off"]).await;
     contains(&said, &["(UDP): address already in use", "--listen"]);
     drop(taken);
 }
@@ -753,6 +759,8 @@ async fn keys_and_secrets_that_cannot_be_used_are_refused_at_the_start() {
     contains(&shell.refused(&["--turn-secret", "x"]).await, &["turn:HOST"]);
     let unset = ["--ice-server", "turn:a.example", "--turn-secret", "env:NOT_SET_ANYWHERE"];
     contains(&shell.refused(&[&unset[..], &FREE].concat()).await, &["NOT_SET_ANYWHERE", "static-auth-secret"]);
+    let nobody = ["--token-keys", "https://127.0.0.1:1/keys", "--token-keys-private"];
+    contains(&shell.refused_with(1, &[&nobody[..], &FREE].concat()).await, &["cannot fetch the token keys"]);
     contains(&shell.refused(&["--token-issuer", "x"]).await, &["--token-keys"]);
     contains(&shell.refused(&["--token-keys", &secret, "--open"]).await, &["give one of them"]);
     contains(&shell.refused(&["--token-keys", &secret, "--token-keys-private"]).await, &["keys at a URL"]);

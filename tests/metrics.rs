@@ -245,6 +245,33 @@ async fn handshakes_are_timed_by_protocol() {
 }
 
 #[tokio::test]
+async fn transports_that_are_lost_or_closed_by_their_clients_are_counted() {
+    let server = TestServer::start_with(observed()).await;
+    let mut operator = Operator::of(&server).await;
+    let closes =
+        |transport: &str, code: &str| format!("wigwag_closes_total{{transport=\"{transport}\",code=\"{code}\"}}");
+    let (alice, _) = join(&server, Via::WebSocketH1, "lost").await;
+    // Without the Close frame that belongs there.
+    drop(alice);
+    operator.becomes(&closes("websocket-h1", "lost"), |count| count == 1.0).await;
+    let (bob, _) = join(&server, Via::WebSocketH2, "lost").await;
+    within(bob.close()).await.expect("it closes");
+    operator.becomes(&closes("websocket-h2", "client"), |count| count == 1.0).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_refused_begins_to_be_counted_at_zero() {
+    let server = TestServer::start_with(observed()).await;
+    let (_, _, text) = Operator::of(&server).await.get("/metrics", &HeaderMap::new()).await;
+    for reason in ["connections", "sessions-per-second", "flood", "proxy-header", "address-failures"] {
+        let line = format!("wigwag_refusals_total{{reason=\"{reason}\"}} 0");
+        assert!(text.lines().any(|known| known == line), "{line}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn packets_that_a_network_loses_are_counted() {
     let server = TestServer::start_with(observed()).await;
     let mut operator = Operator::of(&server).await;

@@ -110,9 +110,9 @@ impl KeySource {
             KeySource::Variable(name) => std::env::var(name).map_err(|_| {
                 StartError::new(format_args!("the variable {name} is not set; it must hold the token keys"))
             })?,
-            KeySource::Url { url, reach } => fetch::get(url, reach)
-                .await
-                .map_err(|error| StartError::new(format_args!("cannot fetch the token keys from {url}: {error:#}")))?,
+            KeySource::Url { url, reach } => fetch::get(url, reach).await.map_err(|error| {
+                StartError::new(format_args!("cannot fetch the token keys from {url}: {error:#}")).passing()
+            })?,
         };
         let keys = Keys::parse(&text)
             .map_err(|why| StartError::new(format_args!("the token keys in {self} cannot be used: {why}")))?;

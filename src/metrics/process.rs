@@ -30,7 +30,7 @@ impl Collector for Process {
         gauge(
             "process_start_time_seconds",
             "Start time of the process since unix epoch in seconds",
-            stat.as_ref().and_then(linux::Stat::started_at),
+            stat.as_ref().map(linux::Stat::started_at),
         )?;
         gauge("process_open_fds", "Number of open file descriptors", linux::open_files())?;
         gauge("process_max_fds", "Maximum number of open file descriptors", linux::most_files())?;
@@ -49,9 +49,12 @@ impl Collector for Process {
 #[cfg(target_os = "linux")]
 mod linux {
     use std::fs;
+    use std::sync::OnceLock;
+    use std::time::{SystemTime, UNIX_EPOCH};
 
     use rustix::param::{clock_ticks_per_second, page_size};
     use rustix::process::{Resource, getrlimit};
+    use rustix::time::{ClockId, clock_gettime};
 
     /// Of /proc/self/stat (proc(5)).
     pub(super) struct Stat {
@@ -79,10 +82,14 @@ mod linux {
             })
         }
 
-        pub(super) fn started_at(&self) -> Option<f64> {
-            let system = fs::read_to_string("/proc/stat").ok()?;
-            let booted = system.lines().find_map(|line| line.strip_prefix("btime "))?;
-            Some(booted.parse::<f64>().ok()? + self.started_seconds)
+        /// By the clocks and not by /proc/stat, which the unit's `ProcSubset=pid` hides; once, as clocks are set.
+        pub(super) fn started_at(&self) -> f64 {
+            static STARTED_AT: OnceLock<f64> = OnceLock::new();
+            *STARTED_AT.get_or_init(|| {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+                let up = clock_gettime(ClockId::Boottime);
+                now - (up.tv_sec as f64 + up.tv_nsec as f64 / 1e9 - self.started_seconds)
+            })
         }
     }
 
@@ -98,6 +105,15 @@ mod linux {
     #[cfg(test)]
     mod tests {
         use super::*;
+
+        #[test]
+        fn this_process_has_started_lately_and_always_at_the_same_time() {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+            let started = Stat::read().unwrap().started_at();
+            assert!(started <= now + 1.0 && now - started < 3600.0, "{started} of {now}");
+            assert_eq!(Stat::read().unwrap().started_at().to_bits(), started.to_bits());
+            assert!(!include_str!("process.rs").contains(concat!("\"/proc/", "stat\"")), "the unit hides it");
+        }
 
         #[test]
         fn a_name_with_brackets_and_spaces_is_no_field() {

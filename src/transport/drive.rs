@@ -244,10 +244,12 @@ impl<W: Wire> Driver<W> {
         let lasted_ms = lasted.as_millis() as u64;
         let close = match end {
             End::Lost(why) => {
+                self.context.metrics.lost(self.opening.transport, false);
                 info!(lasted_ms, why, "transport lost");
                 return;
             }
             End::ByClient => {
+                self.context.metrics.lost(self.opening.transport, true);
                 info!(lasted_ms, "transport closed by the client");
                 Close { code: None, reason: "".into() }
             }
