@@ -54,6 +54,7 @@ pub struct Metrics {
     queued_bytes: Gauge,
     ended_rooms: Gauge,
     timeline_bytes: Gauge,
+    webhook_events: Family<OutcomeLabels, Counter>,
     draining: Gauge,
 }
 
@@ -113,6 +114,11 @@ struct ReloadLabels {
 struct EntryLabels {
     transport: &'static str,
     how: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -301,6 +307,17 @@ impl Tally {
     }
 }
 
+/// Counts what became of events for the webhook.
+#[derive(Debug, Clone)]
+pub struct Told(Counter);
+
+impl Told {
+    /// So many more.
+    pub fn count(&self, events: u64) {
+        self.0.inc_by(events);
+    }
+}
+
 /// Counts one thing as open for as long as it lives.
 #[derive(Debug)]
 pub struct Open(Gauge);
@@ -346,6 +363,7 @@ impl Default for Metrics {
             queued_bytes: Gauge::default(),
             ended_rooms: Gauge::default(),
             timeline_bytes: Gauge::default(),
+            webhook_events: Family::default(),
             draining: Gauge::default(),
         };
         // An alert on what has never happened needs a zero to begin with.
@@ -353,6 +371,9 @@ impl Default for Metrics {
             for succeeded in [true, false] {
                 drop(metrics.reloads.get_or_create(&what.labels(succeeded)));
             }
+        }
+        for outcome in ["delivered", "failed", "dropped"] {
+            drop(metrics.told(outcome));
         }
         for reason in Refused::all() {
             drop(metrics.tally(reason));
@@ -461,6 +482,8 @@ impl Metrics {
         to.register("queued_messages", "Messages that wait for their clients now", self.queued_messages.clone());
         to.register("queued_bytes", "Bytes that wait for their clients now", self.queued_bytes.clone());
         to.register("ended_rooms", "Rooms that have ended and whose timeline is kept", self.ended_rooms.clone());
+        let events = "Events for the webhook: delivered, failed (refused, or too late), dropped (too many waited)";
+        to.register("webhook_events", events, self.webhook_events.clone());
         to.register("timeline_bytes", "Bytes that timelines of rooms take", self.timeline_bytes.clone());
     }
 
@@ -547,6 +570,11 @@ impl Metrics {
     /// A message of `type` arrived on `transport`. `type` must come from the closed set of the protocol.
     pub fn message(&self, transport: Transport, r#type: &'static str) {
         self.messages.get_or_create(&MessageLabels { r#type, transport: transport.name() }).inc();
+    }
+
+    /// Counts events for the webhook with this outcome.
+    pub fn told(&self, outcome: &'static str) -> Told {
+        Told(self.webhook_events.get_or_create(&OutcomeLabels { outcome }).clone())
     }
 
     /// A transport was lost, or closed by its client without a word.

@@ -317,7 +317,7 @@ impl Hall {
         let mut out = Vec::new();
         for peer in self.room.peers_of(node) {
             if act(&mut self.room, peer, &mut out) {
-                self.record(|| noted(peer));
+                self.record_elsewhere(|| noted(peer));
             }
         }
         self.carry_out(out);
@@ -353,7 +353,7 @@ impl Hall {
                 true => Outcome::Delivered,
                 false => Outcome::QueueFull,
             };
-            self.record(|| Noted::Relayed { from, to, step, bytes, outcome });
+            self.record_elsewhere(|| Noted::Relayed { from, to, step, bytes, outcome });
         }
         match taken {
             true => Ok(()),
@@ -396,7 +396,7 @@ impl Hall {
         }
         self.carry_out(out);
         if let Some(event) = noted {
-            self.record(|| event);
+            self.record_elsewhere(|| event);
         }
     }
 
@@ -425,7 +425,7 @@ impl Hall {
     ) {
         for Present { member: Member { peer, .. }, .. } in &members {
             if !self.room.has(*peer) {
-                self.record(|| Noted::Joined { peer: *peer, transport: None });
+                self.record_elsewhere(|| Noted::Joined { peer: *peer, transport: None });
             }
         }
         let Some(ties) = &mut self.ties else { return };
@@ -446,7 +446,7 @@ impl Hall {
             let is_told = tie.told.is_some();
             for peer in self.room.peers_of(node).into_iter().filter(|peer| !seen.contains(peer)) {
                 self.room.leave_elsewhere(peer, LeftReason::Left, &mut out);
-                self.record(|| Noted::Left { peer, reason: LeftReason::Left });
+                self.record_elsewhere(|| Noted::Left { peer, reason: LeftReason::Left });
             }
             if !is_told {
                 self.tell_roster(node);
@@ -466,7 +466,7 @@ impl Hall {
         let news = self.room.lock(lock.locked, &mut out);
         self.carry_out(out);
         if news {
-            self.record(|| Noted::Locked { by: None, locked: lock.locked });
+            self.record_elsewhere(|| Noted::Locked { by: None, locked: lock.locked });
         }
     }
 
