@@ -39,8 +39,9 @@ impl Heard {
         let signature = self.headers["wigwag-signature"].to_str().expect("text");
         let (seconds, tag) = signature.split_once(",v1=").expect("both parts");
         let seconds = seconds.strip_prefix("t=").expect("the time");
-        let tag: Vec<u8> =
-            (0..tag.len() / 2).map(|at| u8::from_str_radix(&tag[2 * at..2 * at + 2], 16).unwrap()).collect();
+        let tag: Vec<u8> = (0..tag.len() / 2)
+            .map(|at| u8::from_str_radix(&tag[2 * at..2 * at + 2], 16).expect("hexadecimal"))
+            .collect();
         let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
         hmac::verify(&key, format!("{seconds}.{}", self.body).as_bytes(), &tag).expect("it is signed");
         let told: Value = serde_json::from_str(&self.body).expect("JSON");
