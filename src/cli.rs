@@ -1,8 +1,8 @@
 //! The command line: what was typed becomes a [`Command`], and a command runs.
 //!
 //! Whatever goes wrong is one line on standard error that begins with `wigwag: `. The exit code is 0 after an orderly end,
-//! 1 after a fault while running or one that may pass, and 2 after a mistake in what was typed or in what it points at; `join` has more. `config check`
-//! says everything that is wrong, a line each.
+//! 1 after a fault while running or one at the start that may pass, and 2 after a mistake in what was typed or in what it points
+//! at; `join` has more. `config check` says every wrong value, a line each.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -67,11 +67,11 @@ pub enum End {
     Answered(clap::Error),
     /// A mistake in what was typed, or in what it points at.
     #[error(transparent)]
-    Mistake(#[from] StartError),
+    Mistake(StartError),
     /// All that is wrong with a file, where it was asked for.
     #[error("{} mistakes", .0.len())]
     Mistakes(Vec<StartError>),
-    /// A fault while running.
+    /// A fault while running, or one at the start that may pass.
     #[error(transparent)]
     Fault(#[from] anyhow::Error),
     /// Something that scripts may want to tell apart; the command's help explains the exit code.
@@ -82,6 +82,12 @@ pub enum End {
     Quiet(u8),
 }
 
+impl From<StartError> for End {
+    fn from(error: StartError) -> Self {
+        if error.is_passing() { End::Fault(error.into()) } else { End::Mistake(error) }
+    }
+}
+
 impl End {
     /// Says it where it belongs and turns it into the exit code.
     pub fn report(&self) -> ExitCode {
@@ -89,7 +95,7 @@ impl End {
             End::Answered(text) => text.print().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
             End::Mistake(error) => {
                 eprintln!("wigwag: {error}");
-                if error.is_passing() { ExitCode::FAILURE } else { ExitCode::from(2) }
+                ExitCode::from(2)
             }
             End::Mistakes(errors) => {
                 for error in errors {
@@ -194,14 +200,15 @@ Examples:
 Times are written 500ms, 10s, 2m, 1h; sizes 4096, 160KiB, 1MiB. A list is given by repeating its
 option, by commas, or in the file as [\"a\", \"b\"].
 
-SIGHUP has certificates, token keys and the file of settings read again; see 'wigwag config example' for
+SIGHUP has certificates, token keys, the TURN secret and the file of settings read again; see 'wigwag config example' for
 what takes effect then. Ctrl-C or SIGTERM drains: sessions are told to move, then the server ends. A second one ends it at
-once. The exit code is 0 after an orderly end, 1 after a fault, or where an address is taken or keys cannot be
-fetched; 2 after a mistake in the settings.";
+once. The exit code is 0 after an orderly end, 2 after a mistake in the settings, and 1 after a fault,
+also one that may have passed at the next start: an address that cannot be had, keys that cannot be fetched.";
 
 const CERTS_EXAMPLES: &str = "\
 Examples:
   wigwag certs --name desk.local
+  wigwag certs --certs-dir /var/lib/wigwag/certs
   wigwag certs --json | jq -r '.certificates[].sha256'";
 
 const CONFIG_EXAMPLES: &str = "\

@@ -119,7 +119,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// All of them.
+    /// Each of them.
     pub const ALL: [Limit; 7] = [
         Limit::Connections,
         Limit::OpenConnections,

@@ -5,7 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// A mistake in the configuration or in what it points at, which keeps the server from starting.
+/// A mistake in the configuration or in what it points at, which keeps the server from starting, or a fault that may have
+/// passed at the next attempt.
 ///
 /// Its text is always one line, for whoever typed the command: what is wrong, where, and what would be right.
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +15,7 @@ pub struct StartError {
     text: String,
     /// The setting whose value is wrong by itself.
     setting: Option<String>,
-    /// It may go away by itself.
+    /// Whether the same settings may do at another time.
     passing: bool,
 }
 
@@ -30,22 +31,23 @@ impl StartError {
         StartError { setting: Some(setting.to_owned()), ..self }
     }
 
-    /// The same, but of something that may go away by itself: another try later may succeed with the same settings.
-    pub fn passing(self) -> Self {
-        StartError { passing: true, ..self }
-    }
-
-    /// Whether another try may succeed with the same settings.
-    pub fn is_passing(&self) -> bool {
-        self.passing
-    }
-
     /// The setting whose value is wrong by itself, if it is that.
     pub fn setting(&self) -> Option<&str> {
         self.setting.as_deref()
     }
 
-    /// An address that cannot be listened on. `protocol` is `TCP` or `UDP`, `flag` the option that chooses the address.
+    /// Says that nothing need be wrong with the settings: it may have passed when the server is started again.
+    pub fn passing(self) -> Self {
+        StartError { passing: true, ..self }
+    }
+
+    /// Whether it may have passed when the server is started again.
+    pub fn is_passing(&self) -> bool {
+        self.passing
+    }
+
+    /// An address that cannot be listened on. `protocol` is `TCP` or `UDP`, `flag` the option that chooses the address. It may
+    /// be had later: the network is not up, or the program that has it ends. A right that is missing does not come by itself.
     pub fn listen(protocol: &str, address: SocketAddr, flag: &str, error: &io::Error) -> Self {
         let remedy = match error.kind() {
             io::ErrorKind::AddrInUse => format!("choose another with {flag}, or stop the program that has it"),
@@ -55,9 +57,9 @@ impl StartError {
             }
             _ => format!("choose another with {flag}"),
         };
-        let passes = matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable);
-        let text = format!("cannot listen on {address} ({protocol}): {}; {remedy}", plainly(error));
-        StartError { passing: passes, ..StartError::new(text) }
+        let passing = error.kind() != io::ErrorKind::PermissionDenied;
+        let text = format_args!("cannot listen on {address} ({protocol}): {}; {remedy}", plainly(error));
+        StartError { passing, ..StartError::new(text) }
     }
 
     /// A file that cannot be read, written or made (`doing`), and what to do about it.
@@ -82,6 +84,9 @@ mod tests {
     fn an_error_is_one_line_and_says_what_to_do() {
         let address = "127.0.0.1:4433".parse().unwrap();
         let taken = io::Error::from_raw_os_error(98);
+        assert!(StartError::listen("TCP", address, "--listen", &taken).is_passing());
+        let forbidden = io::ErrorKind::PermissionDenied.into();
+        assert!(!StartError::listen("TCP", address, "--listen", &forbidden).is_passing());
         assert_eq!(
             StartError::listen("TCP", address, "--listen", &taken).to_string(),
             "cannot listen on 127.0.0.1:4433 (TCP): address already in use; choose another with --listen, \

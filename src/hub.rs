@@ -449,6 +449,11 @@ impl Hub {
     }
 
     /// The same as a message.
+    /// The STUN and TURN servers that clients are told.
+    pub fn relays(&self) -> &IceServers {
+        &self.policy.ice_servers
+    }
+
     fn ice_servers(&self, seat: &SharedSeat) -> Body {
         let Issued { servers, lasts } = self.issue_ice(seat);
         Body::ice_servers(&servers, lasts.map(|lasts| lasts.as_millis() as u64))

@@ -40,6 +40,7 @@ pub struct Metrics {
     refusals: Family<RefusalLabels, Counter>,
     certificate_expiry: Family<ListenerLabels, Gauge>,
     reloads: Family<ReloadLabels, Counter>,
+    last_reloads: Family<ReloadedLabels, Gauge>,
     handshakes: Timings<ConnectionLabels>,
     entries: [[Counter; 3]; TRANSPORTS.len()],
     joining: [Histogram; TRANSPORTS.len()],
@@ -111,6 +112,11 @@ struct ReloadLabels {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadedLabels {
+    what: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EntryLabels {
     transport: &'static str,
     how: &'static str,
@@ -149,6 +155,30 @@ impl Entry {
     }
 }
 
+/// How a transport came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Without a word: nobody was left to tell.
+    Lost,
+    /// Tidily, by the client; its seat is kept.
+    ByClient,
+    /// After the client's `leave`.
+    Left,
+    /// By the server, which said why.
+    Closed(Code),
+}
+
+impl Ended {
+    fn name(self) -> &'static str {
+        match self {
+            Ended::Lost => "lost",
+            Ended::ByClient => "client",
+            Ended::Left => "left",
+            Ended::Closed(code) => code.name(),
+        }
+    }
+}
+
 /// Who and what is there at the moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Population {
@@ -160,12 +190,12 @@ pub struct Population {
     pub away: u64,
     /// Who waits to be admitted.
     pub waiting: u64,
+    /// Seats with a transport, or between two polls, by the transport's number; who waits is among them.
+    pub served: [u64; TRANSPORTS.len()],
     /// Messages that wait for their clients.
     pub queued_messages: u64,
     /// Bytes of them.
     pub queued_bytes: u64,
-    /// Seats by the transport that serves them, or whose next poll they wait for; in the order of [`TRANSPORTS`].
-    pub sessions: [u64; TRANSPORTS.len()],
     /// Rooms that have ended and can still be asked about.
     pub ended_rooms: u64,
     /// Bytes of what is recorded of rooms.
@@ -219,18 +249,25 @@ pub enum Reloaded {
     TokenKeys,
     /// The file of settings.
     Settings,
+    /// The secret that is shared with TURN servers.
+    TurnSecret,
 }
 
 impl Reloaded {
-    const ALL: [Reloaded; 3] = [Reloaded::Certificates, Reloaded::TokenKeys, Reloaded::Settings];
+    const ALL: [Reloaded; 4] = [Reloaded::Certificates, Reloaded::TokenKeys, Reloaded::Settings, Reloaded::TurnSecret];
 
-    fn labels(self, succeeded: bool) -> ReloadLabels {
+    fn label(self) -> ReloadedLabels {
         let what = match self {
             Reloaded::Certificates => "certificates",
             Reloaded::TokenKeys => "token-keys",
             Reloaded::Settings => "settings",
+            Reloaded::TurnSecret => "turn-secret",
         };
-        ReloadLabels { what, outcome: if succeeded { "done" } else { "failed" } }
+        ReloadedLabels { what }
+    }
+
+    fn labels(self, succeeded: bool) -> ReloadLabels {
+        ReloadLabels { what: self.label().what, outcome: if succeeded { "done" } else { "failed" } }
     }
 }
 
@@ -349,6 +386,7 @@ impl Default for Metrics {
             refusals: Family::default(),
             certificate_expiry: Family::default(),
             reloads: Family::default(),
+            last_reloads: Family::default(),
             handshakes: Family::new_with_constructor(over_the_network),
             entries: Default::default(),
             joining: std::array::from_fn(|_| over_the_network()),
@@ -371,16 +409,18 @@ impl Default for Metrics {
             for succeeded in [true, false] {
                 drop(metrics.reloads.get_or_create(&what.labels(succeeded)));
             }
-        }
-        for outcome in ["delivered", "failed", "dropped"] {
-            drop(metrics.told(outcome));
+            // Or the server would not have started.
+            metrics.last_reloads.get_or_create(&what.label()).set(1);
         }
         for reason in Refused::all() {
             drop(metrics.tally(reason));
         }
+        for outcome in ["delivered", "failed", "dropped"] {
+            drop(metrics.told(outcome));
+        }
         let mut registry = Registry::default();
         metrics.register(registry.sub_registry_with_prefix("wigwag"));
-        registry.register_collector(Box::new(process::Process));
+        registry.register_collector(Box::new(process::Process::new()));
         *metrics.registry.lock() = registry;
         metrics
     }
@@ -413,8 +453,13 @@ impl Metrics {
         );
         to.register(
             "reloads",
-            "Certificates, token keys and settings read again, by what became of it",
+            "Certificates, token keys, settings and TURN's secret read again, by what became of it",
             self.reloads.clone(),
+        );
+        to.register(
+            "last_reload_successful",
+            "1 if what was read last, at the start or since, could be used; 0 while what was in use before stays",
+            self.last_reloads.clone(),
         );
     }
 
@@ -450,7 +495,8 @@ impl Metrics {
 
     fn register_sessions(&self, to: &mut Registry) {
         to.register("sessions", "Transports on which a session was joined or resumed", self.sessions.clone());
-        to.register("open_sessions", "Sessions with a transport now, or between two polls", self.open_sessions.clone());
+        let open = "Sessions that have a transport, or are between two polls, now";
+        to.register("open_sessions", open, self.open_sessions.clone());
         to.register(
             "entries",
             "Sessions that came to a transport: joined, resumed after a loss, or moved from another one",
@@ -466,11 +512,9 @@ impl Metrics {
             "Requests for a session that were answered by an HTTP status, by its code",
             self.refused_openings.clone(),
         );
-        to.register(
-            "closes",
-            "Transports that ended: by the code with which the server closed them, left, client (closed by it) or lost",
-            self.closes.clone(),
-        );
+        let closes =
+            "Transports that ended, by the server's code, or lost, client (closed by it), left; polls are left out";
+        to.register("closes", closes, self.closes.clone());
         to.register("messages", "Messages received from clients", self.messages.clone());
         to.register(
             "relay_duration_seconds",
@@ -521,7 +565,7 @@ impl Metrics {
     }
 
     /// A session was joined or resumed on `transport`.
-    pub fn session(&self, transport: Transport) {
+    pub fn began(&self, transport: Transport) {
         self.sessions.get_or_create(&TransportLabels { transport: transport.name() }).inc();
     }
 
@@ -547,12 +591,11 @@ impl Metrics {
         for (state, seats) in [("here", population.here), ("away", population.away), ("waiting", population.waiting)] {
             self.seats.get_or_create(&SeatLabels { state }).set(seats as i64);
         }
+        for (transport, served) in TRANSPORTS.iter().zip(population.served) {
+            self.open_sessions.get_or_create(&TransportLabels { transport: transport.name() }).set(served as i64);
+        }
         self.queued_messages.set(population.queued_messages as i64);
         self.queued_bytes.set(population.queued_bytes as i64);
-        for (transport, sessions) in TRANSPORTS.iter().zip(population.sessions) {
-            let labels = TransportLabels { transport: transport.name() };
-            self.open_sessions.get_or_create(&labels).set(sessions as i64);
-        }
         self.ended_rooms.set(population.ended_rooms as i64);
         self.timeline_bytes.set(population.timeline_bytes as i64);
     }
@@ -577,16 +620,9 @@ impl Metrics {
         Told(self.webhook_events.get_or_create(&OutcomeLabels { outcome }).clone())
     }
 
-    /// A transport was lost, or closed by its client without a word.
-    pub fn lost(&self, transport: Transport, by_client: bool) {
-        let code = if by_client { "client" } else { "lost" };
-        self.closes.get_or_create(&CloseLabels { transport: transport.name(), code }).inc();
-    }
-
-    /// A transport was closed by the server; `None` after `leave`.
-    pub fn closed(&self, transport: Transport, code: Option<Code>) {
-        let code = code.map_or("left", Code::name);
-        self.closes.get_or_create(&CloseLabels { transport: transport.name(), code }).inc();
+    /// A transport that lasts (no poll) came to its end, with a session or before there was one.
+    pub fn ended(&self, transport: Transport, how: Ended) {
+        self.closes.get_or_create(&CloseLabels { transport: transport.name(), code: how.name() }).inc();
     }
 
     /// The certificate in use expires at this time, in seconds since 1970.
@@ -601,6 +637,7 @@ impl Metrics {
     /// Something was read again, or could not be.
     pub fn reloaded(&self, what: Reloaded, succeeded: bool) {
         self.reloads.get_or_create(&what.labels(succeeded)).inc();
+        self.last_reloads.get_or_create(&what.label()).set(succeeded.into());
     }
 
     /// All of it as text (OpenMetrics 1.0).

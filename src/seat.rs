@@ -470,7 +470,7 @@ impl Seat {
     }
 
     /// Whether it has a transport, or waits for the next poll.
-    fn is_served(&self) -> bool {
+    pub fn is_served(&self) -> bool {
         matches!(self.lease, Lease::Here | Lease::Between { .. })
     }
 

@@ -128,6 +128,9 @@ impl Server {
             timelines: config.timelines,
             hook,
         };
+        let metrics = Metrics::with(cluster.clone());
+        let counted = metrics.clone();
+        let auth = auth.map(|auth| auth.telling(move |done| counted.reloaded(Reloaded::TokenKeys, done)));
         let context = Arc::new(Context {
             hub: match &cluster {
                 Some(cluster) => Hub::clustered(policy, Arc::clone(cluster)),
@@ -205,7 +208,7 @@ impl Server {
             let shared = Arc::clone(&context);
             essential.spawn("token keys", async move {
                 if let Some(auth) = &shared.auth {
-                    auth.keep_fresh(|done| shared.metrics.reloaded(Reloaded::TokenKeys, done)).await;
+                    auth.keep_fresh().await;
                 }
             });
         }
@@ -252,12 +255,28 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Reads certificates and token keys again; whichever cannot be used stays as it is, and the log and the metrics tell.
+    /// Reads certificates, token keys and the secret of TURN servers again; whichever cannot be used stays as it is, and the log
+    /// and the metrics tell.
     pub async fn read_files(&self) {
         // The renewal logs and counts by itself.
         let _ = self.certificates.read_again().await;
         if let Some(auth) = &self.context.auth {
-            self.context.metrics.reloaded(Reloaded::TokenKeys, auth.read_again().await.is_ok());
+            // So does the verifier.
+            let _ = auth.read_again().await;
+        }
+        self.read_turn_secret();
+    }
+
+    /// Blocks for the time of reading a small file.
+    fn read_turn_secret(&self) {
+        let Context { hub, config, metrics, .. } = &*self.context;
+        match hub.relays().read_again(&config.ice) {
+            Ok(false) => {}
+            Ok(true) => metrics.reloaded(Reloaded::TurnSecret, true),
+            Err(error) => {
+                warn!(%error, "the TURN secret could not be read again; the one in use stays");
+                metrics.reloaded(Reloaded::TurnSecret, false);
+            }
         }
     }
 

@@ -59,13 +59,18 @@ impl Shell {
         timeout(PATIENCE, self.command(args).output()).await.expect("it ends by itself").expect("it runs")
     }
 
-    /// Runs what must be refused; returns the one line that says why.
+    /// Runs what must be refused as a mistake; returns the one line that says why.
     pub(crate) async fn refused<S: AsRef<OsStr>>(&self, args: &[S]) -> String {
-        self.refused_with(2, args).await
+        self.ends_with(2, args).await
     }
 
-    /// The same of what ends with this exit code.
-    async fn refused_with<S: AsRef<OsStr>>(&self, code: i32, args: &[S]) -> String {
+    /// Runs what cannot be done now, and may be done later; returns the one line that says why.
+    async fn put_off<S: AsRef<OsStr>>(&self, args: &[S]) -> String {
+        self.ends_with(1, args).await
+    }
+
+    /// Runs what must end with this exit code and one line, which is returned.
+    async fn ends_with<S: AsRef<OsStr>>(&self, code: i32, args: &[S]) -> String {
         let output = self.run(args).await;
         let said = String::from_utf8(output.stderr).expect("UTF-8");
         assert_eq!(output.status.code(), Some(code), "{said}");
@@ -170,11 +175,12 @@ async fn the_example_file_passes_its_own_check() {
 }
 
 #[tokio::test]
-async fn a_check_tells_everything_that_is_wrong_with_a_file_and_where() {
+async fn a_check_tells_every_wrong_value_of_a_file_in_order_and_what_is_at_odds() {
     let shell = Shell::new().with("WIGWAG_HEARTBEAT", "soon");
     let file = shell.write(
         "w.toml",
-        "heartbeat = '0s'\nmax-pers = 3\ncert = 'a.pem'\norigin = ['https://a.example/page']\nmax-frame = 'much'\nrate = 0\n",
+        "heartbeat = '0s'\nmax-pers = 3\ncert = 'a.pem'\norigin = ['https://a.example/page']\nmax-frame = 'much'\nrate = 0\n\
+         cluster = 'redis://a'\ncluster-name = 'a.b'\ncluster-timeout = '1ms'\nturn-secret = ''\nlog = 'wigwag=loud'\nburst = 0\n",
     );
     let output = shell.run(&["config", "check", &file]).await;
     assert_eq!(output.status.code(), Some(2));
@@ -183,12 +189,20 @@ async fn a_check_tells_everything_that_is_wrong_with_a_file_and_where() {
     assert_eq!(
         lines,
         [
-            "wigwag: w.toml:2: unknown key `max-pers`; did you mean `max-peers`?",
-            "wigwag: w.toml:5: max-frame: invalid value 'much': write a whole number of bytes, KiB or MiB, like 4096, 160KiB or 1MiB",
             "wigwag: w.toml:1: heartbeat is 0ms: it must be from 100ms to 10m",
+            "wigwag: w.toml:2: unknown key `max-pers`; did you mean `max-peers`?",
             "wigwag: w.toml:4: origin is https://a.example/page: write it as browsers send it, like https://app.example.org or \
              http://localhost:3000 (no path, no wildcard), or null",
+            "wigwag: w.toml:5: max-frame: invalid value 'much': write a whole number of bytes, KiB or MiB, like 4096, 160KiB or 1MiB",
             "wigwag: w.toml:6: rate is 0: it must be from 1 to 1000000",
+            "wigwag: w.toml:7: cluster is redis://a: write it as nats://HOST:4222, or tls://HOST:4222 for an encrypted connection",
+            "wigwag: w.toml:8: cluster-name is a.b: write 1 to 64 of A-Z a-z 0-9 - _",
+            "wigwag: w.toml:9: cluster-timeout is 1ms: it must be from 1s to 1m",
+            "wigwag: w.toml:10: turn-secret is : name a file, or env:VARIABLE",
+            "wigwag: w.toml:11: log is wigwag=loud: error parsing level filter: expected one of \"off\", \"error\", \"warn\", \
+             \"info\", \"debug\", \"trace\", or a number 0-5; write a level (error, warn, info, debug, trace) or a list like \
+             wigwag=debug,info",
+            "wigwag: w.toml:12: burst is 0: it must be from 1 to 1000000",
             "wigwag: w.toml:3: cert is a.pem: its private key is missing: give --key too",
         ]
     );
@@ -237,14 +251,30 @@ async fn a_port_in_use_is_named_with_its_flag() {
             "wigwag: cannot listen on {address} (TCP): address already in use; choose another with {flag}, \
              or stop the program that has it\n"
         );
-        // It may be free in a moment: a supervisor is to try again.
-        assert_eq!(shell.refused_with(1, &args).await, expected);
+        assert_eq!(shell.put_off(&args).await, expected);
     }
     drop(taken);
     let taken = std::net::UdpSocket::bind(&address).unwrap();
-    let said = shell.refused_with(1, &["--listen", &address, "--plain", "off", "--admin", "off"]).await;
+    let said = shell.put_off(&["--listen", &address, "--plain", "off", "--admin", "off"]).await;
     contains(&said, &["(UDP): address already in use", "--listen"]);
     drop(taken);
+}
+
+/// A supervisor starts the server again then: the exit code is not that of a mistake.
+#[tokio::test]
+async fn what_may_be_there_a_little_later_is_no_mistake() {
+    let shell = Shell::new();
+    // Of a network that is for documents.
+    let absent = ["--listen", "192.0.2.1:4433", "--plain", "off", "--admin", "off", "--open", "--dev-certs"];
+    contains(&shell.put_off(&absent).await, &["192.0.2.1:4433", "no such address", "--listen"]);
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/jwks.json", nobody.local_addr().unwrap());
+    drop(nobody);
+    let keys = [&["--token-keys", &url, "--token-keys-private"][..], &FREE].concat();
+    contains(&shell.put_off(&keys).await, &["cannot fetch the token keys", &url, "cannot connect"]);
+    // What the settings themselves name stays a mistake.
+    let spoilt = shell.write("ca.pem", "no certificate");
+    contains(&shell.refused(&[&keys[..], &["--token-keys-ca", &spoilt]].concat()).await, &["cannot read", "ca.pem"]);
 }
 
 #[tokio::test]
@@ -759,8 +789,6 @@ async fn keys_and_secrets_that_cannot_be_used_are_refused_at_the_start() {
     contains(&shell.refused(&["--turn-secret", "x"]).await, &["turn:HOST"]);
     let unset = ["--ice-server", "turn:a.example", "--turn-secret", "env:NOT_SET_ANYWHERE"];
     contains(&shell.refused(&[&unset[..], &FREE].concat()).await, &["NOT_SET_ANYWHERE", "static-auth-secret"]);
-    let nobody = ["--token-keys", "https://127.0.0.1:1/keys", "--token-keys-private"];
-    contains(&shell.refused_with(1, &[&nobody[..], &FREE].concat()).await, &["cannot fetch the token keys"]);
     contains(&shell.refused(&["--token-issuer", "x"]).await, &["--token-keys"]);
     contains(&shell.refused(&["--token-keys", &secret, "--open"]).await, &["give one of them"]);
     contains(&shell.refused(&["--token-keys", &secret, "--token-keys-private"]).await, &["keys at a URL"]);

@@ -229,6 +229,77 @@ async fn rooms_that_have_ended_are_counted_while_they_are_known_and_what_they_ta
     server.stop().await;
 }
 
+/// As troubleshooting reads it: on which transports they are at the moment, those who poll between two polls, too.
+#[tokio::test]
+async fn open_sessions_are_counted_by_transport() {
+    let mut settings = observed();
+    settings.resume_window = Duration::from_millis(200);
+    let server = TestServer::start_with(settings).await;
+    let mut operator = Operator::of(&server).await;
+    let open = |transport: &str| format!("wigwag_open_sessions{{transport=\"{transport}\"}}");
+    for via in [Via::WebTransport, Via::WebSocketH3, Via::WebSocketH2, Via::WebSocketH1, Via::EventStreamH2] {
+        let series = open(via.transport().name());
+        assert_eq!(operator.sample(&series).await, 0.0);
+        let (session, _) = join(&server, via, via.name()).await;
+        assert_eq!(operator.sample(&series).await, 1.0, "{}", via.name());
+        drop(session);
+        operator.becomes(&series, |open| open == 0.0).await;
+    }
+    // Whoever polls has been answered, and has not asked again.
+    let (mut alice, ticket) = join(&server, Via::LongPollH2, "polls").await;
+    assert_eq!(operator.sample(&open("long-poll")).await, 1.0, "between two polls");
+    say(&mut alice, r#"{"type":"ping","id":1}"#).await;
+    hear(&mut alice, "pong").await;
+    assert_eq!(operator.sample(&open("long-poll")).await, 1.0, "later ones count the same");
+    assert_eq!(operator.sample("wigwag_sessions_total{transport=\"long-poll\"}").await, 1.0);
+    let (_moved, _) = resume(&server, Via::WebSocketH2, "polls", &ticket).await;
+    assert_eq!(operator.sample(&open("long-poll")).await, 0.0);
+    assert_eq!(operator.sample(&open("websocket-h2")).await, 1.0);
+    server.stop().await;
+}
+
+/// Without a zero to begin with, Prometheus does not see the first burst.
+#[tokio::test]
+async fn refusals_and_reloads_are_told_before_the_first_one() {
+    let server = TestServer::start_with(observed()).await;
+    let mut operator = Operator::of(&server).await;
+    let (_, _, text) = operator.get("/metrics", &HeaderMap::new()).await;
+    let has = |line: &str| text.lines().any(|known| known == line);
+    for reason in ["connections", "sessions-per-second", "flood", "proxy-header", "address-joins", "address-sessions"] {
+        assert!(has(&format!("wigwag_refusals_total{{reason=\"{reason}\"}} 0")), "{reason}\n{text}");
+    }
+    for what in ["certificates", "token-keys", "settings"] {
+        assert!(has(&format!("wigwag_last_reload_successful{{what=\"{what}\"}} 1")), "{what}\n{text}");
+    }
+    server.stop().await;
+}
+
+/// Lost, closed by the client, left or refused: each transport's end is counted once.
+#[tokio::test]
+async fn transports_that_end_are_counted_by_how_they_did() {
+    let server = TestServer::start_with(observed()).await;
+    let mut operator = Operator::of(&server).await;
+    let closes = |code: &str| format!("wigwag_closes_total{{transport=\"websocket-h2\",code=\"{code}\"}}");
+    let (cut, _) = join(&server, Via::WebSocketH2, "ends").await;
+    assert_eq!(operator.sample(&closes("lost")).await, 0.0);
+    // The whole connection goes, without a Close.
+    drop(cut);
+    operator.becomes(&closes("lost"), |count| count == 1.0).await;
+
+    let (closed, _) = join(&server, Via::WebSocketH2, "ends").await;
+    within(closed.close()).await.expect("closed");
+    operator.becomes(&closes("client"), |count| count == 1.0).await;
+    let (mut left, _) = join(&server, Via::WebSocketH2, "ends").await;
+    say(&mut left, r#"{"type":"leave","id":1}"#).await;
+    operator.becomes(&closes("left"), |count| count == 1.0).await;
+    let mut refused = server.connect(Via::WebSocketH2, "ends").await;
+    say(&mut refused, r#"{"type":"ping"}"#).await;
+    operator.becomes(&closes("badRequest"), |count| count == 1.0).await;
+    assert_eq!(operator.sample(&closes("lost")).await, 1.0);
+    assert_eq!(operator.sample(&closes("client")).await, 1.0);
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn handshakes_are_timed_by_protocol() {
     let server = TestServer::start_with(observed()).await;
@@ -240,33 +311,6 @@ async fn handshakes_are_timed_by_protocol() {
         let series = |what: &str| format!("wigwag_handshake_duration_seconds_{what}{{protocol=\"{protocol}\"}}");
         assert_eq!(operator.sample(&series("count")).await, count);
         assert!(operator.sample(&series("sum")).await > 0.0);
-    }
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn transports_that_are_lost_or_closed_by_their_clients_are_counted() {
-    let server = TestServer::start_with(observed()).await;
-    let mut operator = Operator::of(&server).await;
-    let closes =
-        |transport: &str, code: &str| format!("wigwag_closes_total{{transport=\"{transport}\",code=\"{code}\"}}");
-    let (alice, _) = join(&server, Via::WebSocketH1, "lost").await;
-    // Without the Close frame that belongs there.
-    drop(alice);
-    operator.becomes(&closes("websocket-h1", "lost"), |count| count == 1.0).await;
-    let (bob, _) = join(&server, Via::WebSocketH2, "lost").await;
-    within(bob.close()).await.expect("it closes");
-    operator.becomes(&closes("websocket-h2", "client"), |count| count == 1.0).await;
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn what_is_refused_begins_to_be_counted_at_zero() {
-    let server = TestServer::start_with(observed()).await;
-    let (_, _, text) = Operator::of(&server).await.get("/metrics", &HeaderMap::new()).await;
-    for reason in ["connections", "sessions-per-second", "flood", "proxy-header", "address-failures"] {
-        let line = format!("wigwag_refusals_total{{reason=\"{reason}\"}} 0");
-        assert!(text.lines().any(|known| known == line), "{line}");
     }
     server.stop().await;
 }

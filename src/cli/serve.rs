@@ -66,7 +66,7 @@ async fn serve(config: Config, mut reload: Reload) -> Result<(), End> {
     let reloads = async {
         loop {
             hangups.next().await;
-            info!("SIGHUP: reading certificates, keys and settings again");
+            info!("SIGHUP: reading certificates, keys, secrets and settings again");
             reload.settings(&reloader);
             reloader.read_files().await;
         }

@@ -129,7 +129,7 @@ mod banner {
             admin: Some("127.0.0.1:9433".parse().unwrap()),
             protocols: Protocols { h3: true, h2: true, tls12: false },
             names: vec!["localhost".into()],
-            ca: Some("certs/ca.pem".into()),
+            ca: Some("/var/lib/my certs/ca.pem".into()),
         }
     }
 
@@ -137,11 +137,18 @@ mod banner {
     fn development_points_at_the_page_that_needs_no_trust() {
         let text = banner(&development());
         assert!(text.contains("http://localhost:8080/"), "{text}");
-        for word in
-            ["WebTransport", "127.0.0.1:4433, [::1]:4433", "wigwag certs", "for a phone", "http://127.0.0.1:9433/"]
-        {
+        for word in [
+            "WebTransport",
+            "127.0.0.1:4433, [::1]:4433",
+            "wigwag certs --certs-dir '/var/lib/my certs'\n",
+            "for a phone",
+            "http://127.0.0.1:9433/",
+        ] {
             assert!(text.contains(word), "{word}: {text}");
         }
+        let elsewhere = banner(&Running { ca: Some("certs/ca.pem".into()), ..development() });
+        let here = std::env::current_dir().unwrap().join("certs");
+        assert!(elsewhere.contains(&format!("--certs-dir {}\n", super::super::certs::quoted(&here))), "{elsewhere}");
     }
 
     #[test]

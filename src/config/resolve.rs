@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::Uri;
 use http::uri::Authority;
 use rustls::pki_types::DnsName;
+use tracing_subscriber::EnvFilter;
 
 use super::units::{CandidateKind, Listen, Network, Rate, Size, Span};
 use super::{CertificateSource, Config, ConnectionLimits, Protocols, Settings, Sources, Webhook};
@@ -40,6 +41,8 @@ impl Settings {
     /// can reach without the flag that says it is meant.
     pub fn resolve(&self, sources: &Sources) -> Result<Config, StartError> {
         let check = Check { sources };
+        // Whoever logs makes it again.
+        self.log_filter(sources)?;
         let default = Config::default();
         let listen = self.listen.as_ref().map(|list| list.iter().map(|address| address.0).collect());
         let limits = self.limits(&check)?;
@@ -83,6 +86,18 @@ impl Settings {
         check.addresses(&config)?;
         self.check_exposure(&check, &config)?;
         Ok(config)
+    }
+
+    /// What to log.
+    ///
+    /// # Errors
+    /// A filter that is none.
+    pub fn log_filter(&self, sources: &Sources) -> Result<EnvFilter, StartError> {
+        let wanted = self.log.as_deref().unwrap_or("info");
+        EnvFilter::builder().parse(wanted).map_err(|error| {
+            let right = "write a level (error, warn, info, debug, trace) or a list like wigwag=debug,info";
+            Check { sources }.wrong("log", wanted, format_args!("{error}; {right}"))
+        })
     }
 
     /// Where the certificate comes from, for those who need nothing else.
@@ -173,8 +188,13 @@ impl Settings {
         let servers = self.cluster.iter().flatten();
         // What stands before the @ may be a password.
         let shown = |text: &String| text.rsplit('@').next().unwrap_or_default().to_owned();
-        let parse = |text: &String| text.parse().map_err(|why| check.bad("cluster", shown(text), why));
+        let parse = |text: &String| text.parse().map_err(|why| check.wrong("cluster", shown(text), why));
         let servers: Vec<cluster::Address> = servers.map(parse).collect::<Result<_, _>>()?;
+        // Each by itself, before what they are without the other.
+        let name = self.cluster_name.as_deref().map(|name| (name, name.parse()));
+        let name =
+            name.map(|(name, parsed)| parsed.map_err(|why| check.wrong("cluster-name", name, why))).transpose()?;
+        let timeout = check.span("cluster-timeout", self.cluster_timeout, cluster::TIMEOUT, SECOND..=MINUTE)?;
         if servers.is_empty() {
             let alone = [
                 ("cluster-name", self.cluster_name.is_some()),
@@ -186,15 +206,12 @@ impl Settings {
             let refused = |key| check.bad(key, "set", "without --cluster there is only this node; give it too");
             return alone.map_or(Ok(None), |(key, _)| Err(refused(key)));
         }
-        let name = self.cluster_name.as_deref().map(|name| (name, name.parse()));
-        let name = name.map(|(name, parsed)| parsed.map_err(|why| check.bad("cluster-name", name, why))).transpose()?;
-        let default = cluster::TIMEOUT;
         Ok(Some(cluster::Policy {
             servers,
             name: name.unwrap_or_default(),
             credentials: self.cluster_credentials.clone(),
             ca: self.cluster_ca.clone(),
-            timeout: check.span("cluster-timeout", self.cluster_timeout, default, SECOND..=MINUTE)?,
+            timeout,
         }))
     }
 
@@ -240,7 +257,7 @@ impl Settings {
         let parse = |text: &String| text.parse::<IceUrl>().map_err(|why| check.wrong("ice-server", text, why));
         let urls: Vec<_> = self.ice_server.iter().flatten().map(parse).collect::<Result<_, _>>()?;
         let secret =
-            self.turn_secret.as_ref().map(|text| text.parse().map_err(|why| check.bad("turn-secret", text, why)));
+            self.turn_secret.as_ref().map(|text| text.parse().map_err(|why| check.wrong("turn-secret", text, why)));
         let secret = secret.transpose()?;
         match urls.iter().find(|url| url.needs_credentials()) {
             Some(url) if secret.is_none() => {

@@ -505,8 +505,8 @@ impl Settings {
         sources.read_again()
     }
 
-    /// Everything that is wrong with the text of a file which is called `name`, by itself, and the first two settings that are at
-    /// odds. Flags and the environment count for nothing. Returns how many settings it has if nothing is wrong.
+    /// Every wrong key and value in the text of a file which is called `name`, in the order of its lines, and then the first two
+    /// settings that are at odds. Flags and the environment count for nothing. Returns how many settings it has if nothing is wrong.
     ///
     /// # Errors
     /// At least one mistake.
@@ -518,10 +518,14 @@ impl Settings {
         for (key, value) in file.table {
             // A setting by itself may be at odds with a default, which is no mistake yet.
             match resolve(&Table::from_iter([(key.clone(), value.clone())])) {
-                Err(mistake) if mistake.setting() == Some(&key) => mistakes.push(mistake),
+                Err(mistake) if mistake.setting() == Some(&key) => {
+                    mistakes.push((sources.lines.get(&key).copied().unwrap_or_default(), mistake));
+                }
                 _ => drop(sound.insert(key, value)),
             }
         }
+        mistakes.sort_by_key(|(line, _)| *line);
+        let mut mistakes: Vec<_> = mistakes.into_iter().map(|(_, mistake)| mistake).collect();
         mistakes.extend(resolve(&sound).err());
         if mistakes.is_empty() { Ok(sound.len()) } else { Err(mistakes) }
     }
@@ -564,7 +568,7 @@ impl Sources {
             .map_err(|error| StartError::file("read the settings", path, &error, "check --config"))?;
         sources.file_name = path.display().to_string();
         let (File { mut table, lines }, wrong) = File::parse(&sources.file_name, &text);
-        if let Some(first) = wrong.into_iter().next() {
+        if let Some((_, first)) = wrong.into_iter().next() {
             return Err(first);
         }
         sources.lines = lines;

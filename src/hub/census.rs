@@ -14,14 +14,14 @@ impl Hub {
             found.rooms += shard.len() as u64;
             for seat in shard.values().flat_map(|hall| hall.seats.values()) {
                 let (state, messages, bytes) = seat.quietly(|seat| {
+                    if seat.is_served() {
+                        found.served[seat.transport() as usize] += 1;
+                    }
                     let state = match (seat.waits_until(), seat.lease()) {
                         (Some(_), _) => &mut found.waiting,
                         (None, Lease::Here | Lease::Between { .. }) => &mut found.here,
                         (None, Lease::Away { .. } | Lease::Left) => &mut found.away,
                     };
-                    if matches!(seat.lease(), Lease::Here | Lease::Between { .. }) {
-                        found.sessions[seat.transport() as usize] += 1;
-                    }
                     let (messages, bytes) = seat.queued();
                     (state, messages, bytes)
                 });

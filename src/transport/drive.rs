@@ -14,7 +14,7 @@ use super::{Close, Opening, Received, Transport, Wire, WireError};
 use crate::clients::Client;
 use crate::context::Context;
 use crate::hub::{Session, Speaker};
-use crate::metrics::Entry;
+use crate::metrics::{Ended, Entry};
 use crate::outbox::Output;
 use crate::pace::jitter;
 use crate::protocol::{Code, Command, Frame, Grant, Refusal, Request, Token, notice};
@@ -178,6 +178,17 @@ enum End {
     Closed(Refusal),
 }
 
+impl End {
+    fn counted(&self) -> Ended {
+        match self {
+            End::Lost(_) => Ended::Lost,
+            End::ByClient => Ended::ByClient,
+            End::Left => Ended::Left,
+            End::Closed(refusal) => Ended::Closed(refusal.code),
+        }
+    }
+}
+
 impl From<WireError> for End {
     fn from(error: WireError) -> Self {
         match error {
@@ -209,7 +220,7 @@ impl<W: Wire> Driver<W> {
     /// Runs the session that has begun. It is dropped, and others told, before the goodbye, which a dead client could drag out.
     async fn serve(&mut self, session: Session, greeting: Frame) -> End {
         info!(client = %self.opening.client.address(), remote = %self.opening.via.remote, "session begins");
-        self.context.metrics.session(self.opening.transport);
+        self.context.metrics.began(self.opening.transport);
         Pump::new(self, session, greeting).run().await
     }
 
@@ -242,24 +253,21 @@ impl<W: Wire> Driver<W> {
     /// The last word, and time for the client to read it.
     async fn say_goodbye(mut self, end: End, lasted: Duration) {
         let lasted_ms = lasted.as_millis() as u64;
+        self.context.metrics.ended(self.opening.transport, end.counted());
         let close = match end {
             End::Lost(why) => {
-                self.context.metrics.lost(self.opening.transport, false);
                 info!(lasted_ms, why, "transport lost");
                 return;
             }
             End::ByClient => {
-                self.context.metrics.lost(self.opening.transport, true);
                 info!(lasted_ms, "transport closed by the client");
                 Close { code: None, reason: "".into() }
             }
             End::Left => {
-                self.context.metrics.closed(self.opening.transport, None);
                 info!(lasted_ms, "peer left");
                 Close { code: None, reason: "left".into() }
             }
             End::Closed(refusal) => {
-                self.context.metrics.closed(self.opening.transport, Some(refusal.code));
                 // A moderator's reason is for the peer that it removed.
                 let reason = if refusal.code == Code::Kicked { "" } else { &*refusal.message };
                 info!(lasted_ms, code = refusal.code.name(), reason, "transport closed");

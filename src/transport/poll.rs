@@ -175,7 +175,7 @@ async fn long_poll(
         context.metrics.entered(Transport::LongPoll, how, opening.begun.elapsed());
     }
     if poll.moved() {
-        context.metrics.session(Transport::LongPoll);
+        context.metrics.began(Transport::LongPoll);
     }
     for line in rest {
         let carried_out = drive::carry_out(poll.speaker(), line, Transport::LongPoll, &opening.client, context).await;
