@@ -71,6 +71,13 @@ pub struct Verifier {
 /// Hears, each time that keys are read again, whether they could be.
 struct Told(Box<dyn Fn(bool) + Send + Sync>);
 
+/// Nobody.
+impl Default for Told {
+    fn default() -> Self {
+        Told(Box::new(|_| {}))
+    }
+}
+
 impl std::fmt::Debug for Told {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Told")
@@ -87,7 +94,7 @@ impl Verifier {
         let keys = policy.keys.load().await?;
         info!(source = %policy.keys, keys = keys.len(), "tokens are asked for");
         let (limits, keys) = (Arc::new(limits.clone()), RwLock::new(keys));
-        Ok(Verifier { policy, limits, keys, asked: Mutex::new(Instant::now()), told: Told(Box::new(|_| {})) })
+        Ok(Verifier { policy, limits, keys, asked: Mutex::new(Instant::now()), told: Told::default() })
     }
 
     /// Has `told` hear how it went whenever keys are read again, for whatever reason.

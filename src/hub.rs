@@ -437,6 +437,11 @@ impl Hub {
         }
     }
 
+    /// The STUN and TURN servers that clients are told.
+    pub fn relays(&self) -> &IceServers {
+        &self.policy.ice_servers
+    }
+
     /// STUN and TURN servers for a seat, with fresh credentials, which will be renewed in time.
     fn issue_ice(&self, seat: &SharedSeat) -> Issued {
         let servers = &self.policy.ice_servers;
@@ -449,11 +454,6 @@ impl Hub {
     }
 
     /// The same as a message.
-    /// The STUN and TURN servers that clients are told.
-    pub fn relays(&self) -> &IceServers {
-        &self.policy.ice_servers
-    }
-
     fn ice_servers(&self, seat: &SharedSeat) -> Body {
         let Issued { servers, lasts } = self.issue_ice(seat);
         Body::ice_servers(&servers, lasts.map(|lasts| lasts.as_millis() as u64))

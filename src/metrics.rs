@@ -190,12 +190,13 @@ pub struct Population {
     pub away: u64,
     /// Who waits to be admitted.
     pub waiting: u64,
-    /// Seats with a transport, or between two polls, by the transport's number; who waits is among them.
-    pub served: [u64; TRANSPORTS.len()],
     /// Messages that wait for their clients.
     pub queued_messages: u64,
     /// Bytes of them.
     pub queued_bytes: u64,
+    /// Seats by the transport that serves them, or whose next poll they wait for, in the order of [`TRANSPORTS`]. Who waits to be
+    /// admitted is among them.
+    pub sessions: [u64; TRANSPORTS.len()],
     /// Rooms that have ended and can still be asked about.
     pub ended_rooms: u64,
     /// Bytes of what is recorded of rooms.
@@ -591,8 +592,8 @@ impl Metrics {
         for (state, seats) in [("here", population.here), ("away", population.away), ("waiting", population.waiting)] {
             self.seats.get_or_create(&SeatLabels { state }).set(seats as i64);
         }
-        for (transport, served) in TRANSPORTS.iter().zip(population.served) {
-            self.open_sessions.get_or_create(&TransportLabels { transport: transport.name() }).set(served as i64);
+        for (transport, sessions) in TRANSPORTS.iter().zip(population.sessions) {
+            self.open_sessions.get_or_create(&TransportLabels { transport: transport.name() }).set(sessions as i64);
         }
         self.queued_messages.set(population.queued_messages as i64);
         self.queued_bytes.set(population.queued_bytes as i64);

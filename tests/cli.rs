@@ -241,7 +241,9 @@ async fn other_machines_are_served_only_when_that_is_meant() {
 #[tokio::test]
 async fn a_port_in_use_is_named_with_its_flag() {
     let shell = Shell::new();
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    // Where no other test listens: what TCP has left to it, UDP must find free, and the other way round.
+    let host = if cfg!(target_os = "linux") { "127.0.0.2:0" } else { "127.0.0.1:0" };
+    let taken = std::net::TcpListener::bind(host).unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for flag in ["--listen", "--plain", "--admin"] {
         let mut args = FREE;

@@ -401,7 +401,22 @@ async fn metrics_are_told_to_who_shows_the_token_and_health_to_everybody() {
     server.stop().await;
 }
 
-/// The dashboard and the alerts name metrics and labels that are there. Some are there only once what they count has happened.
+/// What a text asks for: metrics, each with the labels that it is narrowed by and the values that these may have.
+fn selectors<'a>(text: &'a str) -> Vec<(&'a str, Vec<(&'a str, &'a str)>)> {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let begins = |at: &usize| !text[..*at].ends_with(word);
+    let starts = ["wigwag_", "process_"].iter().flat_map(|prefix| text.match_indices(prefix).map(|(at, _)| at));
+    let selector = |at: usize| {
+        let (name, rest) = text[at..].split_at(text[at..].find(|c: char| !word(c)).unwrap_or(text.len() - at));
+        let inside = rest.strip_prefix('{').and_then(|rest| rest.split_once('}')).map_or("", |(inside, _)| inside);
+        let pair = |one: &'a str| one.split_once('=').map(|(key, value)| (key, value.trim_matches(['~', '"'])));
+        (name, inside.split(',').filter_map(pair).collect())
+    };
+    starts.filter(begins).map(selector).collect()
+}
+
+/// The dashboard and the alerts name metrics, labels and values that are there. Some metrics are there only once what they count
+/// has happened.
 #[tokio::test]
 async fn the_dashboard_and_the_alerts_ask_for_what_there_is() {
     // A node of a cluster that cannot be reached tells of it all the same.
@@ -419,19 +434,33 @@ async fn the_dashboard_and_the_alerts_ask_for_what_there_is() {
         let rarely = ["refusals_total", "handshake_failures_total", "closes_total", "refused_openings_total"];
         text.contains(&format!("# TYPE {base} ")) || rarely.iter().any(|rare| name == format!("wigwag_{rare}"))
     };
-    for (file, content, least) in [
-        ("grafana.json", include_str!("../packaging/grafana.json"), 20),
-        ("alerts.yml", include_str!("../packaging/alerts.yml"), 5),
-    ] {
-        let word = |c: char| !c.is_ascii_alphanumeric() && c != '_';
-        let names = content.split(word).filter(|word| word.starts_with("wigwag_") || word.starts_with("process_"));
-        let names: std::collections::BTreeSet<_> = names.collect();
-        assert!(names.len() >= least, "{names:?}");
-        for name in names {
+    // Those that Prometheus adds, and those of the samples.
+    let has = |name: &str, key: &str, value: &str| {
+        let samples: Vec<_> = text.lines().filter(|line| line.starts_with(&format!("{name}{{"))).collect();
+        let told = |value: &str| samples.iter().any(|line| line.contains(&format!("{key}=\"{value}\"")));
+        ["job", "instance"].contains(&key) || samples.is_empty() || value.split('|').all(told)
+    };
+    let dashboard: Value = serde_json::from_str(include_str!("../packaging/grafana.json")).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels").iter();
+    let drawn: Vec<_> = panels
+        .flat_map(|panel| panel["targets"].as_array().into_iter().flatten())
+        .map(|target| target["expr"].as_str().expect("an expression"))
+        .collect();
+    let drawn = drawn.join("\n");
+    let alerts = include_str!("../packaging/alerts.yml");
+    for (file, asked, least) in [("grafana.json", selectors(&drawn), 35), ("alerts.yml", selectors(alerts), 10)] {
+        assert!(asked.len() >= least, "{file}: {}", asked.len());
+        for (name, labels) in asked {
             assert!(known(name), "{file} asks for {name}");
+            for &(key, value) in &labels {
+                assert!(has(name, key, value), "{file} asks for {name} by {key}={value}");
+            }
+            let variables = [("job", "$job"), ("instance", "$instance")];
+            assert!(
+                file == "alerts.yml" || variables.iter().all(|variable| labels.contains(variable)),
+                "{name} is not narrowed by what is chosen: {labels:?}"
+            );
         }
     }
-    let dashboard: Value = serde_json::from_str(include_str!("../packaging/grafana.json")).expect("JSON");
-    assert!(dashboard["panels"].as_array().expect("panels").len() > 20);
     server.stop().await;
 }

@@ -15,7 +15,7 @@ impl Hub {
             for seat in shard.values().flat_map(|hall| hall.seats.values()) {
                 let (state, messages, bytes) = seat.quietly(|seat| {
                     if seat.is_served() {
-                        found.served[seat.transport() as usize] += 1;
+                        found.sessions[seat.transport() as usize] += 1;
                     }
                     let state = match (seat.waits_until(), seat.lease()) {
                         (Some(_), _) => &mut found.waiting,
@@ -39,6 +39,6 @@ impl Hub {
     pub fn is_served(&self, name: &RoomName, resume: &Resume<'_>) -> bool {
         let shard = self.shard(name).lock();
         let seat = Self::seat_of(&shard, name, resume.ticket);
-        seat.is_ok_and(|(_, seat)| seat.quietly(|seat| matches!(seat.lease(), Lease::Here | Lease::Between { .. })))
+        seat.is_ok_and(|(_, seat)| seat.quietly(|seat| seat.is_served()))
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn overview(admin: &Admin) -> Value {
     let counted = context.metrics.traffic();
     let sessions: Map<String, Value> = TRANSPORTS
         .iter()
-        .zip(found.served)
+        .zip(found.sessions)
         .map(|(transport, sessions)| (transport.name().into(), json!(sessions)))
         .collect();
     json!({
