@@ -495,6 +495,7 @@ async fn what_the_operator_asks_of_rooms(server: &TestServer, description: &mut 
 
     for template in ["/api/rooms", "/api/ended", "/api/live"] {
         held(template, "GET", &format!("{template}?limit=0"), &[], "", 400).await;
+        held(template, "GET", &format!("{template}?offset=4294967296"), &[], "", 400).await;
         held(template, "GET", &format!("{template}?order=age"), &[], "", 400).await;
     }
     // A room of which one has answered nothing, so that there is something of everything.
