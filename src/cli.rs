@@ -239,9 +239,10 @@ Examples:
 The server's admin listener is asked what has happened in the room: who came and went, and which offers,
 answers and candidates went where. A room is known for --timeline-keep after it has ended.
 
-The exit code is 0 when offer, answer and candidates were exchanged by every pair, so that the trouble lies with ICE, TURN or
-the media; 1 when the server cannot be asked; 2 after a mistake in what was typed; 3 when something
-is missing, which is named; 4 when the room is not known; 5 when no two peers have been in it at once.";
+The exit code is 0 when every pair has exchanged offer, answer and candidates, so that the trouble lies
+with ICE, TURN or the media; 1 when the server cannot be asked; 2 after a mistake in what was typed;
+3 when something is missing, which is named; 4 when the room is not known; 5 when no two peers have
+been in it at once.";
 
 const KEYS_EXAMPLES: &str = "\
 Examples:

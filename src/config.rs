@@ -5,6 +5,8 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::Uri;
+
 mod file;
 mod resolve;
 mod settings;
@@ -62,6 +64,8 @@ pub struct Config {
     pub waiting: WaitingRoom,
     /// What is recorded of each room, for the admin listener to tell.
     pub timelines: timeline::Policy,
+    /// The operator's application, where it is to be told of rooms.
+    pub webhook: Option<Webhook>,
     /// How long shutting down may take.
     pub drain: Duration,
     /// The other nodes that rooms are shared with; `None` where there is only this one.
@@ -92,10 +96,22 @@ impl Default for Config {
             resume_window: Duration::from_secs(30),
             waiting: WaitingRoom::default(),
             timelines: timeline::Policy::default(),
+            webhook: None,
             drain: Duration::from_secs(10),
             cluster: None,
         }
     }
+}
+
+/// Where the operator's application is told of rooms, and how it knows that it is us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Webhook {
+    /// The application's URL: `https`, or `http` on this machine.
+    pub url: Uri,
+    /// Signs each request.
+    pub secret: SecretSource,
+    /// A CA that is trusted beside the system's.
+    pub ca: Option<PathBuf>,
 }
 
 /// Where the server's certificate comes from.

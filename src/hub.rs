@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::cluster::Cluster;
 use crate::cluster::note::Note;
+use crate::hooks::{Hook, What};
 use crate::ice::{IceServers, Issued};
 use crate::outbox::SharedSeat;
 use crate::protocol::{
@@ -69,6 +70,8 @@ pub struct Policy {
     pub waiting: WaitingRoom,
     /// What is recorded of each room.
     pub timelines: timeline::Policy,
+    /// Where the operator's application is told of rooms.
+    pub hook: Option<Hook>,
 }
 
 /// All rooms of this server.
@@ -103,6 +106,9 @@ struct Hall {
     /// What has happened in it, where that is recorded.
     timeline: Option<Box<Timeline>>,
     opened: SystemTime,
+    /// The way to the application, where there is one, and whether it has heard of the room.
+    hook: Option<Hook>,
+    told: bool,
 }
 
 impl Hub {
@@ -186,10 +192,13 @@ impl Hub {
         hall.carry_out(out);
         hall.announce_newcomer(peer);
         let by = Some(transport);
-        hall.record_at(now, || match waits {
-            true => Event::Knocked { peer, transport: by },
-            false => Event::Joined { peer, transport: by },
-        });
+        hall.record_at(
+            now,
+            match waits {
+                true => Event::Knocked { peer, transport: by },
+                false => Event::Joined { peer, transport: by },
+            },
+        );
         let greeting = match until {
             Some(until) => self.waiting(until),
             None => self.joined(hall, &seat, None, transport),
@@ -479,7 +488,8 @@ impl Hub {
         let ties = self.cluster.as_ref().map(|cluster| Box::new(Ties::ask(cluster, name)));
         let timeline = self.timelines.open(name, now()).map(Box::new);
         let (seats, keys, opened) = (HashMap::new(), HashMap::new(), SystemTime::now());
-        Hall { room: Room::new(name.clone()), seats, keys, ties, timeline, opened }
+        let hook = self.policy.hook.clone();
+        Hall { room: Room::new(name.clone()), seats, keys, ties, timeline, opened, hook, told: false }
     }
 
     fn fresh_ticket(&self, room: &RoomName, peer: PeerId) -> Ticket {
@@ -500,7 +510,10 @@ impl Hub {
         if !shard.get(name).is_some_and(Hall::is_idle) {
             return;
         }
-        let Some(Hall { ties, timeline, .. }) = shard.remove(name) else { return };
+        let Some(Hall { ties, timeline, hook, told, .. }) = shard.remove(name) else { return };
+        if let Some(hook) = hook.filter(|_| told) {
+            hook.tell(name, None, What::RoomEnded);
+        }
         if let Some(ties) = ties {
             ties.part(name);
         }

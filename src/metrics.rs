@@ -55,6 +55,7 @@ pub struct Metrics {
     queued_bytes: Gauge,
     ended_rooms: Gauge,
     timeline_bytes: Gauge,
+    webhook_events: Family<OutcomeLabels, Counter>,
     draining: Gauge,
 }
 
@@ -119,6 +120,11 @@ struct ReloadedLabels {
 struct EntryLabels {
     transport: &'static str,
     how: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -339,6 +345,17 @@ impl Tally {
     }
 }
 
+/// Counts what became of events for the webhook.
+#[derive(Debug, Clone)]
+pub struct Told(Counter);
+
+impl Told {
+    /// So many more.
+    pub fn count(&self, events: u64) {
+        self.0.inc_by(events);
+    }
+}
+
 /// Counts one thing as open for as long as it lives.
 #[derive(Debug)]
 pub struct Open(Gauge);
@@ -385,6 +402,7 @@ impl Default for Metrics {
             queued_bytes: Gauge::default(),
             ended_rooms: Gauge::default(),
             timeline_bytes: Gauge::default(),
+            webhook_events: Family::default(),
             draining: Gauge::default(),
         };
         // An alert on what has never happened needs a zero to begin with.
@@ -397,6 +415,9 @@ impl Default for Metrics {
         }
         for reason in Refused::all() {
             drop(metrics.tally(reason));
+        }
+        for outcome in ["delivered", "failed", "dropped"] {
+            drop(metrics.told(outcome));
         }
         let mut registry = Registry::default();
         metrics.register(registry.sub_registry_with_prefix("wigwag"));
@@ -506,6 +527,8 @@ impl Metrics {
         to.register("queued_messages", "Messages that wait for their clients now", self.queued_messages.clone());
         to.register("queued_bytes", "Bytes that wait for their clients now", self.queued_bytes.clone());
         to.register("ended_rooms", "Rooms that have ended and whose timeline is kept", self.ended_rooms.clone());
+        let events = "Events for the webhook: delivered, failed (refused, or too late), dropped (too many waited)";
+        to.register("webhook_events", events, self.webhook_events.clone());
         to.register("timeline_bytes", "Bytes that timelines of rooms take", self.timeline_bytes.clone());
     }
 
@@ -591,6 +614,11 @@ impl Metrics {
     /// A message of `type` arrived on `transport`. `type` must come from the closed set of the protocol.
     pub fn message(&self, transport: Transport, r#type: &'static str) {
         self.messages.get_or_create(&MessageLabels { r#type, transport: transport.name() }).inc();
+    }
+
+    /// Counts events for the webhook with this outcome.
+    pub fn told(&self, outcome: &'static str) -> Told {
+        Told(self.webhook_events.get_or_create(&OutcomeLabels { outcome }).clone())
     }
 
     /// A transport that lasts (no poll) came to its end, with a session or before there was one.

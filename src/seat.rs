@@ -665,7 +665,8 @@ impl Seat {
     /// Decides whether a request of that transport and id is to be carried out. Each id is handled once: what comes back here
     /// other than `Stale` counts as handled, whatever the answer.
     pub fn admit(&mut self, generation: u64, id: Option<u64>, now: Instant) -> Admission {
-        if generation != self.generation || self.lease == Lease::Left || self.ending.is_some() || self.parting.is_some() {
+        if generation != self.generation || self.lease == Lease::Left || self.ending.is_some() || self.parting.is_some()
+        {
             return Admission::Stale;
         }
         if self.grant.is_expired(now) {

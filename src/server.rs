@@ -30,6 +30,7 @@ use crate::pace::{Pace, Seldom};
 use crate::signal::Signal;
 use crate::tls::{Certificates, Renewal};
 use crate::transport::{quic, tcp};
+use crate::webhook::{self, Delivery};
 
 /// How often a port of the system's choosing is tried for TCP and UDP alike before giving up.
 const FREE_PORT_TRIES: usize = 16;
@@ -56,6 +57,8 @@ pub struct Server {
     addresses: Addresses,
     /// What the other nodes of a cluster say.
     events: Option<Events>,
+    /// What tells the operator's application of rooms.
+    delivery: Option<Delivery>,
 }
 
 /// TLS over TCP, and QUIC over UDP, on one address.
@@ -109,6 +112,15 @@ impl Server {
         let admin_token =
             config.admin_token.as_ref().map(|source| source.read("--admin-token", ADMIN_TOKEN)).transpose()?;
         let advertised = advertise(&config, &certificates, &addresses);
+        let (cluster, events) = match &config.cluster {
+            Some(cluster) => Cluster::connect(cluster, config.resume_window).await.map(|(c, e)| (Some(c), Some(e)))?,
+            None => (None, None),
+        };
+        let metrics = Metrics::with(cluster.clone());
+        let (hook, delivery) = match &config.webhook {
+            Some(webhook) => webhook::open(webhook, &metrics).map(|(hook, delivery)| (Some(hook), Some(delivery)))?,
+            None => (None, None),
+        };
         let policy = Policy {
             limits: config.limits.clone(),
             rooms: config.rooms,
@@ -117,10 +129,7 @@ impl Server {
             ice_servers: IceServers::load(&config.ice)?,
             waiting: config.waiting,
             timelines: config.timelines,
-        };
-        let (cluster, events) = match &config.cluster {
-            Some(cluster) => Cluster::connect(cluster, config.resume_window).await.map(|(c, e)| (Some(c), Some(e)))?,
-            None => (None, None),
+            hook,
         };
         let metrics = Metrics::with(cluster.clone());
         let counted = metrics.clone();
@@ -150,7 +159,7 @@ impl Server {
         });
         let router = http::router(advertised, Arc::clone(&context));
         let admin = admin.map(|listener| (listener, http::admin(Arc::clone(&context), admin_token)));
-        Ok(Server { context, router, certificates, renewal, secure, plain, admin, addresses, events })
+        Ok(Server { context, router, certificates, renewal, secure, plain, admin, addresses, events, delivery })
     }
 
     /// What it listens on.
@@ -189,7 +198,7 @@ impl Server {
         drain: impl Future<Output = ()>,
         hurry: impl Future<Output = ()>,
     ) -> Result<(), EssentialTaskEnded> {
-        let Server { context, router, certificates, renewal, secure, plain, admin, events, .. } = self;
+        let Server { context, router, certificates, renewal, secure, plain, admin, events, delivery, .. } = self;
         let mut essential = Essential::default();
         essential.spawn("certificate renewal", renewal.run(context.metrics.clone()));
         let hub = Arc::clone(&context.hub);
@@ -220,6 +229,10 @@ impl Server {
         }
         if let Some((listener, router)) = admin {
             essential.spawn("admin listener", tcp::serve_admin(listener, router, Arc::clone(&context)));
+        }
+        if let Some(delivery) = delivery {
+            // Waited for at the end: it has something to tell still.
+            context.tasks.spawn(delivery.run(Arc::clone(&context)));
         }
         context.tasks.close();
         let ended = tokio::select! {

@@ -241,10 +241,14 @@ async fn other_machines_are_served_only_when_that_is_meant() {
 #[tokio::test]
 async fn a_port_in_use_is_named_with_its_flag() {
     let shell = Shell::new();
-    // Where no other test listens: what TCP has left to it, UDP must find free, and the other way round.
+    // Where no other test listens. UDP is taken with TCP: every QUIC client has some port of every address.
     let host = if cfg!(target_os = "linux") { "127.0.0.2:0" } else { "127.0.0.1:0" };
-    let taken = std::net::TcpListener::bind(host).unwrap();
-    let address = taken.local_addr().unwrap().to_string();
+    let both = || {
+        let tcp = std::net::TcpListener::bind(host).unwrap();
+        let address = tcp.local_addr().unwrap();
+        std::net::UdpSocket::bind(address).map(|udp| (tcp, udp, address.to_string()))
+    };
+    let (tcp, _udp, address) = std::iter::repeat_with(both).flatten().next().unwrap();
     for flag in ["--listen", "--plain", "--admin"] {
         let mut args = FREE;
         let place = args.iter().position(|arg| *arg == flag).unwrap();
@@ -255,11 +259,9 @@ async fn a_port_in_use_is_named_with_its_flag() {
         );
         assert_eq!(shell.put_off(&args).await, expected);
     }
-    drop(taken);
-    let taken = std::net::UdpSocket::bind(&address).unwrap();
+    drop(tcp);
     let said = shell.put_off(&["--listen", &address, "--plain", "off", "--admin", "off"]).await;
     contains(&said, &["(UDP): address already in use", "--listen"]);
-    drop(taken);
 }
 
 /// A supervisor starts the server again then: the exit code is not that of a mistake.

@@ -35,3 +35,4 @@ mod tokens;
 mod transcripts;
 mod trips;
 mod waiting;
+mod webhook;

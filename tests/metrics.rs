@@ -50,7 +50,7 @@ impl Operator {
     }
 
     /// Waits until a sample is what it must become.
-    async fn becomes(&mut self, series: &str, wanted: impl Fn(f64) -> bool) {
+    pub(crate) async fn becomes(&mut self, series: &str, wanted: impl Fn(f64) -> bool) {
         within(async { while !wanted(self.sample(series).await) {} }).await;
     }
 }

@@ -48,6 +48,7 @@ pub(crate) fn config() -> Config {
         resume_window: Duration::from_secs(30),
         waiting: WaitingRoom::default(),
         timelines: Config::default().timelines,
+        webhook: None,
         // Not long: it takes all its time where a poller is still expected.
         drain: Duration::from_secs(1),
         cluster: None,

@@ -102,6 +102,7 @@ fn toml_value(arg: &clap::Arg, default: &str) -> String {
         }
         ("FILE|env:VARIABLE|https://URL", _) => "\"keys/token-keys.json\"".to_owned(),
         ("HOST", _) => "[\"signal.example.org\"]".to_owned(),
+        ("https://URL", _) => "\"https://app.example.org/wigwag\"".to_owned(),
         ("https://HOST", _) => "[\"https://app.example.org\"]".to_owned(),
         ("CIDR", "") => "[\"10.0.0.0/8\"]".to_owned(),
         ("DIR", "") => "\"web\"".to_owned(),

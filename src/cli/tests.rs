@@ -81,6 +81,9 @@ fn the_example_file_tells_every_setting_and_is_valid() {
         turn_secret: None,
         drop_candidates: None,
         trusted_proxy: None,
+        webhook: None,
+        webhook_secret: None,
+        webhook_ca: None,
         ..settings
     };
     assert_eq!(unset.resolve(&Sources::default()).unwrap(), Config::default());

@@ -6,12 +6,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use http::Uri;
 use http::uri::Authority;
 use rustls::pki_types::DnsName;
 use tracing_subscriber::EnvFilter;
 
 use super::units::{CandidateKind, Listen, Network, Rate, Size, Span};
-use super::{CertificateSource, Config, ConnectionLimits, Protocols, Settings, Sources};
+use super::{CertificateSource, Config, ConnectionLimits, Protocols, Settings, Sources, Webhook};
 use crate::auth::{self, KeySource, Reach};
 use crate::clients::{self, Quota};
 use crate::cluster;
@@ -77,6 +78,7 @@ impl Settings {
             )?,
             waiting: self.waiting(&check, &limits)?,
             timelines: self.timelines(&check, &default.timelines)?,
+            webhook: self.webhook(&check)?,
             limits,
             drain: check.span("drain", self.drain, default.drain, Duration::ZERO..=HOUR)?,
             cluster: self.cluster(&check)?,
@@ -223,6 +225,36 @@ impl Settings {
             bytes: check.size("timeline-memory", self.timeline_memory, default.bytes, MIB..=64 * KIB * MIB)?,
             keep: check.span("timeline-keep", self.timeline_keep, default.keep, Duration::ZERO..=24 * HOUR)?,
         })
+    }
+
+    fn webhook(&self, check: &Check<'_>) -> Result<Option<Webhook>, StartError> {
+        let Some(text) = &self.webhook else {
+            let alone = [("webhook-secret", self.webhook_secret.is_some()), ("webhook-ca", self.webhook_ca.is_some())];
+            let alone = alone.iter().find(|(_, said)| *said);
+            let refused = |key| check.bad(key, "set", "without --webhook nobody is told anything; give it too");
+            return alone.map_or(Ok(None), |(key, _)| Err(refused(key)));
+        };
+        // What stands before an @ may be a password.
+        let shown = text.rsplit('@').next().unwrap_or_default();
+        let wrong =
+            || check.wrong("webhook", shown, "write https://HOST/PATH without a user, or http:// on this machine");
+        let url: Uri = text.parse().map_err(|_| wrong())?;
+        let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+        let local = host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
+        let allowed = match url.scheme_str() {
+            Some("https") => !host.is_empty(),
+            Some("http") => local,
+            _ => false,
+        };
+        if !allowed || text.contains('@') {
+            return Err(wrong());
+        }
+        let Some(secret) = &self.webhook_secret else {
+            let why = "without a signature anybody could tell the application anything; give --webhook-secret too";
+            return Err(check.bad("webhook", shown, why));
+        };
+        let secret = secret.parse().map_err(|why| check.wrong("webhook-secret", secret, why))?;
+        Ok(Some(Webhook { url, secret, ca: self.webhook_ca.clone() }))
     }
 
     fn ice(&self, check: &Check<'_>, lifetime: Duration) -> Result<ice::Policy, StartError> {

@@ -405,6 +405,21 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeline_keep: Option<Span>,
 
+    /// POST what happens in rooms (opened, ended; peers joined, away, back, left) to this URL of the application's, as JSON
+    #[arg(long, env = "WIGWAG_WEBHOOK", value_name = "https://URL", help_heading = WEBHOOK)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<String>,
+
+    /// Sign what is posted with this secret, which the application knows too
+    #[arg(long, env = "WIGWAG_WEBHOOK_SECRET", value_name = "FILE|env:VARIABLE", help_heading = WEBHOOK)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_secret: Option<String>,
+
+    /// Trust this CA, PEM, for the URL of --webhook, beside the system's
+    #[arg(long, env = "WIGWAG_WEBHOOK_CA", value_name = "FILE", value_parser = path, help_heading = WEBHOOK)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_ca: Option<PathBuf>,
+
     /// What to log, as level or as target=level list; libraries never go below info [default: info]
     #[arg(long, env = "WIGWAG_LOG", value_name = "FILTER", help_heading = LOGS)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -427,6 +442,7 @@ const CONNECTIONS: &str = "Connections";
 const CLIENTS: &str = "Client addresses";
 const CLUSTER: &str = "Cluster";
 const TIMELINES: &str = "Timelines of rooms";
+const WEBHOOK: &str = "Webhook";
 const LOGS: &str = "Logs";
 
 /// What takes effect when the settings are read again, for what begins from then on. All else waits for a restart.

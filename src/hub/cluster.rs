@@ -385,7 +385,7 @@ impl Hall {
         let mut out = Vec::new();
         for peer in self.room.peers_of(node) {
             if act(&mut self.room, peer, &mut out) {
-                self.record(|| noted(peer));
+                self.record_elsewhere(|| noted(peer));
             }
         }
         self.carry_out(out);
@@ -437,7 +437,7 @@ impl Hall {
                 true => Outcome::Delivered,
                 false => Outcome::QueueFull,
             };
-            self.record(|| Noted::Relayed { from, to, step, bytes, outcome });
+            self.record_elsewhere(|| Noted::Relayed { from, to, step, bytes, outcome });
         }
         Some(taken)
     }
@@ -486,7 +486,7 @@ impl Hall {
         }
         self.carry_out(out);
         if let Some(event) = noted {
-            self.record(|| event);
+            self.record_elsewhere(|| event);
         }
     }
 
@@ -526,7 +526,7 @@ impl Hall {
     ) {
         for Present { member: Member { peer, .. }, .. } in &members {
             if !self.room.has(*peer) {
-                self.record(|| Noted::Joined { peer: *peer, transport: None });
+                self.record_elsewhere(|| Noted::Joined { peer: *peer, transport: None });
             }
         }
         let Some(ties) = &mut self.ties else { return };
@@ -546,7 +546,7 @@ impl Hall {
             tie.wants_roster = tie.told.is_none();
             for peer in self.room.peers_of(node).into_iter().filter(|peer| !seen.contains(peer)) {
                 self.room.leave_elsewhere(peer, LeftReason::Left, &mut out);
-                self.record(|| Noted::Left { peer, reason: LeftReason::Left });
+                self.record_elsewhere(|| Noted::Left { peer, reason: LeftReason::Left });
             }
         }
         self.carry_out(out);
@@ -569,7 +569,7 @@ impl Hall {
         let news = self.room.lock(lock.locked, &mut out);
         self.carry_out(out);
         if news {
-            self.record(|| Noted::Locked { by: None, locked: lock.locked });
+            self.record_elsewhere(|| Noted::Locked { by: None, locked: lock.locked });
         }
     }
 

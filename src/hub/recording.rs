@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::{Hall, Hub, now};
+use crate::hooks::What;
 use crate::protocol::{Code, Outbound, PeerId, Recipient, RoomName, Step};
 use crate::timeline::{Event, Outcome, Recording};
 
@@ -31,18 +32,45 @@ impl Hub {
 }
 
 impl Hall {
-    /// Notes what has happened now.
+    /// Notes what has happened to a peer of this node, or to the room, and has the application told.
     pub(super) fn record(&mut self, event: impl FnOnce() -> Event) {
+        if self.timeline.is_some() || self.hook.is_some() {
+            self.record_at(now(), event());
+        }
+    }
+
+    /// The same for who has looked at the clock.
+    pub(super) fn record_at(&mut self, now: Instant, event: Event) {
+        self.tell(&event);
+        if let Some(timeline) = &mut self.timeline {
+            timeline.record(now, event);
+        }
+    }
+
+    /// Notes what another node tells of its own. The application hears of it there.
+    pub(super) fn record_elsewhere(&mut self, event: impl FnOnce() -> Event) {
         if let Some(timeline) = &mut self.timeline {
             timeline.record(now(), event());
         }
     }
 
-    /// The same for who has looked at the clock.
-    pub(super) fn record_at(&mut self, now: Instant, event: impl FnOnce() -> Event) {
-        if let Some(timeline) = &mut self.timeline {
-            timeline.record(now, event());
+    fn tell(&mut self, event: &Event) {
+        let Some((hook, what)) = self.hook.as_ref().zip(What::of(event)) else { return };
+        let (What::PeerJoined { peer, .. }
+        | What::PeerWaiting { peer, .. }
+        | What::PeerAdmitted { peer }
+        | What::PeerAway { peer }
+        | What::PeerBack { peer }
+        | What::PeerLeft { peer, .. }) = what
+        else {
+            return;
+        };
+        let room = self.room.name();
+        if !std::mem::replace(&mut self.told, true) {
+            hook.tell(room, None, What::RoomOpened);
         }
+        let user = self.seats.get(&peer).and_then(|seat| seat.quietly(|seat| seat.grant().user.clone()));
+        hook.tell(room, user, what);
     }
 
     /// A member's request was refused.

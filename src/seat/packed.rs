@@ -171,7 +171,8 @@ mod tests {
 
     fn message(data: &str) -> Body {
         let payload = data.to_owned().into();
-        let outbound = Outbound { kind: PayloadKind::Message, to: None, payload, ephemeral: false, dropped: false };
+        let outbound =
+            Outbound { kind: PayloadKind::Message, to: None, payload, ephemeral: false, dropped: false, step: None };
         Body::relay(PeerId::new(Uuid::from_u128(2)), &outbound)
     }
 

@@ -106,6 +106,7 @@ impl World {
             ice_servers: Default::default(),
             waiting: door.policy.unwrap_or_default(),
             timelines: Default::default(),
+            hook: None,
         });
         let room = RoomName::parse("sim").expect("a name");
         let born = rng.usize(2..=4);

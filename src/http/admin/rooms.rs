@@ -34,7 +34,7 @@ pub(super) struct Wanted {
     #[serde(default)]
     order: Order,
     #[serde(default)]
-    offset: usize,
+    offset: u32,
     limit: Option<usize>,
     /// For live views: also what happens in this room.
     pub(super) room: Option<String>,
@@ -66,7 +66,7 @@ impl Wanted {
     }
 
     fn part<T>(&self, all: Vec<T>) -> impl Iterator<Item = T> {
-        all.into_iter().skip(self.offset).take(self.limit.unwrap_or(PAGE))
+        all.into_iter().skip(self.offset as usize).take(self.limit.unwrap_or(PAGE))
     }
 }
 

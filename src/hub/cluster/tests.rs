@@ -51,6 +51,7 @@ impl Node {
             ice_servers: IceServers::load(&crate::ice::Policy::default()).expect("none"),
             waiting: WaitingRoom::default(),
             timelines: crate::timeline::Policy::default(),
+            hook: None,
         };
         let hub = Hub::clustered(policy, Arc::clone(&cluster));
         let task = tokio::spawn({
