@@ -8,39 +8,60 @@
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use crate::error::StartError;
-use crate::protocol::{NodeId, PeerId, RoomName};
+use crate::protocol::{NodeId, PeerId, RoomName, Ticket};
 
 pub mod bus;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+pub mod key;
 pub mod link;
 pub mod mesh;
+pub mod moves;
 pub mod nats;
 pub mod note;
 
 use bus::{Bus, Incoming};
+use key::Key;
 use link::{Limits, NoLink};
 pub use nats::{Address, Name, Policy};
 
-use mesh::{Event, Mesh, Settings, Status, Weight};
+use mesh::{Event, Mark, Mesh, Settings, Status, Weight};
+use moves::Moves;
 use note::Written;
 
-/// A request whose answer another node will give.
+/// Who waits for what another node will answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pending {
-    /// In which room.
-    pub room: RoomName,
-    /// Whom to tell.
-    pub from: PeerId,
-    /// The id to answer; without one only a failure is told.
-    pub id: Option<u64>,
+pub enum Pending {
+    /// A member here has made a request.
+    Request {
+        /// In which room.
+        room: RoomName,
+        /// Whom to tell.
+        from: PeerId,
+        /// The id to answer; without one only a failure is told.
+        id: Option<u64>,
+    },
+    /// Someone here wants to go on with something that only the other node can begin.
+    Call {
+        /// Which of this node's calls.
+        number: u64,
+    },
+}
+
+impl Pending {
+    /// Whether it is a request of this peer's.
+    fn is_from(&self, peer: PeerId) -> bool {
+        matches!(self, Pending::Request { from, .. } if *from == peer)
+    }
 }
 
 /// This node's part in the cluster. What is called for rooms waits for nothing: a lock that is held for the time of one note, and a
@@ -48,7 +69,14 @@ pub struct Pending {
 #[derive(Debug)]
 pub struct Cluster {
     id: NodeId,
+    /// By which the nodes know one another's tickets; without it each knows its own alone.
+    key: Option<Key>,
     mesh: Mutex<Mesh>,
+    began: Instant,
+    /// Seats that were handed to other nodes.
+    pub moves: Moves,
+    /// Counts rooms that were opened here, so that none is taken for an earlier one of the same name.
+    halls: AtomicU64,
     bus: Arc<dyn Bus>,
     /// Something has happened that the task has to look at.
     wake: Notify,
@@ -75,24 +103,38 @@ impl Cluster {
     /// This node on NATS. `keep` is how long a lost node's members are kept.
     ///
     /// # Errors
-    /// Credentials or a CA that cannot be read. That a server cannot be reached is none.
+    /// Credentials, a CA or a key that cannot be read. That a server cannot be reached is none.
     pub async fn connect(policy: &Policy, keep: Duration) -> Result<(Arc<Self>, Events), StartError> {
         let id = fresh_id();
         let limits = Limits { bytes: LINK_BYTES, timeout: policy.timeout };
+        let key = policy.key.as_ref().map(Key::load).transpose()?;
         let (bus, incoming) = nats::Nats::connect(policy, id).await?;
         info!(node = %id, servers = ?policy.servers, name = %policy.name, "this server is a node of a cluster");
-        Ok(Self::new(id, Settings { limits, keep }, bus, incoming))
+        if key.is_none() {
+            warn!("without --cluster-key a session can be resumed at the node alone at which it began");
+        }
+        Ok(Self::new(id, Settings { limits, keep }, key, bus, incoming))
     }
 
     /// This node on a bus, and what comes in from the others.
     pub fn new(
         id: NodeId,
         settings: Settings,
+        key: Option<Key>,
         bus: Arc<dyn Bus>,
         incoming: mpsc::Receiver<Incoming>,
     ) -> (Arc<Self>, Events) {
         let mesh = Mutex::new(Mesh::new(id, settings, now()));
-        let cluster = Arc::new(Cluster { id, mesh, bus, wake: Notify::new() });
+        let cluster = Arc::new(Cluster {
+            id,
+            key,
+            mesh,
+            began: now(),
+            moves: Moves::default(),
+            halls: AtomicU64::new(0),
+            bus,
+            wake: Notify::new(),
+        });
         let events = Events { cluster: Arc::clone(&cluster), incoming };
         (cluster, events)
     }
@@ -100,6 +142,36 @@ impl Cluster {
     /// This node.
     pub fn id(&self) -> NodeId {
         self.id
+    }
+
+    /// A ticket as clients get it: of use at all nodes, where they share a key.
+    pub fn seal(&self, ticket: Ticket, room: &RoomName) -> Ticket {
+        self.key.as_ref().map_or(ticket, |key| key.seal(ticket, room, self.id))
+    }
+
+    /// Which node has written a ticket for a seat in this room; `None` if none has whose key this one knows.
+    pub fn writer(&self, ticket: &Ticket, room: &RoomName) -> Option<NodeId> {
+        self.key.as_ref().and_then(|key| key.opens(ticket, room))
+    }
+
+    /// Whether it has begun so lately that it may not have heard of all the others.
+    pub fn is_young(&self) -> bool {
+        now() < self.began + mesh::HEARD_OF_ALL
+    }
+
+    /// Whether the link to a node is up, in this life.
+    pub fn is_up(&self, node: NodeId, life: u64) -> bool {
+        self.mesh.lock().is_up(node, life)
+    }
+
+    /// Whether a node is silent, or has never been heard of.
+    pub fn is_lost(&self, node: NodeId) -> bool {
+        self.mesh.lock().is_lost(node)
+    }
+
+    /// A number for a room that is opened here, greater than all before.
+    pub fn number_hall(&self) -> u64 {
+        self.halls.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Whether the bus is there.
@@ -130,6 +202,14 @@ impl Cluster {
         self.change(|mesh, now| mesh.send(node, life, note, weight, now))
     }
 
+    /// Sends notes, all or none, as [`Mesh::send_all`] does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn send_all(&self, node: NodeId, life: u64, notes: Vec<Written>) -> Result<(), NoLink> {
+        self.change(|mesh, now| mesh.send_all(node, life, notes, now))
+    }
+
     /// Sends a note that the other node answers, as [`Mesh::ask`] does.
     ///
     /// # Errors
@@ -137,7 +217,7 @@ impl Cluster {
     pub fn ask(
         &self,
         node: NodeId,
-        life: u64,
+        life: Option<u64>,
         pending: Pending,
         make: impl FnOnce(u64) -> Written,
     ) -> Result<(), NoLink> {
@@ -149,10 +229,52 @@ impl Cluster {
         self.mesh.lock().answered(node, receipt)
     }
 
-    /// Says that this node stops, and that its members are gone. Waits, but not for long, until that is on its way.
+    /// Whether any node still owes this peer an answer.
+    pub fn is_asked_by(&self, peer: PeerId) -> bool {
+        self.mesh.lock().awaits(|pending| pending.is_from(peer))
+    }
+
+    /// How far has been sent to each node, as [`have_passed`](Self::have_passed) wants to know.
+    pub fn marks(&self) -> Vec<Mark> {
+        self.mesh.lock().marks()
+    }
+
+    /// Whether all that was sent up to these marks has arrived, or never will.
+    pub fn have_passed(&self, marks: &[Mark]) -> bool {
+        let mesh = self.mesh.lock();
+        marks.iter().all(|mark| mesh.has_passed(mark))
+    }
+
+    /// Whether sessions can go on at any node.
+    pub fn shares_key(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// Says from now on that this node drains.
+    pub fn drain(&self) {
+        self.change(Mesh::drain);
+        // The next beat is due.
+        self.wake.notify_one();
+    }
+
+    /// The nodes that could take seats.
+    pub fn staying(&self) -> Vec<NodeId> {
+        self.mesh.lock().staying()
+    }
+
+    /// Says that this node stops, and that its members are gone, when all that it has said before has arrived; but does not wait
+    /// long for that.
     pub async fn stop(&self) {
+        let last_word = async {
+            while self.mesh.lock().status().bytes > 0 {
+                sleep(LOOK).await;
+            }
+        };
+        if timeout(LAST_WORD, last_word).await.is_err() {
+            debug!("not all nodes have got in time what this one has said last");
+        }
         self.change(|mesh, _| mesh.stop());
-        if tokio::time::timeout(LAST_WORD, self.bus.flush()).await.is_err() {
+        if timeout(LAST_WORD, self.bus.flush()).await.is_err() {
             debug!("the cluster could not be told in time that this node stops");
         }
     }
@@ -240,6 +362,9 @@ fn now() -> Instant {
 
 /// How long an unanswered note may be on its way, unless the operator says otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether all has arrived.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// How long the last word may take.
 const LAST_WORD: Duration = Duration::from_secs(1);

@@ -20,6 +20,9 @@ use crate::pace::{Pace, Seldom, jitter};
 use crate::protocol::{Code, Refusal};
 use crate::signal::Signal;
 
+/// Those who are sent to another node come there within this time.
+const ELSEWHERE: Duration = Duration::from_secs(2);
+
 /// Shared by all listeners, connections and sessions. Everything is static after construction or locks for itself.
 #[derive(Debug)]
 pub struct Context {
@@ -129,10 +132,17 @@ impl Context {
         })
     }
 
-    /// The server drains. Come back when its time is over, and not all at once: a server that has just started must not be
-    /// stormed.
+    /// The server drains. Come back when its time is over, or at once where another node has the room as well; and not all at the
+    /// same moment: a server that has just started must not be stormed.
     pub fn going_away(&self) -> Refusal {
-        let left = self.drained_by.get().map_or(Duration::ZERO, |by| by.saturating_duration_since(Instant::now()));
-        Refusal::new(Code::GoingAway, "the server is shutting down").retry_after(left + jitter(self.config.drain / 2))
+        let elsewhere = self.cluster.as_ref().is_some_and(|cluster| !cluster.staying().is_empty());
+        let spread = self.config.drain / 2;
+        let wait = if elsewhere {
+            jitter(spread.min(ELSEWHERE))
+        } else {
+            let left = self.drained_by.get().map_or(Duration::ZERO, |by| by.saturating_duration_since(Instant::now()));
+            left + jitter(spread)
+        };
+        Refusal::new(Code::GoingAway, "the server is shutting down").retry_after(wait)
     }
 }

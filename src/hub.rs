@@ -32,7 +32,9 @@ use crate::timeline::{self, Event, Outcome, Timeline, Timelines};
 
 mod census;
 mod cluster;
+mod handover;
 mod invitations;
+mod moving;
 mod operator;
 mod poll;
 mod recording;
@@ -41,6 +43,7 @@ mod ties;
 mod waiting;
 
 pub use cluster::Entering;
+use handover::Handovers;
 use invitations::Invitations;
 pub use operator::{MemberInfo, MemberState, RoomInfo, RoomSummary};
 pub use poll::Poll;
@@ -89,6 +92,7 @@ pub struct Hub {
     /// The other nodes, where there may be any.
     cluster: Option<Arc<Cluster>>,
     timelines: Arc<Timelines>,
+    handovers: Handovers,
 }
 
 /// A room and the seats of its members, and of those who wait to be.
@@ -133,6 +137,7 @@ impl Hub {
             looks: Mutex::default(),
             look_added: Notify::new(),
             cluster,
+            handovers: Handovers::default(),
         })
     }
 
@@ -175,7 +180,7 @@ impl Hub {
             return Err(refusal);
         }
         let until = waits.then(|| now + self.policy.waiting.time);
-        let seat = Seat::new(fresh_ticket(peer), transport, grant, now);
+        let seat = Seat::new(self.fresh_ticket(name, peer), transport, grant, now);
         let seat = SharedSeat::new(match until {
             Some(until) => seat.waiting(until, join.key.is_some()),
             None => seat,
@@ -218,7 +223,7 @@ impl Hub {
     ) -> Result<(Session, Frame), Refusal> {
         let mut shard = self.shard(name).lock();
         let (session, resumption) = self.take_up(&mut shard, name, resume, renewal, transport)?;
-        session.seat.quietly(|seat| seat.use_ticket(fresh_ticket(session.peer())));
+        session.seat.quietly(|seat| seat.use_ticket(self.fresh_ticket(name, session.peer())));
         let hall = shard.get_mut(name).ok_or_else(resume_expired)?;
         let greeting = match resumption {
             Resumption::Whole { lost } => self.joined(hall, &session.seat, Some(lost), transport),
@@ -465,14 +470,32 @@ impl Hub {
             Entry::Occupied(hall) => Ok(hall.into_mut()),
             Entry::Vacant(vacant) => {
                 self.count_room()?;
-                let ties = self.cluster.as_ref().map(|cluster| Box::new(Ties::ask(cluster, name)));
-                let room = Room::new(name.clone());
-                let timeline = self.timelines.open(name, now()).map(Box::new);
-                let (seats, keys, opened) = (HashMap::new(), HashMap::new(), SystemTime::now());
-                let hook = self.policy.hook.clone();
-                Ok(vacant.insert(Hall { room, seats, keys, ties, timeline, opened, hook, told: false }))
+                Ok(vacant.insert(self.new_hall(name)))
             }
         }
+    }
+
+    /// The same for a seat that has come from another node, however many rooms there are: who has sent it has it no more.
+    fn open_for_seat<'a>(&self, shard: &'a mut HashMap<RoomName, Hall>, name: &RoomName) -> &'a mut Hall {
+        shard.entry(name.clone()).or_insert_with(|| {
+            self.rooms.fetch_add(1, Ordering::Relaxed);
+            self.new_hall(name)
+        })
+    }
+
+    fn new_hall(&self, name: &RoomName) -> Hall {
+        let ties = self.cluster.as_ref().map(|cluster| Box::new(Ties::ask(cluster, name)));
+        let timeline = self.timelines.open(name, now()).map(Box::new);
+        let (seats, keys, opened) = (HashMap::new(), HashMap::new(), SystemTime::now());
+        let (room, hook) = (Room::new(name.clone()), self.policy.hook.clone());
+        Hall { room, seats, keys, ties, timeline, opened, hook, told: false }
+    }
+
+    fn fresh_ticket(&self, room: &RoomName, peer: PeerId) -> Ticket {
+        let mut secret = [0; 16];
+        getrandom::fill(&mut secret).expect("the operating system has random numbers");
+        let ticket = Ticket::new(peer, secret);
+        self.cluster.as_ref().map_or(ticket, |cluster| cluster.seal(ticket, room))
     }
 
     fn count_room(&self) -> Result<(), Refusal> {
@@ -596,6 +619,9 @@ impl Hall {
             seat.expect_poll(None);
         }
         self.keys.retain(|_, holder| *holder != peer);
+        if let Some(ties) = &mut self.ties {
+            ties.moving.forget(peer);
+        }
         self.carry_out(out);
         if news {
             self.announce(|room| Note::Left { room, peer, reason });
@@ -621,10 +647,4 @@ fn resumed(seat: &Seat) -> Frame {
 /// The runtime's clock, which a simulation may hold still and move.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
-}
-
-fn fresh_ticket(peer: PeerId) -> Ticket {
-    let mut secret = [0; 16];
-    getrandom::fill(&mut secret).expect("the operating system has random numbers");
-    Ticket::new(peer, secret)
 }

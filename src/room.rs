@@ -15,7 +15,10 @@ use crate::protocol::{
 };
 
 mod nodes;
+mod view;
 mod waiting;
+
+pub use view::View;
 
 /// One message for one member.
 #[derive(Debug, Clone)]
@@ -72,6 +75,10 @@ struct Seated {
     moderates: bool,
     /// The other node that it is connected to; `None` for this one.
     node: Option<NodeId>,
+    /// How often its seat was handed from node to node: of two nodes that say to have it, the later is right.
+    moves: u64,
+    /// The node before has said so; its node has not said yet that it has it.
+    in_transit: bool,
 }
 
 #[derive(Debug)]
@@ -219,7 +226,8 @@ impl Room {
 
     fn seat(&mut self, member: Member, node: Option<NodeId>, out: &mut Vec<Delivery>) {
         let peer = member.peer;
-        self.members.insert(peer, Seated { member, state: PeerState::Here, moderates: false, node });
+        let (state, moderates, moves, in_transit) = (PeerState::Here, false, 0, false);
+        self.members.insert(peer, Seated { member, state, moderates, node, moves, in_transit });
         self.tell_of(Presence::Joined, peer, out);
     }
 

@@ -11,10 +11,12 @@ use crate::protocol::{Body, Code, Frame, Grant, Kind, PeerId, Refusal, Rights, T
 
 mod buffer;
 mod log;
+mod packed;
 mod rate;
 
 use buffer::{Buffer, Gap};
 pub use log::{Event, Log};
+pub use packed::{Broken, Packed};
 use rate::{Rate, Verdict};
 
 /// How long before its token ends a client is told; a token that lives for less than twice this time tells after half of it.
@@ -345,12 +347,7 @@ impl Seat {
         transport: Transport,
         now: Instant,
     ) -> Result<Resumption, Refusal> {
-        // Whoever has shown the newest has it: an earlier one is a request of its own, late on its way, and must not take the seat
-        // from a poll that waits.
-        let overtaken = self.tickets.newest_in_use && ticket != self.tickets.newest;
-        if !self.accepts(ticket) || overtaken || self.is_expired(now) {
-            return Err(Refusal::new(Code::ResumeExpired, "there is no seat for this ticket any more; join anew"));
-        }
+        self.check(ticket, now)?;
         if seq > self.buffer.sent() {
             return Err(Refusal::bad_request("\"seq\" was never sent"));
         }
@@ -371,6 +368,41 @@ impl Seat {
             None => Resumption::Replay,
             Some(Gap { lost }) => Resumption::Whole { lost },
         })
+    }
+
+    /// Takes the seat from its transport, if it has one, for whoever wants it at another node with this ticket. `again` says that it
+    /// was taken from its transport before: another one has come here since then.
+    ///
+    /// # Errors
+    /// `resumeExpired` for a ticket that is no good, `replaced` if somebody else has the seat; it stays as it was.
+    pub fn let_go(&mut self, ticket: Ticket, again: bool, now: Instant, window: Duration) -> Result<(), Refusal> {
+        self.check(ticket, now)?;
+        if again && self.lease == Lease::Here {
+            return Err(Refusal::new(Code::Replaced, "a later transport took the seat"));
+        }
+        if self.lease == Lease::Here {
+            self.detach(self.generation, now, window);
+            self.generation += 1;
+        }
+        Ok(())
+    }
+
+    /// The ticket to hand the seat over by; `None` while a transport has it, and for who is no member.
+    pub fn idle_ticket(&self) -> Option<Ticket> {
+        let idle =
+            matches!(self.lease, Lease::Between { .. } | Lease::Away { .. }) && self.standing == Standing::Member;
+        idle.then_some(self.tickets.newest)
+    }
+
+    /// Whether a ticket is good to take the seat up.
+    fn check(&self, ticket: Ticket, now: Instant) -> Result<(), Refusal> {
+        // Whoever has shown the newest has it: an earlier one is a request of its own, late on its way, and must not take the seat
+        // from a poll that waits.
+        let overtaken = self.tickets.newest_in_use && ticket != self.tickets.newest;
+        if !self.accepts(ticket) || overtaken || self.is_expired(now) {
+            return Err(Refusal::new(Code::ResumeExpired, "there is no seat for this ticket any more; join anew"));
+        }
+        Ok(())
     }
 
     /// The answer to the present transport's `resume` is about to go out. `fresh` succeeds the ticket that it came with, unless
@@ -628,8 +660,11 @@ impl Seat {
         let repeated = id.is_some_and(|id| id <= self.last_id);
         self.last_id = self.last_id.max(id.unwrap_or(0));
         match self.rate.take(now) {
-            Verdict::Pass if repeated && self.asked.iter().any(|asked| Some(*asked) == id) => Admission::Asked,
-            Verdict::Pass if repeated => Admission::Repeat,
+            // What was handled is answered as it was, above the rate as well: another answer would ask for it under another id.
+            Verdict::Pass | Verdict::Wait(_) if repeated && self.asked.iter().any(|asked| Some(*asked) == id) => {
+                Admission::Asked
+            }
+            Verdict::Pass | Verdict::Wait(_) if repeated => Admission::Repeat,
             Verdict::Pass => Admission::Execute(self.rights()),
             Verdict::Wait(wait) => Admission::Refused(too_many(wait)),
             Verdict::Abuse(wait) => {
@@ -715,6 +750,21 @@ mod tests {
         assert_eq!(late.code, Code::ResumeExpired);
         assert_eq!(seat.generation(), waiting, "the poll that waits keeps the seat");
         assert!(seat.show_ticket(ticket(1)).is_some(), "lines may come with the ticket before the present one");
+    }
+
+    #[test]
+    fn what_was_handled_is_not_refused_when_it_is_said_again_above_the_rate() {
+        let now = Instant::now();
+        let ticket = Ticket::new(PeerId::new(Uuid::nil()), [1; 16]);
+        let limits = Limits { burst: 2, messages_per_second: 1, ..Limits::default() };
+        let mut seat = Seat::new(ticket, Transport::WebTransport, Grant::open(limits.into()), now);
+        for id in [1, 2] {
+            assert!(matches!(seat.admit(1, Some(id), now), Admission::Execute(_)));
+        }
+        seat.ask(2);
+        assert_eq!(seat.admit(1, Some(1), now), Admission::Repeat);
+        assert_eq!(seat.admit(1, Some(2), now), Admission::Asked);
+        assert!(matches!(seat.admit(1, Some(3), now), Admission::Stale), "patience has ended");
     }
 
     #[test]

@@ -35,6 +35,9 @@ use crate::webhook::{self, Delivery};
 /// How often a port of the system's choosing is tried for TCP and UDP alike before giving up.
 const FREE_PORT_TRIES: usize = 16;
 
+/// How long a node that stops waits for others to take its seats.
+const GIVE_AWAY: Duration = Duration::from_secs(10);
+
 /// How often the log is told that there are too many connections.
 const TELL_FULL_EVERY: Duration = Duration::from_secs(10);
 
@@ -241,6 +244,7 @@ impl Server {
         };
         shut_down(&context, hurry).await;
         if let Some(cluster) = &context.cluster {
+            context.hub.give_away(GIVE_AWAY).await;
             cluster.stop().await;
         }
         ended.map_or(Ok(()), Err)
@@ -336,6 +340,9 @@ async fn shut_down(context: &Context, hurry: impl Future<Output = ()>) {
     );
     let _ = context.drained_by.set(Instant::now() + drain);
     context.drain.raise();
+    if let Some(cluster) = &context.cluster {
+        cluster.drain();
+    }
     tokio::select! {
         () = context.hub.deserted() => info!("every session has gone"),
         () = tokio::time::sleep(drain) => {}

@@ -11,7 +11,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("seat", &["protocol"]),
     ("outbox", &["protocol", "seat"]),
     ("secret", &["error", "files"]),
-    ("cluster", &["protocol", "error", "files"]),
+    ("cluster", &["protocol", "error", "files", "secret"]),
     ("ice", &["protocol", "error", "secret"]),
     ("timeline", &["protocol"]),
     ("hub", &["cluster", "protocol", "room", "seat", "outbox", "ice", "metrics", "timeline", "hooks"]),

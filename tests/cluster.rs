@@ -1,6 +1,8 @@
 //! Several servers as one, over a real NATS: members of one room at different nodes, over different transports.
 
+mod moves;
 pub(crate) mod nats;
+mod restart;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

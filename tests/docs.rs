@@ -96,8 +96,8 @@ fn the_pages_name_what_there_is() {
         let end = |c: char| !(c.is_ascii_alphanumeric() || c == '-');
         for flag in page.split('`').skip(1).step_by(2).filter_map(|quoted| quoted.strip_prefix("--")) {
             let flag = flag.split(end).next().unwrap_or_default().trim_end_matches('-');
-            // Those of other commands, and a beginning that several have.
-            let known = example.contains(&format!("\n#{flag} ")) || ["via", "address"].contains(&flag);
+            // Those of other commands, cargo's among them, and a beginning that several have.
+            let known = example.contains(&format!("\n#{flag} ")) || ["via", "address", "features"].contains(&flag);
             assert!(known, "{name} names --{flag}");
         }
         for file in page.split('`').skip(1).step_by(2).filter(|quoted| quoted.starts_with("packaging/")) {

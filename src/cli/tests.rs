@@ -66,6 +66,7 @@ fn the_example_file_tells_every_setting_and_is_valid() {
         cluster_credentials: None,
         cluster_ca: None,
         cluster_timeout: None,
+        cluster_key: None,
         web: None,
         cert: None,
         key: None,

@@ -16,9 +16,12 @@ pub(crate) fn notes(data: &[u8]) {
         inner = packet.note.map(|(_, note)| note).unwrap_or_default();
     }
     let Ok(read) = Note::parse(&inner) else { return };
-    if let Note::Relay { body, ephemeral, .. } | Note::Broadcast { body, ephemeral, .. } = &read
-        && let Some(body) = note::body(&inner, body, *ephemeral)
-    {
+    let payload = match &read {
+        Note::Relay { body, ephemeral, .. } => note::body(&inner, body, *ephemeral),
+        Note::Broadcast { body, said, .. } => note::body(&inner, body, said.is_none()),
+        _ => None,
+    };
+    if let Some(body) = payload {
         let line = body.frame(Some(1)).text();
         assert!(line.starts_with(br#"{"seq":1,""#) && !line.contains(&b'\n') && !line.contains(&b'\r'));
         serde_json::from_slice::<&RawValue>(&line).expect("JSON");

@@ -94,11 +94,17 @@ struct Outgoing {
     recover: u64,
 }
 
-#[derive(Debug)]
 struct Held {
     note: Bytes,
     first: Instant,
     last: Instant,
+}
+
+/// A note may carry a payload or a ticket, which must not show in a log.
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Held({} bytes)", self.note.len())
+    }
 }
 
 /// What has arrived.
@@ -129,6 +135,11 @@ impl Link {
     /// The life in which it is up.
     pub fn life(&self) -> Option<u64> {
         self.is_up.then_some(self.life)
+    }
+
+    /// The number of the last note that was sent in this life, and of the last one that has arrived.
+    pub fn sent_and_arrived(&self) -> (u64, u64) {
+        (self.out.acked + self.out.held.len() as u64, self.out.acked)
     }
 
     /// Bytes of notes that have not been acknowledged.

@@ -18,11 +18,14 @@ const BEAT: Duration = Duration::from_secs(1);
 /// After this silence a node counts as lost.
 const SILENCE: Duration = Duration::from_secs(4);
 
+/// A node that is there is heard of in this time.
+pub const HEARD_OF_ALL: Duration = Duration::from_secs(3);
+
 /// Other nodes at once. Links grow with the square of it, and no larger cluster was thought of.
 const MOST_NODES: usize = 256;
 
 /// Nodes that have said that they stop, or that cannot be talked to; the latest of them are remembered.
-const MOST_STRANGERS: usize = 64;
+const MOST_STRANGERS: usize = MOST_NODES;
 
 /// Receipts that may be open for one node.
 const MOST_PENDING: usize = 16_384;
@@ -95,6 +98,7 @@ pub struct Mesh {
     settings: Settings,
     peers: BTreeMap<NodeId, Peer>,
     strangers: VecDeque<NodeId>,
+    drains: bool,
     next_beat: Instant,
     /// When to look next, at the latest.
     alarm: Instant,
@@ -111,9 +115,25 @@ struct Peer {
     link: Link,
     heard: Instant,
     is_lost: bool,
-    /// Open receipts, in the order in which they will be answered, and when they were asked for.
-    pending: VecDeque<(u64, Instant, Pending)>,
+    drains: bool,
+    /// Open receipts, and when they were asked for.
+    pending: BTreeMap<u64, (Instant, Pending)>,
     next_receipt: u64,
+}
+
+/// How far has been sent to a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    node: NodeId,
+    life: u64,
+    note: u64,
+}
+
+impl Mark {
+    /// Which node.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
 }
 
 /// What a mesh is at the moment, for the counters.
@@ -141,6 +161,7 @@ impl Mesh {
             settings,
             peers: BTreeMap::new(),
             strangers: VecDeque::new(),
+            drains: false,
             next_beat: now,
             alarm: now,
             lives: 0,
@@ -188,9 +209,21 @@ impl Mesh {
         self.alarm
     }
 
+    /// Says from now on that this node drains.
+    pub fn drain(&mut self, now: Instant) {
+        self.drains = true;
+        self.connected(now);
+    }
+
     /// Says that this node stops.
     pub fn stop(&mut self) {
         self.out.push((To::All, self.own_beat(true)));
+    }
+
+    /// The nodes whose links are up and that do not drain.
+    pub fn staying(&self) -> Vec<NodeId> {
+        let stays = |peer: &Peer| peer.link.life().is_some() && !peer.drains;
+        self.peers.iter().filter(|(_, peer)| stays(peer)).map(|(&node, _)| node).collect()
     }
 
     /// What to put on the bus.
@@ -242,12 +275,12 @@ impl Mesh {
     pub fn ask(
         &mut self,
         node: NodeId,
-        life: u64,
+        life: Option<u64>,
         pending: Pending,
         make: impl FnOnce(u64) -> Written,
         now: Instant,
     ) -> Result<(), NoLink> {
-        self.life(node, Some(life))?;
+        self.life(node, life)?;
         let peer = self.peers.get_mut(&node).ok_or(NoLink)?;
         if peer.pending.len() >= MOST_PENDING {
             return Err(NoLink);
@@ -258,16 +291,57 @@ impl Mesh {
         }
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.next_receipt += 1;
-            peer.pending.push_back((receipt, now, pending));
+            peer.pending.insert(receipt, (now, pending));
         }
         Ok(())
     }
 
+    /// Sends notes that are of no use without one another, in one life.
+    ///
+    /// # Errors
+    /// The link is down, or not in that life, or has no room for all of them: none was sent.
+    pub fn send_all(&mut self, node: NodeId, life: u64, notes: Vec<Written>, now: Instant) -> Result<(), NoLink> {
+        self.life(node, Some(life))?;
+        let bytes: usize = notes.iter().map(|note| note.text.0.len()).sum();
+        if self.bytes(node) + bytes > self.settings.limits.bytes / 4 * 3 {
+            return Err(NoLink);
+        }
+        for note in notes {
+            self.try_send(node, note, Weight::Vital, now);
+        }
+        Ok(())
+    }
+
+    /// Whether the link to a node is up, in this life.
+    pub fn is_up(&self, node: NodeId, life: u64) -> bool {
+        self.life(node, Some(life)).is_ok()
+    }
+
+    /// Whether a node is silent, or has never been heard of.
+    pub fn is_lost(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_none_or(|peer| peer.is_lost)
+    }
+
+    /// Whether there is such an open receipt.
+    pub fn awaits(&self, is: impl Fn(&Pending) -> bool) -> bool {
+        self.peers.values().flat_map(|peer| peer.pending.values()).any(|(_, pending)| is(pending))
+    }
+
+    /// How far has been sent to each node whose link is up.
+    pub fn marks(&self) -> Vec<Mark> {
+        let up = self.peers.iter().filter_map(|(&node, peer)| Some((node, peer.link.life()?, &peer.link)));
+        up.map(|(node, life, link)| Mark { node, life, note: link.sent_and_arrived().0 }).collect()
+    }
+
+    /// Whether all up to a mark has arrived, or never will.
+    pub fn has_passed(&self, mark: &Mark) -> bool {
+        let arrived = self.peers.get(&mark.node).map(|peer| peer.link.sent_and_arrived().1);
+        !self.is_up(mark.node, mark.life) || arrived >= Some(mark.note)
+    }
+
     /// Who wanted to know what has become of what has this receipt; `None` if nobody did.
     pub fn answered(&mut self, node: NodeId, receipt: u64) -> Option<Pending> {
-        let pending = &mut self.peers.get_mut(&node)?.pending;
-        let (_, _, answered) = pending.pop_front_if(|(number, ..)| *number == receipt)?;
-        Some(answered)
+        self.peers.get_mut(&node)?.pending.remove(&receipt).map(|(_, answered)| answered)
     }
 
     /// What it is at the moment.
@@ -314,7 +388,7 @@ impl Mesh {
     }
 
     fn own_beat(&self, stops: bool) -> Bytes {
-        let beat = Beat { from: self.id, version: VERSION, stops };
+        let beat = Beat { from: self.id, version: VERSION, drains: self.drains, stops };
         serde_json::to_vec(&beat).expect("a beat has string keys and no failing parts").into()
     }
 
@@ -335,10 +409,12 @@ impl Mesh {
         }
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.hear(now);
+            peer.drains = beat.drains;
             self.look_at(node);
         } else if self.peers.len() < MOST_NODES {
             let link = Link::new(self.settings.limits, self.lives + 1, now);
-            let peer = Peer { link, heard: now, is_lost: false, pending: VecDeque::new(), next_receipt: 1 };
+            let (pending, next_receipt, drains) = (BTreeMap::new(), 1, beat.drains);
+            let peer = Peer { link, heard: now, is_lost: false, drains, pending, next_receipt };
             self.peers.insert(node, peer);
             // It may have just come, and is to know of this node before the next beat.
             self.out.push((To::Node(node), self.own_beat(false)));
@@ -377,7 +453,8 @@ impl Mesh {
         }
         let mut packets = Vec::new();
         let mut changed = peer.link.tick(now, &mut packets);
-        if peer.pending.front().is_some_and(|(_, since, _)| *since + settings.limits.timeout <= now) {
+        let oldest = peer.pending.first_key_value().map(|(_, (since, _))| *since);
+        if oldest.is_some_and(|since| since + settings.limits.timeout <= now) {
             changed = changed.or(peer.link.fail(now));
         }
         self.publish(node, &packets);
@@ -401,7 +478,7 @@ impl Mesh {
                 Change::Up(life) => Event::Up { node, life },
                 Change::Down(held) => {
                     let pending = self.peers.get_mut(&node).map(|peer| std::mem::take(&mut peer.pending));
-                    let pending = pending.into_iter().flatten().map(|(.., pending)| pending);
+                    let pending = pending.into_iter().flatten().map(|(_, (_, pending))| pending);
                     Event::Down { node, held: held.into_iter().map(Text).collect(), pending: pending.collect() }
                 }
             });
@@ -512,7 +589,7 @@ mod tests {
 
     fn pending(id: u64) -> Pending {
         let peer = PeerId::parse("01977a3e-0000-7000-8000-000000000001").expect("an id");
-        Pending { room: RoomName::parse("r").expect("a name"), from: peer, id: Some(id) }
+        Pending::Request { room: RoomName::parse("r").expect("a name"), from: peer, id: Some(id) }
     }
 
     fn count(events: &[(usize, Event)], is: impl Fn(&Event) -> bool) -> usize {
@@ -537,20 +614,23 @@ mod tests {
     }
 
     #[test]
-    fn receipts_are_answered_in_their_order_and_given_back_when_the_link_is_down() {
+    fn receipts_are_answered_once_and_given_back_when_the_link_is_down() {
         let mut pair = Pair::new([30, 30]);
         pair.pass(1);
         let life = pair.meshes[0].life(node(2), None).expect("it is up");
         let now = pair.now;
         for id in 1..=3 {
             let make = |receipt| Note::Done { receipt, refused: None }.write();
-            pair.meshes[0].ask(node(2), life, pending(id), make, now).expect("there is room");
+            pair.meshes[0].ask(node(2), Some(life), pending(id), make, now).expect("there is room");
         }
-        assert_eq!(pair.meshes[0].answered(node(2), 2), None, "not yet");
+        let mark = pair.meshes[0].marks();
+        assert!(!pair.meshes[0].has_passed(&mark[0]), "it has not arrived");
         assert_eq!(pair.meshes[0].answered(node(2), 1), Some(pending(1)));
         assert_eq!(pair.meshes[0].answered(node(2), 1), None, "once");
         // They arrive, but nobody answers.
-        let events = pair.pass(6);
+        let mut events = pair.pass(1);
+        assert!(pair.meshes[0].has_passed(&mark[0]));
+        events.extend(pair.pass(5));
         let given_back = events.iter().find_map(|(_, event)| match event {
             Event::Down { pending, .. } if !pending.is_empty() => Some(pending.clone()),
             _ => None,
@@ -579,7 +659,7 @@ mod tests {
             count(&pair.pass(2), |event| matches!(event, Event::Up { .. })) == 0,
             "its late beats are not believed"
         );
-        let strange = Beat { from: node(9), version: VERSION + 1, stops: false };
+        let strange = Beat { from: node(9), version: VERSION + 1, drains: false, stops: false };
         let strange = Bytes::from(serde_json::to_vec(&strange).expect("a beat"));
         for _ in 0..3 {
             pair.meshes[0].receive(&strange, pair.now).expect("a beat");
@@ -593,7 +673,7 @@ mod tests {
         let mut mesh = Pair::new([30, 30]).meshes.into_iter().next().expect("one of two");
         let now = Instant::now();
         for number in 2..1000 {
-            let beat = Beat { from: node(number), version: VERSION, stops: false };
+            let beat = Beat { from: node(number), version: VERSION, drains: false, stops: false };
             mesh.receive(&serde_json::to_vec(&beat).expect("a beat").into(), now).expect("a beat");
         }
         assert_eq!(mesh.status().nodes, MOST_NODES);

@@ -20,6 +20,7 @@ use super::bus::{Bus, Flushed, INCOMING, Incoming, To};
 use crate::error::StartError;
 use crate::files;
 use crate::protocol::NodeId;
+use crate::secret::SecretSource;
 
 /// Texts that may wait to be written. What comes beyond is lost, and sent again.
 const OUTGOING: usize = 4096;
@@ -50,6 +51,8 @@ pub struct Policy {
     pub ca: Option<PathBuf>,
     /// How long an unanswered note may be on its way.
     pub timeout: Duration,
+    /// Where the key is that all nodes share.
+    pub key: Option<SecretSource>,
 }
 
 /// A cluster's name: 1 to 64 of `A-Z a-z 0-9 - _`, so that it is one token of a subject.

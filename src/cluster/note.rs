@@ -26,6 +26,9 @@ pub struct Beat {
     pub from: NodeId,
     /// What it speaks.
     pub version: u32,
+    /// It drains: no more seats should be handed to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drains: bool,
     /// It is the last one: the node stops, and its members are gone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stops: bool,
@@ -39,6 +42,29 @@ pub struct Present {
     /// It lost its transport, and its seat is kept.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub away: bool,
+    /// How often its seat was handed from node to node.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub moves: u64,
+}
+
+/// How much a node has said to all members of a room: of two, the greater is the later.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Said {
+    /// Which of the rooms that were ever opened there it is.
+    pub hall: u64,
+    /// How many payloads for all were said in it.
+    pub number: u64,
+}
+
+impl Said {
+    /// How many payloads there were since an earlier moment, at least.
+    pub fn since(self, earlier: Said) -> u64 {
+        match earlier.hall == self.hall {
+            true => self.number.saturating_sub(earlier.number),
+            false if self > earlier => self.number,
+            false => 0,
+        }
+    }
 }
 
 /// Whether a room is locked: of two that differ the greater one holds, in the order of what stands first.
@@ -83,6 +109,8 @@ pub enum Note<'a> {
         lock: Lock,
         /// Payloads for all that could not be sent since the link was up the last time; told with the last part.
         missed: u64,
+        /// What was said to all until now.
+        said: Said,
         /// Nothing follows: who was not in any part is not there.
         last: bool,
     },
@@ -96,7 +124,18 @@ pub enum Note<'a> {
         /// Of which room.
         room: RoomName,
         /// Who.
-        member: Member,
+        present: Present,
+    },
+    /// A member's seat was handed to another node, which will say that it has it.
+    Moved {
+        /// Of which room.
+        room: RoomName,
+        /// Who.
+        peer: PeerId,
+        /// Which node.
+        to: NodeId,
+        /// How often it was handed on.
+        moves: u64,
     },
     /// A member, or one who waits, is no longer there.
     Left {
@@ -157,11 +196,18 @@ pub enum Note<'a> {
     Broadcast {
         /// In which room.
         room: RoomName,
-        /// It may be dropped.
-        ephemeral: bool,
+        /// What was said to all with it; without it, it may be dropped.
+        said: Option<Said>,
         /// The message as the members get it, without its number.
         #[serde(borrow)]
         body: &'a RawValue,
+    },
+    /// So many payloads for all could not be sent.
+    Missed {
+        /// In which room.
+        room: RoomName,
+        /// How many.
+        count: u64,
     },
     /// A moderator's wish about a member of the recipient's, or one who waits there.
     Moderate {
@@ -181,6 +227,57 @@ pub enum Note<'a> {
         /// Why it was not done.
         refused: Option<Refused>,
     },
+    /// A client has come to the sender with this ticket, and wants its seat there.
+    Take {
+        /// In which room.
+        room: RoomName,
+        /// The ticket's text.
+        #[serde(borrow)]
+        ticket: Cow<'a, str>,
+        /// What each node has said to all in the room, as far as the sender has heard.
+        heard: Vec<(NodeId, Said)>,
+        /// It was asked for before, and is for how many milliseconds.
+        waited: Option<u64>,
+        /// What the answer is to name.
+        receipt: u64,
+    },
+    /// The answer, if the seat is not handed over.
+    Kept {
+        /// Which `take`.
+        receipt: u64,
+        /// Why.
+        why: Kept,
+    },
+    /// The answer, if it is: a part of the seat.
+    Seat {
+        /// Which `take`.
+        receipt: u64,
+        /// Some of its text.
+        #[serde(borrow)]
+        part: Cow<'a, str>,
+        /// Nothing follows.
+        last: bool,
+    },
+    /// The sender stops, and asks the recipient to take this seat.
+    Offer {
+        /// In which room.
+        room: RoomName,
+        /// The seat's ticket.
+        #[serde(borrow)]
+        ticket: Cow<'a, str>,
+    },
+}
+
+/// Why a seat is not handed over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Kept {
+    /// Something that was said by its client, or to it, is still on its way. Ask again.
+    Busy,
+    /// It was handed to this node before.
+    Moved(NodeId),
+    /// It is not for who has this ticket, or cannot be handed over.
+    Refused(Refused),
 }
 
 /// What a moderator wants.
@@ -271,8 +368,14 @@ impl<'a> Note<'a> {
             Note::Locked { .. } => "locked",
             Note::Relay { .. } => "relay",
             Note::Broadcast { .. } => "broadcast",
+            Note::Missed { .. } => "missed",
             Note::Moderate { .. } => "moderate",
             Note::Done { .. } => "done",
+            Note::Moved { .. } => "moved",
+            Note::Take { .. } => "take",
+            Note::Kept { .. } => "kept",
+            Note::Seat { .. } => "seat",
+            Note::Offer { .. } => "offer",
         }
     }
 }
@@ -280,23 +383,29 @@ impl<'a> Note<'a> {
 /// A [`Note::Relay`], whose body need not be parsed to be put into it.
 pub fn relay(room: &RoomName, to: PeerId, receipt: Option<u64>, body: &Body) -> Written {
     let receipt = receipt.map_or("null".to_owned(), |receipt| receipt.to_string());
-    payload("relay", &format!(r#""room":"{room}","to":"{to}","receipt":{receipt}"#), body)
+    let ephemeral = body.kind == Kind::Ephemeral;
+    payload("relay", &format!(r#""room":"{room}","to":"{to}","receipt":{receipt},"ephemeral":{ephemeral}"#), body)
 }
 
-/// A [`Note::Broadcast`].
-pub fn broadcast(room: &RoomName, body: &Body) -> Written {
-    payload("broadcast", &format!(r#""room":"{room}""#), body)
+/// A [`Note::Broadcast`], which may be dropped if it does not count in what was `said`.
+pub fn broadcast(room: &RoomName, said: Option<Said>, body: &Body) -> Written {
+    let said =
+        said.map_or("null".to_owned(), |Said { hall, number }| format!(r#"{{"hall":{hall},"number":{number}}}"#));
+    payload("broadcast", &format!(r#""room":"{room}","said":{said}"#), body)
 }
 
 fn payload(kind: &'static str, members: &str, body: &Body) -> Written {
-    let ephemeral = body.kind == Kind::Ephemeral;
-    let text = format!(r#"{{"{kind}":{{{members},"ephemeral":{ephemeral},"body":{}}}}}"#, body.text());
+    let text = format!(r#"{{"{kind}":{{{members},"body":{}}}}}"#, body.text());
     Written { kind, text: Text(text.into()) }
 }
 
 /// The body of a payload's note, out of the text in which it came.
 pub fn body(text: &Bytes, raw: &RawValue, ephemeral: bool) -> Option<Body> {
     Body::relayed(text.slice_ref(raw.get().as_bytes()), ephemeral)
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A packet with who sent it.
@@ -380,14 +489,29 @@ mod tests {
             Note::Rooms { rooms: vec![room.clone(), room.clone()] },
             Note::Roster {
                 room: room.clone(),
-                members: vec![Present { member: member(Some("ä\n")), away: true }],
+                members: vec![Present { member: member(Some("ä\n")), away: true, moves: 2 }],
                 waiting: vec![member(None)],
                 lock,
                 missed: 3,
+                said: Said { hall: 1, number: 2 },
                 last: true,
             },
             Note::Gone { room: room.clone() },
-            Note::Joined { room: room.clone(), member: member(None) },
+            Note::Joined { room: room.clone(), present: Present { member: member(None), away: false, moves: 0 } },
+            Note::Moved { room: room.clone(), peer: peer(3), to: node(4), moves: 1 },
+            Note::Take {
+                room: room.clone(),
+                ticket: "t".into(),
+                heard: vec![(node(4), Said { hall: 1, number: 9 })],
+                waited: Some(10),
+                receipt: 5,
+            },
+            Note::Missed { room: room.clone(), count: 2 },
+            Note::Kept { receipt: 5, why: Kept::Busy },
+            Note::Kept { receipt: 5, why: Kept::Moved(node(4)) },
+            Note::Kept { receipt: 5, why: Kept::Refused(Refused::from(&refusal)) },
+            Note::Seat { receipt: 5, part: r#"{"peer":"\n"#.into(), last: true },
+            Note::Offer { room: room.clone(), ticket: "t".into() },
             Note::Left { room: room.clone(), peer: peer(3), reason: LeftReason::NodeLost },
             Note::State { room: room.clone(), peer: peer(3), away: true },
             Note::Updated { room: room.clone(), peer: peer(3), metadata: Metadata::new("{}") },
@@ -422,9 +546,11 @@ mod tests {
             assert_eq!((name, to, receipt, may_drop), (room(), peer(4), Some(5), ephemeral));
             let received = body(&text, raw, may_drop).expect("a body");
             assert_eq!((received.text(), received.kind), (sent.text(), sent.kind));
-            let Text(text) = broadcast(&room(), &sent).text;
-            let Ok(Note::Broadcast { body: raw, .. }) = Note::parse(&text) else { panic!("a broadcast") };
-            assert_eq!(raw.get(), sent.text());
+            let said = (!ephemeral).then_some(Said { hall: 7, number: u64::MAX });
+            let Text(text) = broadcast(&long, said, &sent).text;
+            assert!(text.len() <= sent.len() + PAYLOAD_BYTES);
+            let Ok(Note::Broadcast { body: raw, said: read, .. }) = Note::parse(&text) else { panic!("a broadcast") };
+            assert_eq!((raw.get(), read), (sent.text(), said));
         }
     }
 

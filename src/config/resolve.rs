@@ -194,6 +194,8 @@ impl Settings {
         let name = self.cluster_name.as_deref().map(|name| (name, name.parse()));
         let name =
             name.map(|(name, parsed)| parsed.map_err(|why| check.wrong("cluster-name", name, why))).transpose()?;
+        let key = self.cluster_key.as_ref();
+        let key = key.map(|text| text.parse().map_err(|why| check.wrong("cluster-key", text, why))).transpose()?;
         let timeout = check.span("cluster-timeout", self.cluster_timeout, cluster::TIMEOUT, SECOND..=MINUTE)?;
         if servers.is_empty() {
             let alone = [
@@ -201,6 +203,7 @@ impl Settings {
                 ("cluster-credentials", self.cluster_credentials.is_some()),
                 ("cluster-ca", self.cluster_ca.is_some()),
                 ("cluster-timeout", self.cluster_timeout.is_some()),
+                ("cluster-key", self.cluster_key.is_some()),
             ];
             let alone = alone.iter().find(|(_, said)| *said);
             let refused = |key| check.bad(key, "set", "without --cluster there is only this node; give it too");
@@ -212,6 +215,7 @@ impl Settings {
             credentials: self.cluster_credentials.clone(),
             ca: self.cluster_ca.clone(),
             timeout,
+            key,
         }))
     }
 

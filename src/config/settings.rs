@@ -384,6 +384,11 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster_timeout: Option<Span>,
 
+    /// Let sessions go on at any node: 32 random characters or more, the same at all nodes, in a file or env:VARIABLE
+    #[arg(long, env = "WIGWAG_CLUSTER_KEY", value_name = "FILE|env:VARIABLE", help_heading = CLUSTER)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_key: Option<String>,
+
     /// Record so many events of each room (who came and went, which offers, answers and candidates went where), for `wigwag why`
     /// and the admin page; 0 records nothing [default: 512]
     #[arg(long, env = "WIGWAG_TIMELINE_EVENTS", value_name = "N", help_heading = TIMELINES)]

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 
-use super::ties::{Tie, unreachable};
-use super::{Hall, Hub, session};
+use super::handover::Wanted;
+use super::ties::{Tie, on_its_way, unreachable};
+use super::{Hall, Hub, now, session};
 use crate::cluster::mesh::{Event, Weight};
-use crate::cluster::note::{self, Lock, Note, Present, Refused, Text, Wish};
-use crate::cluster::{Events, Pending};
-use crate::protocol::{Body, Code, LeftReason, Member, NodeId, PeerId, PeerState, Refusal, RoomName};
+use crate::cluster::moves::Move;
+use crate::cluster::note::{self, Lock, Note, Present, Refused, Said, Text, Wish};
+use crate::cluster::{Cluster, Events, LINK_BYTES, Pending};
+use crate::protocol::{Body, Code, LeftReason, Member, NodeId, PeerId, PeerState, Refusal, RoomName, Ticket};
 use crate::room::{Delivery, Room};
 use crate::seat::Lease;
 use crate::timeline::{Event as Noted, Outcome};
@@ -48,6 +50,14 @@ impl Drop for Entering<'_> {
 /// The rooms that a node is still to be told of, now that its link is up.
 type CatchUp = HashMap<NodeId, VecDeque<RoomName>>;
 
+/// What the one task that takes in events has begun and not ended.
+#[derive(Debug, Default)]
+struct Progress {
+    catch_up: CatchUp,
+    /// Parts of the seat that a node hands over.
+    parts: HashMap<NodeId, String>,
+}
+
 impl Hub {
     /// Opens a room for one who is about to join it, and waits, but not for long, until the other nodes have told who is in it,
     /// so that `joined` gives the whole picture. Whoever comes to be known later is told as a newcomer. Nothing is left of it when
@@ -72,27 +82,31 @@ impl Hub {
 
     /// Carries out what other nodes say. Runs until it is dropped.
     pub async fn keep_cluster(self: &Arc<Self>, mut events: Events) {
-        let mut catch_up = CatchUp::new();
+        let mut progress = Progress::default();
         loop {
-            let wait = if catch_up.is_empty() { Duration::MAX } else { CATCH_UP };
-            if let Ok(event) = tokio::time::timeout(wait, events.next()).await {
-                self.handle(event, &mut catch_up);
+            let transit = self.next_transit();
+            let catch_up = (!progress.catch_up.is_empty()).then(|| now() + CATCH_UP);
+            let wait = transit.into_iter().chain(catch_up).min().map(|until| until.saturating_duration_since(now()));
+            if let Ok(event) = tokio::time::timeout(wait.unwrap_or(Duration::MAX), events.next()).await {
+                self.handle(event, &mut progress);
             }
-            self.catch_up(&mut catch_up);
+            self.catch_up(&mut progress.catch_up);
+            self.end_transits();
         }
     }
 
-    fn handle(self: &Arc<Self>, event: Event, catch_up: &mut CatchUp) {
+    fn handle(self: &Arc<Self>, event: Event, progress: &mut Progress) {
         match event {
             Event::Up { node, .. } => {
                 self.check_payload();
-                catch_up.insert(node, self.names());
+                progress.catch_up.insert(node, self.names());
             }
-            Event::Note { node, life, text } => self.note(node, life, &text),
+            Event::Note { node, life, text } => self.note(node, life, &text, &mut progress.parts),
             Event::Down { node, held, pending } => {
-                catch_up.remove(&node);
+                progress.catch_up.remove(&node);
                 self.untie(node, &held);
-                pending.iter().for_each(|pending| self.settle(pending, Err(unreachable())));
+                progress.parts.remove(&node);
+                pending.into_iter().for_each(|pending| self.settle(pending, Err(unreachable())));
             }
             Event::Lost(node) => self.for_each_tie(node, |hall| {
                 let away = |peer| Noted::Away { peer, code: None };
@@ -158,9 +172,9 @@ impl Hub {
     fn untie(&self, node: NodeId, held: &[Text]) {
         for Text(text) in held {
             let (room, missed) = match Note::parse(text) {
-                Ok(Note::Broadcast { room, ephemeral: false, .. }) => (room, 1),
+                Ok(Note::Broadcast { room, said: Some(_), .. }) => (room, 1),
                 // What it tells of may be news there still.
-                Ok(Note::Roster { room, missed, .. }) => (room, missed),
+                Ok(Note::Roster { room, missed, .. } | Note::Missed { room, count: missed }) => (room, missed),
                 _ => continue,
             };
             self.with_hall(&room, |hall| {
@@ -184,11 +198,11 @@ impl Hub {
     }
 
     /// Changes a room that is open. Returns `None` if it is not.
-    fn with_hall<T>(&self, room: &RoomName, change: impl FnOnce(&mut Hall) -> T) -> Option<T> {
+    pub(super) fn with_hall<T>(&self, room: &RoomName, change: impl FnOnce(&mut Hall) -> T) -> Option<T> {
         self.shard(room).lock().get_mut(room).map(change)
     }
 
-    fn note(self: &Arc<Self>, node: NodeId, life: u64, text: &Text) {
+    fn note(self: &Arc<Self>, node: NodeId, life: u64, text: &Text, parts: &mut HashMap<NodeId, String>) {
         let note = match Note::parse(&text.0) {
             Ok(note) => note,
             Err(error) => return debug!(%node, %error, "a note cannot be understood"),
@@ -197,6 +211,11 @@ impl Hub {
         // Where the link has ended meanwhile, the next life brings the whole picture.
         let answer = |note: Note<'_>| {
             let _ = cluster.send(node, Some(life), note.write(), Weight::Vital);
+        };
+        // Who has gone from here to another node has not left the room.
+        let answer_gone = |room: RoomName| {
+            moved(cluster, &room).for_each(&answer);
+            answer(Note::Gone { room });
         };
         match note {
             Note::Enter { room } => {
@@ -217,7 +236,7 @@ impl Hub {
             }
             Note::Relay { room, to, receipt, ephemeral, body } => {
                 let result = match note::body(&text.0, body, ephemeral) {
-                    Some(body) => self.with_hall(&room, |hall| hall.take_in(to, body)).unwrap_or_else(|| Err(gone())),
+                    Some(body) => self.take_in(&room, to, body),
                     None => Err(Refusal::bad_request("the payload is not one line")),
                 };
                 if let Some(receipt) = receipt {
@@ -228,18 +247,39 @@ impl Hub {
                 answer(done(receipt, self.moderate_for(&room, peer, wish)));
             }
             Note::Done { receipt, refused } => match cluster.answered(node, receipt) {
-                Some(pending) => self.settle(&pending, refused.map_or(Ok(()), |refused| Err(refused.into()))),
+                Some(pending) => self.settle(pending, refused.map_or(Ok(()), |refused| Err(refused.into()))),
                 None => debug!(%node, receipt, "nobody waits for this answer"),
             },
-            Note::Broadcast { ref room, ephemeral, body } => {
-                let body = note::body(&text.0, body, ephemeral);
-                if self.with_hall(room, |hall| hall.take_in_for_all(body)).is_none() {
-                    answer(Note::Gone { room: room.clone() });
+            Note::Broadcast { ref room, said, body } => {
+                let body = note::body(&text.0, body, said.is_none());
+                if self.with_hall(room, |hall| hall.take_in_for_all(node, said, body)).is_none() {
+                    answer_gone(room.clone());
                 }
             }
+            Note::Missed { room, count } => {
+                self.with_hall(&room, |hall| hall.lose(count));
+            }
+            Note::Take { room, ticket, heard, waited, receipt } => {
+                let wanted = Wanted { ticket: Ticket::parse(&ticket), heard: heard.into_iter().collect(), waited };
+                if let Err(why) = self.hand_over(&room, &wanted, (node, life, receipt)) {
+                    answer(Note::Kept { receipt, why });
+                }
+            }
+            Note::Kept { receipt, why } => self.kept(node, receipt, why),
+            Note::Seat { receipt, part, last } => {
+                let whole = parts.entry(node).or_default();
+                if whole.len() + part.len() <= LINK_BYTES {
+                    whole.push_str(&part);
+                }
+                if last {
+                    let whole = parts.remove(&node).unwrap_or_default();
+                    self.seat_has_come(node, receipt, &whole);
+                }
+            }
+            Note::Offer { room, ticket } => self.offered(room, Ticket::parse(&ticket)),
             change => {
                 if let Err(room) = self.change(node, change) {
-                    answer(Note::Gone { room });
+                    answer_gone(room);
                 }
             }
         }
@@ -249,6 +289,7 @@ impl Hub {
     fn change(&self, node: NodeId, note: Note<'_>) -> Result<(), RoomName> {
         let (Note::Roster { room, .. }
         | Note::Joined { room, .. }
+        | Note::Moved { room, .. }
         | Note::Left { room, .. }
         | Note::State { room, .. }
         | Note::Updated { room, .. }
@@ -258,19 +299,40 @@ impl Hub {
             return Ok(());
         };
         let room = room.clone();
+        if let Note::Moved { peer, to, moves, .. } = note {
+            self.with_hall(&room, |hall| hall.room.hand_on(peer, Some(node), to, moves)).ok_or(room.clone())?;
+            self.watch_transit(room, peer);
+            return Ok(());
+        }
         self.with_hall(&room, |hall| hall.change(node, note)).ok_or(room)
+    }
+
+    /// A payload for one member here.
+    fn take_in(&self, room: &RoomName, to: PeerId, body: Body) -> Result<(), Refusal> {
+        let mut shard = self.shard(room).lock();
+        let taken = shard.get_mut(room).and_then(|hall| hall.take_in(to, body));
+        match taken.ok_or_else(|| self.absence(room, to, shard.get(room)))? {
+            true => Ok(()),
+            false => Err(Refusal::new(Code::QueueFull, "the peer's queue has no room for it")),
+        }
+    }
+
+    /// What there is to say of a peer that another node takes to be here: it has gone from here to another one, or is about to come.
+    fn absence(&self, room: &RoomName, peer: PeerId, hall: Option<&Hall>) -> Refusal {
+        let moved = self.cluster.as_ref().is_some_and(|cluster| cluster.moves.place(room, peer).is_some());
+        if moved || hall.is_some_and(|hall| hall.room.node_of(peer).is_some()) { on_its_way() } else { gone() }
     }
 
     /// Does for a moderator at another node what it wants of one here.
     fn moderate_for(&self, room: &RoomName, peer: PeerId, wish: Wish) -> Result<(), Refusal> {
         let mut shard = self.shard(room).lock();
-        let hall = shard.get_mut(room).ok_or_else(gone)?;
+        let hall = shard.get_mut(room).ok_or_else(|| self.absence(room, peer, None))?;
         let moderated = match wish {
             Wish::Kick(message) if hall.room.has(peer) && hall.seats.contains_key(&peer) => {
                 hall.kick(peer, message.replace(char::is_control, " "));
                 Ok(())
             }
-            Wish::Kick(_) => Err(gone()),
+            Wish::Kick(_) => Err(self.absence(room, peer, Some(hall))),
             Wish::Admit => self.let_in(hall, peer),
             Wish::Refuse => hall.turn_away(peer, LeftReason::Kicked, session::NOT_ADMITTED),
         };
@@ -278,23 +340,14 @@ impl Hub {
         moderated
     }
 
-    /// Answers a member here for whom another node has done something, or not.
-    fn settle(&self, pending: &Pending, outcome: Result<(), Refusal>) {
-        let Pending { room, from, id } = pending;
-        self.with_hall(room, |hall| {
-            let Some(seat) = hall.seats.get(from) else { return };
-            if let Some(id) = id {
-                seat.quietly(|seat| seat.answered(*id));
+    /// Answers whoever waits for what another node has done, or not.
+    fn settle(&self, pending: Pending, outcome: Result<(), Refusal>) {
+        match pending {
+            Pending::Request { room, from, id } => {
+                self.with_hall(&room, |hall| hall.settle(from, id, outcome));
             }
-            match outcome {
-                Ok(()) if id.is_some() => hall.answer(*from, Body::ok(*id)),
-                Ok(()) => {}
-                Err(refusal) => {
-                    hall.record_refusal(*from, refusal.code);
-                    hall.answer(*from, Body::error(*id, &refusal));
-                }
-            }
-        });
+            Pending::Call { number } => self.end_call(number, None),
+        }
     }
 }
 
@@ -323,6 +376,22 @@ impl Hall {
         self.carry_out(out);
     }
 
+    /// A member here is told what another node has done for it, or not.
+    fn settle(&mut self, from: PeerId, id: Option<u64>, outcome: Result<(), Refusal>) {
+        let Some(seat) = self.seats.get(&from) else { return };
+        if let Some(id) = id {
+            seat.quietly(|seat| seat.answered(id));
+        }
+        match outcome {
+            Ok(()) if id.is_some() => self.answer(from, Body::ok(id)),
+            Ok(()) => {}
+            Err(refusal) => {
+                self.record_refusal(from, refusal.code);
+                self.answer(from, Body::error(id, &refusal));
+            }
+        }
+    }
+
     /// A node does not share the room any more.
     fn forget(&mut self, node: NodeId, reason: LeftReason) {
         let left = |peer| Noted::Left { peer, reason };
@@ -341,9 +410,9 @@ impl Hall {
         }
     }
 
-    /// A payload for one member here.
-    fn take_in(&mut self, to: PeerId, body: Body) -> Result<(), Refusal> {
-        let seat = self.seats.get(&to).filter(|_| self.room.has(to)).ok_or_else(gone)?;
+    /// A payload for one member here: whether its queue has room for it; `None` if there is no such member.
+    fn take_in(&mut self, to: PeerId, body: Body) -> Option<bool> {
+        let seat = self.seats.get(&to).filter(|_| self.room.has(to))?;
         let step = self.timeline.as_ref().and_then(|_| body.step());
         let bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
         let (taken, lease) = seat.with(|seat| (seat.push(body), seat.lease()));
@@ -355,29 +424,35 @@ impl Hall {
             };
             self.record_elsewhere(|| Noted::Relayed { from, to, step, bytes, outcome });
         }
-        match taken {
-            true => Ok(()),
-            false => Err(Refusal::new(Code::QueueFull, "the peer's queue has no room for it")),
-        }
+        Some(taken)
     }
 
     /// A payload for all members here.
-    fn take_in_for_all(&self, body: Option<Body>) {
+    fn take_in_for_all(&mut self, node: NodeId, said: Option<Said>, body: Option<Body>) {
+        let Some(body) = body else { return };
         let mut out = Vec::new();
-        if let Some(body) = body {
-            self.room.tell_here(&body, &mut out);
+        self.room.tell_here(&body, &mut out);
+        if let (Some(ties), Some(said)) = (&mut self.ties, said) {
+            if ties.moving.is_known_to_some() {
+                out.retain(|delivery| !ties.moving.knows(delivery.to, node, said));
+            }
+            ties.moving.note(node, said, &body);
+            ties.hear(node, said);
         }
         self.carry_out(out);
     }
 
     fn change(&mut self, node: NodeId, note: Note<'_>) {
-        if let Note::Roster { members, waiting, lock, missed, last, .. } = note {
+        if let Note::Roster { members, waiting, lock, missed, said, last, .. } = note {
+            if last {
+                self.take_in_said(node, said);
+            }
             return self.take_in_roster(node, members, waiting, (lock, missed, last));
         }
         let mut out = Vec::new();
         let noted = self.noted(node, &note);
         match note {
-            Note::Joined { member, .. } => self.room.join_elsewhere(node, member, PeerState::Here, &mut out),
+            Note::Joined { present, .. } => self.join_elsewhere(node, present, &mut out),
             Note::Knocked { member, .. } => self.room.knock_elsewhere(node, member, &mut out),
             Note::Locked { lock, .. } => self.take_in_lock(lock),
             Note::Left { peer, reason, .. } if self.room.node_of(peer) == Some(node) => {
@@ -404,7 +479,7 @@ impl Hall {
     fn noted(&self, node: NodeId, note: &Note<'_>) -> Option<Noted> {
         let is_its = |peer: &PeerId| self.room.node_of(*peer) == Some(node);
         Some(match note {
-            Note::Joined { member, .. } if !self.room.has(member.peer) => {
+            Note::Joined { present: Present { member, .. }, .. } if !self.room.has(member.peer) => {
                 Noted::Joined { peer: member.peer, transport: None }
             }
             Note::Knocked { member, .. } => Noted::Knocked { peer: member.peer, transport: None },
@@ -413,6 +488,17 @@ impl Hall {
             Note::State { peer, away: false, .. } if is_its(peer) => Noted::Back { peer: *peer, transport: None },
             _ => return None,
         })
+    }
+
+    /// What a node has said to all until now. Who has come from another node may have missed some of it on the way.
+    fn take_in_said(&mut self, node: NodeId, said: Said) {
+        let Some(ties) = &mut self.ties else { return };
+        ties.hear(node, said);
+        for (peer, lost) in ties.moving.missed(node, said) {
+            if let Some(seat) = self.seats.get(&peer) {
+                seat.with(|seat| seat.lose(lost));
+            }
+        }
     }
 
     /// A part of a node's roster. With the last one, those who were in none are gone; and it is told this node's, unless it was.
@@ -433,14 +519,13 @@ impl Hall {
         tie.seen.extend(members.iter().map(|present| present.member.peer));
         tie.seen.extend(waiting.iter().map(|member| member.peer));
         let mut out = Vec::new();
-        for Present { member, away } in members {
-            let state = if away { PeerState::Away } else { PeerState::Here };
-            self.room.join_elsewhere(node, member, state, &mut out);
+        for present in members {
+            self.join_elsewhere(node, present, &mut out);
         }
         for member in waiting {
             self.room.knock_elsewhere(node, member, &mut out);
         }
-        if last {
+        if let Some(tie) = self.tie(node).filter(|_| last) {
             let seen = std::mem::take(&mut tie.seen);
             tie.is_asked = false;
             let is_told = tie.told.is_some();
@@ -458,6 +543,12 @@ impl Hall {
         self.ties.iter_mut().for_each(|ties| ties.check_whole());
     }
 
+    fn join_elsewhere(&mut self, node: NodeId, present: Present, out: &mut Vec<Delivery>) {
+        let Present { member, away, moves } = present;
+        let state = if away { PeerState::Away } else { PeerState::Here };
+        self.room.join_elsewhere(node, member, (state, moves), out);
+    }
+
     /// The greater of two locks holds.
     fn take_in_lock(&mut self, lock: Lock) {
         let Some(ties) = self.ties.as_mut().filter(|ties| lock > ties.lock) else { return };
@@ -471,12 +562,18 @@ impl Hall {
     }
 
     /// So many payloads for all have not arrived here, or may not have.
-    fn lose(&self, missed: u64) {
-        let members = self.room.own_members().map(|(member, _)| member.peer);
+    pub(super) fn lose(&self, missed: u64) {
+        let members = self.room.own_members().map(|(member, ..)| member.peer);
         for seat in members.filter(|_| missed > 0).filter_map(|peer| self.seats.get(&peer)) {
             seat.with(|seat| seat.lose(missed));
         }
     }
+}
+
+/// What is told of the seats that have gone from a room to other nodes.
+pub(super) fn moved<'a>(cluster: &Cluster, room: &'a RoomName) -> impl Iterator<Item = Note<'static>> + 'a {
+    let gone = cluster.moves.of(room).into_iter();
+    gone.map(|(peer, Move { to, moves })| Note::Moved { room: room.clone(), peer, to, moves })
 }
 
 fn gone() -> Refusal {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Hub, fresh_ticket, resume_expired, resumed};
+use super::{Hub, resume_expired, resumed};
 use crate::hub::{Session, Speaker};
 use crate::outbox::Output;
 use crate::protocol::{Frame, Grant, Join, Refusal, Resume, RoomName, Transport};
@@ -69,7 +69,7 @@ impl Hub {
         let greeting = match resumption {
             Resumption::Replay => None,
             Resumption::Whole { lost } => {
-                session.seat.quietly(|seat| seat.use_ticket(fresh_ticket(session.peer())));
+                session.seat.quietly(|seat| seat.use_ticket(self.fresh_ticket(name, session.peer())));
                 Some(self.joined(hall, &session.seat, Some(lost), transport))
             }
         };
@@ -139,7 +139,7 @@ fn use_ticket(session: &Session) -> Option<Frame> {
     session.seat.quietly(|seat| {
         let ours = seat.generation() == session.generation && !seat.is_closing();
         ours.then(|| {
-            seat.use_ticket(fresh_ticket(session.peer()));
+            seat.use_ticket(session.hub.fresh_ticket(&session.room, session.peer()));
             resumed(seat)
         })
     })

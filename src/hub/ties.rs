@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Hall, session};
+use super::moving::{Heard, Moving};
+use super::{Hall, cluster::moved, session};
 use crate::cluster::mesh::Weight;
-use crate::cluster::note::{self, Lock, Note, PAYLOAD_BYTES, Present, Wish, Written};
+use crate::cluster::note::{self, Lock, Note, PAYLOAD_BYTES, Present, Said, Wish, Written};
 use crate::cluster::{Cluster, Pending};
 use crate::protocol::{
     Body, Code, Kind, Member, Moderate, NodeId, Outbound, PeerId, PeerState, Recipient, Refusal, RoomName,
@@ -20,6 +21,9 @@ const PART_BYTES: usize = 64 * 1024;
 /// What a member takes in a roster beside its metadata, about.
 const MEMBER_BYTES: usize = 128;
 
+/// Nodes of which it is remembered what they have said to all. More than a cluster has: some were started again.
+const MOST_HEARD: usize = 512;
+
 /// The other nodes that have a room open, or were asked whether they have.
 #[derive(Debug)]
 pub(super) struct Ties {
@@ -30,6 +34,12 @@ pub(super) struct Ties {
     pub(super) entering: usize,
     /// Cancelled when all that were asked have answered.
     pub(super) whole: CancellationToken,
+    /// What members here have said to all.
+    pub(super) said: Said,
+    /// What those at other nodes have, as far as it has come. Of a node that has closed the room, too: others may hear it later.
+    heard: Heard,
+    /// Members on their way.
+    pub(super) moving: Moving,
 }
 
 /// One of them.
@@ -45,6 +55,20 @@ pub(super) struct Tie {
     pub(super) missed: u64,
 }
 
+impl Tie {
+    /// So many payloads for all its members were not sent. It is told at once, or with the next roster.
+    pub(super) fn miss(&mut self, count: u64, cluster: &Cluster, node: NodeId, room: &RoomName) {
+        self.missed = self.missed.saturating_add(count);
+        if self.told.is_some() {
+            let note = Note::Missed { room: room.clone(), count: self.missed }.write();
+            self.told = cluster.send(node, self.told, note, Weight::Vital).ok();
+            if self.told.is_some() {
+                self.missed = 0;
+            }
+        }
+    }
+}
+
 impl Ties {
     /// Those of a room that is being opened: every node is asked whether it has it open.
     pub(super) fn ask(cluster: &Arc<Cluster>, room: &RoomName) -> Self {
@@ -53,7 +77,16 @@ impl Ties {
         let nodes = cluster.nodes().into_iter().filter(asked);
         let nodes = nodes.map(|node| (node, Tie { is_asked: true, ..Tie::default() })).collect();
         let lock = Lock { count: 0, by: cluster.id(), locked: false };
-        let mut ties = Ties { cluster: Arc::clone(cluster), nodes, lock, entering: 0, whole: CancellationToken::new() };
+        let mut ties = Ties {
+            cluster: Arc::clone(cluster),
+            nodes,
+            lock,
+            entering: 0,
+            whole: CancellationToken::new(),
+            said: Said { hall: cluster.number_hall(), number: 0 },
+            heard: Heard::new(),
+            moving: Moving::default(),
+        };
         ties.check_whole();
         ties
     }
@@ -78,6 +111,20 @@ impl Ties {
     pub(super) fn give_up(&mut self) {
         self.nodes.values_mut().for_each(|tie| tie.is_asked = false);
         self.whole.cancel();
+    }
+
+    /// What each node has said to all, as far as it is known here.
+    pub(super) fn heard(&self) -> Heard {
+        self.heard.iter().map(|(&node, &said)| (node, said)).chain([(self.cluster.id(), self.said)]).collect()
+    }
+
+    /// So much of a node has come.
+    pub(super) fn hear(&mut self, node: NodeId, said: Said) {
+        let heard = self.heard.entry(node).or_default();
+        *heard = said.max(*heard);
+        if self.heard.len() > MOST_HEARD {
+            self.heard.retain(|node, _| self.nodes.contains_key(node));
+        }
     }
 
     fn tell(&mut self, written: &Written) {
@@ -111,19 +158,18 @@ impl Hall {
     pub(super) fn announce_newcomer(&mut self, peer: PeerId) {
         let Some(ties) = &mut self.ties else { return };
         let room = self.room.name().clone();
-        let member = self.room.own_members().map(|(member, _)| member).find(|member| member.peer == peer).cloned();
-        let waiting = || self.room.own_waiting().find(|member| member.peer == peer).cloned();
-        match (member, waiting()) {
-            (Some(member), _) => ties.tell(&Note::Joined { room, member }.write()),
-            (None, Some(member)) => ties.tell(&Note::Knocked { room, member }.write()),
-            (None, None) => {}
+        if let Some((member, state)) = self.room.own_member(peer) {
+            let present = present(member, state, self.room.moves_of(peer));
+            ties.tell(&Note::Joined { room, present }.write());
+        } else if let Some(member) = self.room.own_waiting().find(|member| member.peer == peer).cloned() {
+            ties.tell(&Note::Knocked { room, member }.write());
         }
     }
 
     /// Tells them that a moderator here has locked or unlocked the room.
     pub(super) fn announce_lock(&mut self, locked: bool) {
         let Some(ties) = &mut self.ties else { return };
-        ties.lock = Lock { count: ties.lock.count + 1, by: ties.cluster.id(), locked };
+        ties.lock = Lock { count: ties.lock.count.saturating_add(1), by: ties.cluster.id(), locked };
         let lock = ties.lock;
         self.announce(|room| Note::Locked { room, lock });
     }
@@ -134,14 +180,19 @@ impl Hall {
         let tie = ties.nodes.entry(node).or_default();
         let lock = Lock { locked: self.room.is_locked(), ..ties.lock };
         let room = || self.room.name().clone();
-        let part = |members, waiting| Note::Roster { room: room(), members, waiting, lock, missed: 0, last: false };
-        let members = self.room.own_members().map(|(member, state)| present(member, state)).collect();
+        let said = ties.said;
+        let part = |members, waiting| {
+            let (missed, last) = (0, false);
+            Note::Roster { room: room(), members, waiting, lock, missed, said, last }
+        };
+        let members = self.room.own_members().map(|(member, state, moves)| present(member, state, moves)).collect();
         let members = parts(members, |present: &Present| &present.member).into_iter().map(|few| part(few, vec![]));
         let waiting = parts(self.room.own_waiting().cloned().collect(), |member| member);
         let waiting = waiting.into_iter().map(|few| part(vec![], few));
         let missed = tie.missed;
-        let last = Note::Roster { room: room(), members: vec![], waiting: vec![], lock, missed, last: true };
-        let mut notes = members.chain(waiting).chain([last]);
+        let last = Note::Roster { room: room(), members: vec![], waiting: vec![], lock, missed, said, last: true };
+        let gone = moved(&ties.cluster, self.room.name());
+        let mut notes = gone.chain(members).chain(waiting).chain([last]);
         let send = |life, note: Note<'_>| ties.cluster.send(node, life, note.write(), Weight::Vital).map(Some);
         tie.told = notes.try_fold(None, send).unwrap_or(None);
         if tie.told.is_some() {
@@ -174,13 +225,20 @@ impl Hall {
     pub(super) fn broadcast_elsewhere(&mut self, from: PeerId, outbound: &Outbound<'_>) {
         let Some(ties) = self.ties.as_mut().filter(|ties| !ties.nodes.is_empty()) else { return };
         let body = Body::relay(from, outbound);
-        let written = note::broadcast(self.room.name(), &body);
+        let said = (!outbound.ephemeral).then(|| {
+            ties.said.number += 1;
+            ties.said
+        });
+        if let Some(said) = said {
+            ties.moving.note(ties.cluster.id(), said, &body);
+        }
+        let written = note::broadcast(self.room.name(), said, &body);
         let fits = body.len() + PAYLOAD_BYTES <= ties.cluster.largest_note();
         let weight = if outbound.ephemeral { Weight::Ephemeral } else { Weight::Payload };
         for (&node, tie) in &mut ties.nodes {
             let sent = fits && tie.told.is_some() && ties.cluster.send(node, tie.told, written.clone(), weight).is_ok();
-            if !sent && !outbound.ephemeral && !self.room.peers_of(node).is_empty() {
-                tie.missed += 1;
+            if !sent && !outbound.ephemeral && self.room.concerns(node) {
+                tie.miss(1, &ties.cluster, node, self.room.name());
             }
         }
     }
@@ -216,8 +274,8 @@ impl Hall {
     ) -> Result<(), Refusal> {
         let Some(ties) = &self.ties else { return Err(unreachable()) };
         let life = ties.life(node)?;
-        let pending = Pending { room: self.room.name().clone(), from, id };
-        ties.cluster.ask(node, life, pending, make).map_err(|_| unreachable())?;
+        let pending = Pending::Request { room: self.room.name().clone(), from, id };
+        ties.cluster.ask(node, Some(life), pending, make).map_err(|_| unreachable())?;
         if let Some(seat) = self.seats.get(&from)
             && let Some(id) = id
         {
@@ -252,8 +310,13 @@ fn parts<T>(list: Vec<T>, member: impl Fn(&T) -> &Member) -> Vec<Vec<T>> {
     parts
 }
 
-fn present(member: &Member, state: PeerState) -> Present {
-    Present { member: member.clone(), away: state == PeerState::Away }
+pub(super) fn present(member: &Member, state: PeerState, moves: u64) -> Present {
+    Present { member: member.clone(), away: state == PeerState::Away, moves }
+}
+
+/// What a sender is told whose message has come where its peer has just gone from, or is not yet.
+pub(super) fn on_its_way() -> Refusal {
+    Refusal::new(Code::QueueFull, "the peer is on its way to another node, and has not got it; send it again")
 }
 
 /// What a sender is told whose message could not be handed to another node.

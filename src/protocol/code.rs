@@ -3,11 +3,14 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Every reason for which the server refuses a message, a session or a request.
 ///
 /// Close codes from 4000 to 4499 invite the client to come back, those from 4500 on do not. The last four are told only
 /// in an `error` message and never close anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Code {
     /// The server drains or stops.
     GoingAway,

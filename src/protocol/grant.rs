@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Code, Command, Invite, Join, Limits, Outbound, PayloadKind, Refusal};
@@ -25,7 +26,7 @@ pub struct Grant {
 }
 
 /// A token with which a number of seats may be taken, by whoever has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invitation {
     /// The token's own id (`jti`).
     pub id: Arc<str>,
@@ -34,7 +35,7 @@ pub struct Invitation {
 }
 
 /// What a token's `grants` may name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rights {
     /// Take a seat in the room.
     pub join: bool,

@@ -163,26 +163,71 @@ pub struct Ticket {
     /// The seat's peer.
     pub peer: PeerId,
     secret: [u8; 16],
+    /// Where it was written, if nodes of a cluster know one another's.
+    home: Option<Home>,
+}
+
+/// The node that wrote a ticket, and the proof that one of its cluster did.
+#[derive(Clone, Copy)]
+struct Home {
+    node: NodeId,
+    seal: [u8; 16],
 }
 
 impl Ticket {
+    /// Bytes of a ticket for one server, and of one for a cluster.
+    const ALONE: usize = 32;
+    const SEALED: usize = 56;
+
     /// A ticket to `peer`'s seat; `secret` is drawn by the caller.
     pub const fn new(peer: PeerId, secret: [u8; 16]) -> Self {
-        Ticket { peer, secret }
+        Ticket { peer, secret, home: None }
     }
 
-    /// Reads a ticket as a client sent it; `None` for anything that this server cannot have written.
+    /// The same for all nodes of the cluster in which `node` writes it. `seal` is made of [`content`](Self::content).
+    pub fn sealed(self, node: NodeId, seal: impl FnOnce(&[u8]) -> [u8; 16]) -> Self {
+        let seal = seal(&self.content(node));
+        Ticket { home: Some(Home { node, seal }), ..self }
+    }
+
+    /// The node that wrote it and the seal, which is still to be compared; `None` for a ticket without.
+    pub fn home(&self) -> Option<(NodeId, [u8; 16])> {
+        self.home.map(|home| (home.node, home.seal))
+    }
+
+    /// What a seal is made of, beside the room: node, peer and secret.
+    pub fn content(&self, node: NodeId) -> [u8; 40] {
+        let mut bytes = [0; 40];
+        bytes[..8].copy_from_slice(&node.0.get().to_be_bytes());
+        bytes[8..24].copy_from_slice(self.peer.0.as_bytes());
+        bytes[24..].copy_from_slice(&self.secret);
+        bytes
+    }
+
+    /// Reads a ticket as a client sent it; `None` for anything that no server can have written.
     pub fn parse(text: &str) -> Option<Self> {
-        let bytes: [u8; 32] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
-        let (peer, secret) = bytes.split_at(16);
-        Some(Ticket { peer: PeerId(Uuid::from_slice(peer).ok()?), secret: secret.try_into().ok()? })
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let (own, home) = bytes.split_at_checked(Self::ALONE)?;
+        let ticket = Ticket::new(PeerId(Uuid::from_slice(&own[..16]).ok()?), own[16..].try_into().ok()?);
+        match bytes.len() {
+            Self::ALONE => Some(ticket),
+            Self::SEALED => {
+                let node = NonZeroU64::new(u64::from_be_bytes(home[..8].try_into().ok()?)).map(NodeId)?;
+                Some(Ticket { home: Some(Home { node, seal: home[8..].try_into().ok()? }), ..ticket })
+            }
+            _ => None,
+        }
     }
 
     /// The ticket's text. The only way for it to leave the process.
     pub fn to_text(self) -> String {
-        let mut bytes = [0; 32];
-        bytes[..16].copy_from_slice(self.peer.0.as_bytes());
-        bytes[16..].copy_from_slice(&self.secret);
+        let mut bytes = Vec::with_capacity(Self::SEALED);
+        bytes.extend_from_slice(self.peer.0.as_bytes());
+        bytes.extend_from_slice(&self.secret);
+        if let Some(Home { node, seal }) = self.home {
+            bytes.extend_from_slice(&node.0.get().to_be_bytes());
+            bytes.extend_from_slice(&seal);
+        }
         URL_SAFE_NO_PAD.encode(bytes)
     }
 }
@@ -211,9 +256,8 @@ impl JoinKey {
         (16..=128).contains(&text.chars().count()).then(|| JoinKey(text.into()))
     }
 
-    /// The text, to compare it.
-    #[cfg(any(test, feature = "fuzzing"))]
-    pub(super) fn as_str(&self) -> &str {
+    /// The text, to compare it, or to hand it to another node.
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -276,7 +320,11 @@ mod tests {
         let ticket = Ticket::new(peer, [9; 16]);
         assert_eq!(Ticket::parse(&ticket.to_text()), Some(ticket));
         assert_ne!(Ticket::new(peer, [8; 16]), ticket);
-        for bad in ["", "x", &ticket.to_text()[1..], &format!("{}A", ticket.to_text())] {
+        let node = NodeId::new(NonZeroU64::MAX);
+        let sealed = ticket.sealed(node, |content| content[24..].try_into().expect("16 bytes"));
+        let read = Ticket::parse(&sealed.to_text()).expect("a ticket");
+        assert_eq!((read, read.home()), (sealed, Some((node, [9; 16]))));
+        for bad in ["", "x", &ticket.to_text()[1..], &format!("{}A", ticket.to_text()), &sealed.to_text()[4..]] {
             assert_eq!(Ticket::parse(bad), None, "{bad}");
         }
         assert!(!format!("{ticket:?}").contains("CQkJ"));

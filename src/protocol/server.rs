@@ -115,7 +115,8 @@ impl Head {
 }
 
 /// What a message means to the seat that keeps it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Kind {
     /// Who is in the room and how; a whole picture makes up for it.
     Presence,
@@ -172,9 +173,14 @@ impl Body {
 
     /// A payload that another node has encoded as [`relay`](Self::relay) does; `None` for what is no object in one line.
     pub fn relayed(text: Bytes, ephemeral: bool) -> Option<Self> {
+        Self::kept(text, if ephemeral { Kind::Ephemeral } else { Kind::Payload })
+    }
+
+    /// A message that another node has kept for a seat; `None` for what is no object in one line.
+    pub fn kept(text: Bytes, kind: Kind) -> Option<Self> {
         let whole =
             text.starts_with(br#"{""#) && text.ends_with(b"}") && memchr::memchr2(b'\n', b'\r', &text).is_none();
-        whole.then_some(Body { text, kind: if ephemeral { Kind::Ephemeral } else { Kind::Payload } })
+        whole.then_some(Body { text, kind })
     }
 
     /// Which step of a negotiation it is, and whose, if it is a payload that is one. For those that other nodes have encoded: a

@@ -1,7 +1,9 @@
 //! The transports by their names on the wire.
 
+use serde::{Deserialize, Serialize};
+
 /// What a session runs over; `joined.transport`, `resumed.transport` and the metrics say it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Transport {
     /// WebTransport over HTTP/3.
     WebTransport,

@@ -1,28 +1,82 @@
 //! Members that are connected to other nodes of a cluster, as these tell of them.
 
-use super::{Delivery, Room};
+use super::{Delivery, Room, Seated};
 use crate::protocol::{Body, LeftReason, Member, NodeId, PeerId, PeerState};
 
 impl Room {
-    /// Another node has this member. What of it is news is told to the members here.
+    /// Another node has this member, whose seat was handed on `moves` times until it came there. What of it is news is told to the
+    /// members here.
     ///
-    /// Nobody is refused: the other node has let it in, and who tells of somebody that it does not have is not believed.
-    pub fn join_elsewhere(&mut self, node: NodeId, member: Member, state: PeerState, out: &mut Vec<Delivery>) {
+    /// Nobody is refused: the other node has let it in. Who tells of somebody that another one has, or this one, without having been
+    /// handed the seat after it, is not believed.
+    pub fn join_elsewhere(
+        &mut self,
+        node: NodeId,
+        member: Member,
+        (state, moves): (PeerState, u64),
+        out: &mut Vec<Delivery>,
+    ) {
         let peer = member.peer;
-        match self.members.get(&peer) {
-            Some(seated) if seated.node != Some(node) => return,
-            Some(seated) if seated.member.metadata != member.metadata => self.update(peer, member.metadata, out),
-            Some(_) => {}
+        match self.members.get_mut(&peer) {
+            Some(seated) if seated.node.is_none() => return,
+            Some(seated) if seated.node != Some(node) && moves <= seated.moves => return,
+            Some(seated) => {
+                (seated.node, seated.moves, seated.in_transit) = (Some(node), moves, false);
+                if seated.member.metadata != member.metadata {
+                    self.update(peer, member.metadata, out);
+                }
+            }
+            None if self.waiting.get(&peer).is_some_and(|knocker| knocker.node != Some(node)) => return,
             None => {
                 // Who was admitted waits no more.
                 self.waiting.remove(&peer);
                 self.seat(member, Some(node), out);
+                self.members.entry(peer).and_modify(|seated| seated.moves = moves);
             }
         }
         match state {
             PeerState::Away => self.away(peer, out),
             PeerState::Here => self.back(peer, out),
         };
+    }
+
+    /// The node that has had a member, or this one, has handed its seat to another one, which has not said so yet. Returns whether
+    /// that is news.
+    pub fn hand_on(&mut self, peer: PeerId, from: Option<NodeId>, to: NodeId, moves: u64) -> bool {
+        let Some(seated) = self.members.get_mut(&peer) else { return false };
+        if seated.node != from || moves <= seated.moves {
+            return false;
+        }
+        (seated.node, seated.moves, seated.in_transit) = (Some(to), moves, true);
+        seated.moderates = false;
+        true
+    }
+
+    /// A member whose seat was handed to this node. Whoever did not know it hears of it.
+    pub fn adopt(&mut self, member: Member, (state, moves): (PeerState, u64), out: &mut Vec<Delivery>) {
+        let peer = member.peer;
+        match self.members.get_mut(&peer) {
+            None => self.seat(member, None, out),
+            Some(seated) if seated.member.metadata != member.metadata => self.update(peer, member.metadata, out),
+            Some(_) => {}
+        }
+        if let Some(seated) = self.members.get_mut(&peer) {
+            (seated.node, seated.moves, seated.in_transit) = (None, moves, false);
+        }
+        match state {
+            PeerState::Away => self.away(peer, out),
+            PeerState::Here => self.back(peer, out),
+        };
+    }
+
+    /// How often a member's seat was handed on.
+    pub fn moves_of(&self, peer: PeerId) -> u64 {
+        self.members.get(&peer).map_or(0, |seated| seated.moves)
+    }
+
+    /// Whether a member's seat was handed on to a node that has not said yet that it has it.
+    pub fn is_in_transit(&self, peer: PeerId) -> bool {
+        self.members.get(&peer).is_some_and(|seated| seated.in_transit)
     }
 
     /// Another node has this peer wait.
@@ -38,11 +92,17 @@ impl Room {
         member.or_else(|| self.waiting.get(&peer).map(|knocker| knocker.node)).flatten()
     }
 
-    /// All that another node has here, members and those who wait.
+    /// All that another node has said to have here, members and those who wait.
     pub fn peers_of(&self, node: NodeId) -> Vec<PeerId> {
-        let members = self.members.iter().filter(|(_, seated)| seated.node == Some(node)).map(|(&peer, _)| peer);
+        let has = |seated: &Seated| seated.node == Some(node) && !seated.in_transit;
+        let members = self.members.iter().filter(|(_, seated)| has(seated)).map(|(&peer, _)| peer);
         let waiting = self.waiting.iter().filter(|(_, knocker)| knocker.node == Some(node)).map(|(&peer, _)| peer);
         members.chain(waiting).collect()
+    }
+
+    /// Whether another node has a member, or is about to.
+    pub fn concerns(&self, node: NodeId) -> bool {
+        self.members.values().any(|seated| seated.node == Some(node))
     }
 
     /// One of another node's is gone, member or not.
@@ -68,9 +128,17 @@ impl Room {
         (self.members.len() - away, away, self.waiting.len())
     }
 
-    /// The members here, in the order of their ids, as other nodes are to hear of them.
-    pub fn own_members(&self) -> impl Iterator<Item = (&Member, PeerState)> {
-        self.members.values().filter(|seated| seated.node.is_none()).map(|seated| (&seated.member, seated.state))
+    /// The members here, in the order of their ids, as other nodes are to hear of them: with their states, and how often their seats were
+    /// handed on.
+    pub fn own_members(&self) -> impl Iterator<Item = (&Member, PeerState, u64)> {
+        let own = self.members.values().filter(|seated| seated.node.is_none());
+        own.map(|seated| (&seated.member, seated.state, seated.moves))
+    }
+
+    /// A member here.
+    pub fn own_member(&self, peer: PeerId) -> Option<(&Member, PeerState)> {
+        let seated = self.members.get(&peer).filter(|seated| seated.node.is_none())?;
+        Some((&seated.member, seated.state))
     }
 
     /// Those who wait here.
@@ -106,8 +174,8 @@ mod tests {
     fn members_here_hear_of_those_elsewhere_and_those_elsewhere_hear_nothing_from_here() {
         let mut room = room_of(&[1]);
         let mut out = vec![];
-        room.join_elsewhere(node(7), member(2), PeerState::Here, &mut out);
-        room.join_elsewhere(node(7), member(3), PeerState::Away, &mut out);
+        room.join_elsewhere(node(7), member(2), (PeerState::Here, 0), &mut out);
+        room.join_elsewhere(node(7), member(3), (PeerState::Away, 0), &mut out);
         room.join(member(4), &Limits::default(), &mut out).expect("there is room");
         room.lock(true, &mut out);
         let message = Outbound {
@@ -134,12 +202,12 @@ mod tests {
     fn of_a_whole_roster_only_the_news_is_told() {
         let mut room = room_of(&[1]);
         let mut out = vec![];
-        room.join_elsewhere(node(7), member(2), PeerState::Here, &mut out);
+        room.join_elsewhere(node(7), member(2), (PeerState::Here, 0), &mut out);
         out.clear();
-        room.join_elsewhere(node(7), member(2), PeerState::Here, &mut out);
+        room.join_elsewhere(node(7), member(2), (PeerState::Here, 0), &mut out);
         assert!(out.is_empty());
         let renamed = Member { metadata: Metadata::new(r#"{"a":1}"#), ..member(2) };
-        room.join_elsewhere(node(7), renamed, PeerState::Away, &mut out);
+        room.join_elsewhere(node(7), renamed, (PeerState::Away, 0), &mut out);
         let told = ["peerUpdated", "peerAway"].map(|kind| (peer(1), json!(kind), json!(peer(2))));
         assert_eq!(changes(&out), told);
     }
@@ -148,15 +216,28 @@ mod tests {
     fn a_node_speaks_for_its_own_members_alone() {
         let mut room = room_of(&[1]);
         let mut out = vec![];
-        room.join_elsewhere(node(7), member(2), PeerState::Here, &mut out);
+        room.join_elsewhere(node(7), member(2), (PeerState::Here, 0), &mut out);
         out.clear();
-        room.join_elsewhere(node(8), member(2), PeerState::Away, &mut out);
-        room.join_elsewhere(node(8), member(1), PeerState::Away, &mut out);
+        room.join_elsewhere(node(8), member(2), (PeerState::Away, 0), &mut out);
+        room.join_elsewhere(node(8), member(1), (PeerState::Away, 0), &mut out);
         room.knock_elsewhere(node(8), member(2), &mut out);
         assert!(out.is_empty());
         assert_eq!((room.node_of(peer(2)), room.node_of(peer(1)), room.node_of(peer(9))), (Some(node(7)), None, None));
         assert_eq!((room.peers_of(node(7)), room.peers_of(node(8))), (vec![peer(2)], vec![]));
-        assert_eq!(room.own_members().map(|(member, _)| member.peer).collect::<Vec<_>>(), [peer(1)]);
+        assert_eq!(room.own_members().map(|(member, ..)| member.peer).collect::<Vec<_>>(), [peer(1)]);
+    }
+
+    #[test]
+    fn who_waits_is_let_in_by_its_own_node_alone() {
+        let mut room = room_of(&[1]);
+        let mut out = vec![];
+        room.knock(member(2), 9, &mut out).expect("there is room to wait");
+        room.knock_elsewhere(node(7), member(3), &mut out);
+        for peer in [2, 3] {
+            room.join_elsewhere(node(8), member(peer), (PeerState::Here, 0), &mut out);
+        }
+        assert!(out.is_empty() && !room.has(peer(2)) && !room.has(peer(3)));
+        assert_eq!(room.own_waiting().map(|member| member.peer).collect::<Vec<_>>(), [peer(2)]);
     }
 
     #[test]
@@ -167,7 +248,7 @@ mod tests {
         room.knock_elsewhere(node(7), member(2), &mut out);
         room.knock_elsewhere(node(7), member(2), &mut out);
         room.knock_elsewhere(node(7), member(3), &mut out);
-        room.join_elsewhere(node(7), member(2), PeerState::Here, &mut out);
+        room.join_elsewhere(node(7), member(2), (PeerState::Here, 0), &mut out);
         room.leave_elsewhere(peer(3), LeftReason::Left, &mut out);
         let expected = [("knock", 2), ("knock", 3), ("peerJoined", 2), ("peerLeft", 3)];
         assert_eq!(changes(&out), expected.map(|(kind, who)| (peer(1), json!(kind), json!(peer(who)))));
@@ -178,8 +259,46 @@ mod tests {
     fn a_room_is_full_wherever_its_members_are() {
         let mut room = room_of(&[1]);
         let mut out = vec![];
-        room.join_elsewhere(node(7), member(2), PeerState::Here, &mut out);
+        room.join_elsewhere(node(7), member(2), (PeerState::Here, 0), &mut out);
         let full = Limits { peers: 2, ..Limits::default() };
         assert!(room.join(member(3), &full, &mut out).is_err());
+    }
+
+    #[test]
+    fn a_member_that_moves_is_told_as_nothing_whoever_tells_of_it_first() {
+        for new_one_first in [false, true] {
+            let mut room = room_of(&[1]);
+            let mut out = vec![];
+            room.join_elsewhere(node(7), member(2), (PeerState::Here, 0), &mut out);
+            out.clear();
+            if new_one_first {
+                room.join_elsewhere(node(8), member(2), (PeerState::Here, 1), &mut out);
+                assert!(!room.hand_on(peer(2), Some(node(7)), node(8), 1), "that is known");
+            } else {
+                assert!(room.hand_on(peer(2), Some(node(7)), node(8), 1));
+                assert!(room.is_in_transit(peer(2)) && room.peers_of(node(8)).is_empty());
+                room.join_elsewhere(node(8), member(2), (PeerState::Here, 1), &mut out);
+            }
+            // An old roster.
+            room.join_elsewhere(node(7), member(2), (PeerState::Away, 0), &mut out);
+            assert_eq!((room.node_of(peer(2)), room.peers_of(node(7))), (Some(node(8)), vec![]));
+            assert!(!room.is_in_transit(peer(2)));
+            assert!(out.is_empty() && room.has(peer(2)));
+        }
+    }
+
+    #[test]
+    fn a_seat_that_comes_here_makes_its_member_one_of_this_node() {
+        let mut room = room_of(&[1]);
+        let mut out = vec![];
+        room.join_elsewhere(node(7), member(2), (PeerState::Away, 0), &mut out);
+        out.clear();
+        room.adopt(member(2), (PeerState::Away, 1), &mut out);
+        assert!(out.is_empty());
+        room.join_elsewhere(node(7), member(2), (PeerState::Here, 0), &mut out);
+        assert_eq!((room.node_of(peer(2)), room.moves_of(peer(2))), (None, 1));
+        assert!(room.hand_on(peer(2), None, node(8), 2) && room.is_in_transit(peer(2)));
+        room.adopt(member(3), (PeerState::Here, 4), &mut out);
+        assert_eq!(changes(&out), [(peer(1), json!("peerJoined"), json!(peer(3)))], "nobody had told of it");
     }
 }

@@ -2,6 +2,11 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::packed::Broken;
 use crate::protocol::{Body, Frame, Kind};
 
 /// As many requests as a client may have without an answer: each could have been refused.
@@ -46,7 +51,7 @@ struct Entry {
 }
 
 /// What did not fit: payloads, and whether presence was among it.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Missed {
     payloads: u64,
     presence: bool,
@@ -55,6 +60,37 @@ struct Missed {
 impl Missed {
     fn and(self, other: Missed) -> Missed {
         Missed { payloads: self.payloads.saturating_add(other.payloads), presence: self.presence | other.presence }
+    }
+}
+
+/// A buffer on its way to another node. What was written and what waits is written to the next transport alike.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Packed {
+    written: Vec<PackedEntry>,
+    waiting: Vec<PackedEntry>,
+    next_seq: u64,
+    sent: u64,
+    gone: u64,
+    pushed_out: VecDeque<u64>,
+    pushed_out_before: u64,
+    errors: Vec<PackedEntry>,
+    missed: Missed,
+    told: Missed,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PackedEntry(Option<u64>, Kind, Box<RawValue>);
+
+impl Entry {
+    fn pack(&self) -> PackedEntry {
+        let text = RawValue::from_string(self.body.text().to_owned());
+        PackedEntry(self.seq, self.body.kind, text.expect("a message is JSON"))
+    }
+
+    fn unpack(PackedEntry(seq, kind, text): PackedEntry) -> Result<Self, Broken> {
+        let body = Body::kept(Bytes::from(String::from(Box::<str>::from(text))), kind).ok_or(Broken)?;
+        if seq.is_some() == kind.is_numbered() { Ok(Entry { seq, body }) } else { Err(Broken) }
     }
 }
 
@@ -83,6 +119,44 @@ impl Buffer {
             missed: Missed::default(),
             told: Missed::default(),
         }
+    }
+
+    pub(super) fn pack(&self) -> Packed {
+        Packed {
+            written: self.written.iter().map(Entry::pack).collect(),
+            waiting: self.waiting.iter().map(Entry::pack).collect(),
+            next_seq: self.next_seq,
+            sent: self.sent,
+            gone: self.gone,
+            pushed_out: self.pushed_out.clone(),
+            pushed_out_before: self.pushed_out_before,
+            errors: self.errors.iter().map(Entry::pack).collect(),
+            missed: self.missed,
+            told: self.told,
+        }
+    }
+
+    /// Whether numbers have no gap is looked at, as everything stands on that.
+    pub(super) fn unpack(packed: Packed, max_bytes: usize, max_messages: usize) -> Result<Self, Broken> {
+        let entries =
+            |packed: Vec<PackedEntry>| packed.into_iter().map(Entry::unpack).collect::<Result<VecDeque<_>, _>>();
+        let size = |entries: &VecDeque<Entry>| entries.iter().map(|entry| entry.body.len()).sum();
+        let (written, waiting) = (entries(packed.written)?, entries(packed.waiting)?);
+        let mut buffer = Buffer::new(max_bytes, max_messages);
+        let mut numbers = written.iter().chain(&waiting).filter_map(|entry| entry.seq);
+        let first = numbers.next().unwrap_or(packed.next_seq);
+        let last = numbers.try_fold(first, |last, next| (next == last + 1).then_some(next));
+        let none = written.is_empty() && waiting.iter().all(|entry| entry.seq.is_none());
+        let is_whole = none || last.and_then(|last| last.checked_add(1)) == Some(packed.next_seq);
+        if !is_whole || first == 0 || packed.sent >= packed.next_seq {
+            return Err(Broken);
+        }
+        (buffer.written_bytes, buffer.waiting_bytes) = (size(&written), size(&waiting));
+        (buffer.written, buffer.waiting, buffer.errors) = (written, waiting, entries(packed.errors)?);
+        (buffer.next_seq, buffer.sent, buffer.gone) = (packed.next_seq, packed.sent, packed.gone);
+        (buffer.pushed_out, buffer.pushed_out_before) = (packed.pushed_out, packed.pushed_out_before);
+        (buffer.missed, buffer.told) = (packed.missed, packed.told);
+        Ok(buffer)
     }
 
     /// Takes a message in, or says that it does not fit. Answers always fit; what is ephemeral makes way for the rest.

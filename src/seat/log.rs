@@ -1,7 +1,9 @@
 //! What has happened at a seat, for its client to look at when something went wrong: transports and times, never what was said.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
 
 use crate::protocol::{Code, Transport};
 
@@ -9,7 +11,8 @@ use crate::protocol::{Code, Transport};
 const EVENTS: usize = 32;
 
 /// One thing that happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Event {
     /// The peer came into the room.
     Joined(Transport),
@@ -21,6 +24,15 @@ pub enum Event {
     Closed(Transport, Code),
     /// A poll was due and has not come.
     Lapsed,
+}
+
+/// A log on its way to another node: events with how many milliseconds ago they were.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Packed {
+    events: Vec<(u64, Event)>,
+    dropped: u64,
+    requests: u64,
+    errors: Vec<(Code, u64)>,
 }
 
 /// The last events, and counts of what went both ways since the beginning.
@@ -60,6 +72,24 @@ impl Log {
     /// How often the client was told an error, by its code.
     pub fn errors(&self) -> &[(Code, u64)] {
         &self.errors
+    }
+
+    pub(super) fn pack(&self, now: Instant) -> Packed {
+        let ago = |at: Instant| now.saturating_duration_since(at).as_millis() as u64;
+        Packed {
+            events: self.events.iter().map(|(at, event)| (ago(*at), *event)).collect(),
+            dropped: self.dropped,
+            requests: self.requests,
+            errors: self.errors.clone(),
+        }
+    }
+
+    pub(super) fn unpack(packed: Packed, now: Instant) -> Self {
+        // A clock that began to count later than the event has no time for it.
+        let at = |ago: u64| now.checked_sub(Duration::from_millis(ago)).unwrap_or(now);
+        let events = packed.events.into_iter().take(EVENTS).map(|(ago, event)| (at(ago), event));
+        let errors = packed.errors.into_iter().take(Code::ALL.len());
+        Log { events: events.collect(), dropped: packed.dropped, requests: packed.requests, errors: errors.collect() }
     }
 
     pub(super) fn note(&mut self, now: Instant, event: Event) {

@@ -2,12 +2,23 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
+use super::packed::Broken;
+
 /// A token bucket for requests, and another of the same size for the refused ones: whoever empties both has been told often
 /// enough.
 #[derive(Debug)]
 pub(super) struct Rate {
     requests: Bucket,
     patience: Bucket,
+}
+
+/// What is left in both buckets, on the way to another node.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Packed {
+    requests: f64,
+    patience: f64,
 }
 
 /// What becomes of one request.
@@ -26,6 +37,21 @@ impl Rate {
         let full =
             Bucket { per_second: per_second.max(1), size: burst.max(1), tokens: f64::from(burst.max(1)), filled: now };
         Rate { requests: full, patience: full }
+    }
+
+    pub(super) fn pack(&self, now: Instant) -> Packed {
+        Packed { requests: self.requests.tokens_at(now), patience: self.patience.tokens_at(now) }
+    }
+
+    pub(super) fn unpack(packed: Packed, per_second: u32, burst: u32, now: Instant) -> Result<Self, Broken> {
+        let mut rate = Rate::new(per_second, burst, now);
+        for (bucket, tokens) in [(&mut rate.requests, packed.requests), (&mut rate.patience, packed.patience)] {
+            if !(0.0..=f64::from(bucket.size)).contains(&tokens) {
+                return Err(Broken);
+            }
+            bucket.tokens = tokens;
+        }
+        Ok(rate)
     }
 
     pub(super) fn take(&mut self, now: Instant) -> Verdict {
@@ -49,8 +75,7 @@ struct Bucket {
 impl Bucket {
     fn take(&mut self, now: Instant) -> Result<(), Duration> {
         let rate = f64::from(self.per_second);
-        let elapsed = now.saturating_duration_since(self.filled).as_secs_f64();
-        self.tokens = (self.tokens + elapsed * rate).min(f64::from(self.size));
+        self.tokens = self.tokens_at(now);
         self.filled = self.filled.max(now);
         if self.tokens >= 1.0 {
             self.tokens -= 1.0;
@@ -58,6 +83,11 @@ impl Bucket {
         }
         // At least a millisecond, or a client that rounds down would try again at once.
         Err(Duration::from_secs_f64((1.0 - self.tokens) / rate).max(Duration::from_millis(1)))
+    }
+
+    fn tokens_at(&self, now: Instant) -> f64 {
+        let elapsed = now.saturating_duration_since(self.filled).as_secs_f64();
+        (self.tokens + elapsed * f64::from(self.per_second)).min(f64::from(self.size))
     }
 
     fn time_to_fill(&self) -> Duration {

@@ -68,9 +68,7 @@ pub(super) async fn take_seat(
     first: Request<'_>,
     context: &Context,
 ) -> Result<(Session, Frame), Refusal> {
-    if context.drain.is_raised() {
-        return Err(context.going_away());
-    }
+    may_begin(context)?;
     let taken = admit(opening, first, context).await;
     taken.inspect_err(|refusal| context.hub.note_refusal(&opening.room, refusal.code))
 }
@@ -81,9 +79,12 @@ async fn admit(opening: &Opening, first: Request<'_>, context: &Context) -> Resu
     let (how, taken) = match first.command {
         Command::Join(join) => {
             let _entering = context.hub.enter(room).await?;
+            may_begin(context)?;
             (Entry::Join, context.hub.join(room, &join, grant, transport))
         }
         Command::Resume(resume) => {
+            note_failure(&opening.client, context.hub.fetch(room, resume.ticket).await)?;
+            may_begin(context)?;
             let how = if context.hub.is_served(room, &resume) { Entry::Move } else { Entry::Resume };
             (how, context.hub.resume(room, &resume, grant, transport))
         }
@@ -93,6 +94,11 @@ async fn admit(opening: &Opening, first: Request<'_>, context: &Context) -> Resu
     taken.0.is_at(opening.client.address());
     context.metrics.entered(transport, how, opening.begun.elapsed());
     Ok(taken)
+}
+
+/// No session begins while the server drains; looked at again after each wait.
+fn may_begin(context: &Context) -> Result<(), Refusal> {
+    if context.drain.is_raised() { Err(context.going_away()) } else { Ok(()) }
 }
 
 /// What the token of a first message allows, or else that of its request's head. A `join` must have one where there are keys;

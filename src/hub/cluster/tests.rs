@@ -7,9 +7,11 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 mod chaos;
+mod moves;
 
 use super::*;
 use crate::cluster::bus::{Faults, Memory};
+use crate::cluster::key::Key;
 use crate::cluster::link::Limits as LinkLimits;
 use crate::cluster::mesh::Settings;
 use crate::cluster::{LINK_BYTES, TIMEOUT, fresh_id};
@@ -35,7 +37,7 @@ impl Node {
         let id = fresh_id();
         let (plug, incoming) = bus.plug(id);
         let settings = Settings { limits: LinkLimits { bytes, timeout: TIMEOUT }, keep: WINDOW };
-        let (cluster, events) = crate::cluster::Cluster::new(id, settings, plug, incoming);
+        let (cluster, events) = crate::cluster::Cluster::new(id, settings, Some(Key::new(b"shared")), plug, incoming);
         let policy = Policy {
             limits: Limits {
                 queue_messages: 4096,
@@ -102,6 +104,7 @@ impl Drop for Node {
     }
 }
 
+#[derive(Debug)]
 struct Member {
     peer: String,
     session: Session,

@@ -1,0 +1,248 @@
+//! Sessions that are resumed at another node than that at which they were.
+
+use super::*;
+use crate::protocol::{Resume, Ticket};
+
+/// Takes a seat up at a node.
+async fn resume(node: &Node, ticket: &str, seq: u64) -> Result<(Member, Value), Refusal> {
+    let resume = Resume { ticket: Ticket::parse(ticket), seq, token: None };
+    node.hub.fetch(&room(), resume.ticket).await?;
+    let (session, greeting) = node.hub.resume(&room(), &resume, None, Transport::WebTransport)?;
+    Ok((Member { peer: session.peer().to_string(), session }, value(&greeting)))
+}
+
+fn ticket(message: &Value) -> &str {
+    message["ticket"].as_str().expect("a ticket")
+}
+
+/// Three nodes, the first two with a member each, and the tickets of these.
+async fn scene(bus: &Memory) -> ([Node; 3], Member, Member, [String; 2]) {
+    let nodes = [Node::start(bus), Node::start(bus), Node::start(bus)];
+    linked(&[&nodes[0], &nodes[1], &nodes[2]]).await;
+    let (a, joined) = nodes[0].join(Rights::MEMBER).await;
+    let (b, other) = nodes[1].join(Rights::MEMBER).await;
+    a.hear("peerJoined").await;
+    (nodes, a, b, [&joined, &other].map(|joined| ticket(joined).to_owned()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_goes_on_at_another_node_with_all_that_was_said_meanwhile() {
+    let bus = Memory::default();
+    let ([x, y, z], a, b, [_, of_b]) = scene(&bus).await;
+    let (c, _) = z.join(Rights::MEMBER).await;
+    a.hear("peerJoined").await;
+    b.hear("peerJoined").await;
+    b.say(&json!({"type": "message", "id": 1, "to": a.peer, "data": "before"}));
+    a.hear("message").await;
+    assert_eq!(b.hear("ok").await["seq"], 2);
+    drop(b.session);
+    a.hear("peerAway").await;
+    a.say(&json!({"type": "message", "id": 1, "to": b.peer, "data": 1}));
+    c.say(&json!({"type": "message", "id": 1, "data": 2}));
+    for member in [&a, &c] {
+        while member.next().await["type"] != "ok" {}
+    }
+    let (b, resumed) = resume(&x, &of_b, 2).await.expect("the seat is there");
+    assert_eq!(
+        (&resumed["type"], &resumed["lastId"], &resumed["replayFrom"]),
+        (&json!("resumed"), &json!(1), &json!(3))
+    );
+    let heard = [b.hear("message").await, b.hear("message").await];
+    let mut data: Vec<_> = heard.iter().map(|message| message["data"].as_u64().expect("a number")).collect();
+    data.sort_unstable();
+    assert_eq!((data, &heard[1]["seq"]), (vec![1, 2], &json!(4)));
+    b.hears_nothing();
+    while a.next().await["type"] != "peerBack" {}
+    while c.next().await["type"] != "peerBack" {}
+    b.say(&json!({"type": "message", "id": 1, "to": a.peer, "data": "again"}));
+    assert_eq!(b.hear("ok").await["id"], 1, "it was handled where it was");
+    for (id, to) in [(2, &a), (3, &c)] {
+        b.say(&json!({"type": "message", "id": id, "to": to.peer, "data": "after"}));
+        assert_eq!(to.hear("message").await["data"], "after");
+        assert_eq!(b.hear("ok").await["id"], id);
+        to.say(&json!({"type": "message", "id": 9, "to": b.peer, "data": "back"}));
+        assert_eq!(b.hear("message").await["data"], "back");
+        to.hear("ok").await;
+    }
+    until(|| y.ties() == 0 && y.hub.room_count() == 0).await;
+    assert!(x.roster() == z.roster() && x.roster().len() == 3);
+    // And on to a third one, by the ticket that the second has written.
+    drop(b.session);
+    a.hear("peerAway").await;
+    c.hear("peerAway").await;
+    let (b, resumed) = resume(&y, ticket(&resumed), 9).await.expect("the seat is there");
+    assert_eq!(resumed["lastId"], 3);
+    a.hear("peerBack").await;
+    b.say(&json!({"type": "leave"}));
+    assert_eq!(a.hear("peerLeft").await["reason"], "left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_live_session_is_taken_over_and_others_hear_nothing() {
+    let bus = Memory::default();
+    let ([x, y, z], a, b, [_, of_b]) = scene(&bus).await;
+    let (moved, resumed) = resume(&z, &of_b, 0).await.expect("the seat is there");
+    assert_eq!(resumed["type"], "resumed", "{resumed}");
+    assert!(b.next().await["with"].as_str().is_some_and(|with| with.contains("Replaced")));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    a.hears_nothing();
+    moved.hears_nothing();
+    assert_eq!(x.roster(), z.roster());
+    let (again, _) = resume(&y, &of_b, 0).await.expect("the answer may have been lost");
+    assert_eq!(moved.next().await["type"], "ended");
+    let (_last, _) = resume(&x, ticket(&resumed), 0).await.expect("it is the same that the answers named");
+    assert_eq!(again.next().await["type"], "ended");
+    let refused = resume(&y, &of_b, 0).await.expect_err("its successor has been used");
+    assert_eq!(refused.code, Code::ResumeExpired);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_nodes_that_want_a_seat_at_once_one_has_it_in_the_end() {
+    for seed in 1..=20 {
+        let bus = Memory::default();
+        let ([x, _y, z], a, b, [_, of_b]) = scene(&bus).await;
+        drop(b.session);
+        a.hear("peerAway").await;
+        bus.fail(Some(Faults { seed, lost: 4, doubled: 4 }));
+        let (one, other) = tokio::join!(resume(&x, &of_b, 0), resume(&z, &of_b, 0));
+        let here = [&one, &other].map(|resumed| {
+            let Ok((member, _)) = resumed else { return false };
+            !matches!(member.session.try_next(), Some(Output::End(_)))
+        });
+        assert!(here == [true, false] || here == [false, true], "seed {seed}: {here:?}");
+        bus.fail(None);
+        until(|| x.roster() == z.roster() && x.roster().values().all(|state| *state == PeerState::Here)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_node_cannot_prove_or_reach_is_refused() {
+    let bus = Memory::default();
+    let ([x, y, z], a, b, [of_a, of_b]) = scene(&bus).await;
+    let mut forged = of_b.clone().into_bytes();
+    forged[30] = if forged[30] == b'A' { b'B' } else { b'A' };
+    let sent = x.cluster.status().sent.get("take").copied();
+    let refused = resume(&x, std::str::from_utf8(&forged).expect("text"), 0).await.expect_err("it is forged");
+    assert_eq!((refused.code, x.cluster.status().sent.get("take").copied()), (Code::ResumeExpired, sent));
+    // Its node is killed: at first that may be an outage, then the seat is given up.
+    y.task.abort();
+    bus.unplug(y.cluster.id());
+    let refused = resume(&x, &of_b, 0).await.expect_err("nobody answers");
+    assert_eq!(refused.code, Code::GoingAway);
+    assert!(refused.retry_after.is_some());
+    let refused = resume(&x, &of_b, 0).await.expect_err("nobody answers");
+    assert_eq!(refused.code, Code::ResumeExpired);
+    // Out of reach, but not gone.
+    bus.cut(true);
+    let refused = resume(&z, &of_a, 0).await.expect_err("nobody answers");
+    assert_eq!(refused.code, Code::GoingAway);
+    bus.cut(false);
+    let (moved, _) = resume(&z, &of_a, 0).await.expect("the seat is there");
+    assert_eq!(moved.peer, a.peer);
+    drop(b);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_seat_goes_in_parts_and_one_that_does_not_fit_the_link_stays() {
+    let bus = Memory::default();
+    let ([x, _y, z], a, b, [_, of_b]) = scene(&bus).await;
+    drop(b.session);
+    a.hear("peerAway").await;
+    let data = "\"x\\".repeat(1000);
+    for id in 1..=100 {
+        a.say(&json!({"type": "message", "id": id, "to": b.peer, "data": data}));
+        assert_eq!(a.hear("ok").await["id"], id);
+    }
+    let (b, _) = resume(&z, &of_b, 0).await.expect("the seat is there");
+    for _ in 1..=100 {
+        assert_eq!(b.hear("message").await["data"], data);
+    }
+    a.hear("peerBack").await;
+    let small = [Node::with(&bus, 100_000), Node::with(&bus, 100_000)];
+    linked(&[&x, &_y, &z, &small[0], &small[1]]).await;
+    let (c, joined) = small[0].join(Rights::MEMBER).await;
+    let (d, _) = small[0].join(Rights::MEMBER).await;
+    drop(c.session);
+    for id in 1..=10 {
+        d.say(&json!({"type": "message", "id": id, "to": c.peer, "data": data}));
+    }
+    let refused = resume(&small[1], ticket(&joined), 0).await.expect_err("it has more than the link may");
+    assert_eq!(refused.code, Code::GoingAway);
+    assert!(resume(&small[0], ticket(&joined), 0).await.is_ok(), "it is where it was");
+}
+
+#[tokio::test(start_paused = true)]
+async fn polls_may_come_to_any_node_and_wait_there_and_nobody_hears_of_it() {
+    let bus = Memory::default();
+    let ([x, y, z], a, b, _) = scene(&bus).await;
+    let line = br#"{"type":"join"}"#;
+    let Ok(Request { command: Command::Join(join), .. }) = Request::parse(line, &Limits::default()) else { panic!() };
+    let next_poll = || crate::hub::now() + Duration::from_secs(45);
+    let poll = x.hub.join_by_poll(&room(), &join, None, next_poll()).expect("it is let in");
+    let joined = value(&poll.answer(true, None, usize::MAX).expect("it is there")[0]);
+    let (peer, mut present) = (joined["self"]["peer"].clone(), ticket(&joined).to_owned());
+    a.hear("peerJoined").await;
+    b.hear("peerJoined").await;
+    let mut seq = 0;
+    for (number, node) in [&y, &z, &x, &z, &y, &y, &x].into_iter().enumerate() {
+        let resume = Resume { ticket: Ticket::parse(&present), seq, token: None };
+        node.hub.fetch(&room(), resume.ticket).await.expect("it can be had");
+        let poll = node.hub.poll(&room(), &resume, None, next_poll()).expect("it is here");
+        assert!(!poll.moved() && !poll.is_due(), "it waits, as where it was");
+        if number % 2 == 0 {
+            assert!(poll.answer(false, None, usize::MAX).expect("it is there").is_empty());
+            continue;
+        }
+        // The ticket has not changed since another node wrote it.
+        a.say(&json!({"type": "message", "id": number, "to": peer, "data": number}));
+        assert_eq!(a.hear("ok").await["id"], number);
+        poll.ready().await;
+        let answer: Vec<_> = poll.answer(true, None, usize::MAX).expect("it is there").iter().map(value).collect();
+        assert_eq!((&answer[0]["type"], &answer[1]["data"]), (&json!("resumed"), &json!(number)));
+        (present, seq) = (ticket(&answer[0]).to_owned(), answer[1]["seq"].as_u64().expect("a number"));
+    }
+    a.hears_nothing();
+    b.hears_nothing();
+    tokio::time::sleep(Duration::from_secs(44)).await;
+    a.hears_nothing();
+    a.hear("peerAway").await;
+    assert_eq!(a.hear("peerLeft").await["reason"], "timeout");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_stops_gives_its_seats_to_others_and_what_waits_in_them() {
+    let bus = Memory::default();
+    let ([x, y, z], a, b, [_, of_b]) = scene(&bus).await;
+    let mut away = Vec::new();
+    for _ in 0..5 {
+        let (member, joined) = y.join(Rights::MEMBER).await;
+        a.hear("peerJoined").await;
+        away.push(ticket(&joined).to_owned());
+        drop(member.session);
+        a.hear("peerAway").await;
+    }
+    drop(b.session);
+    a.hear("peerAway").await;
+    a.say(&json!({"type": "message", "id": 1, "data": "kept"}));
+    a.hear("ok").await;
+    [&x, &y, &z].iter().for_each(|node| node.cluster.drain());
+    until(|| y.cluster.staying().is_empty()).await;
+    y.hub.give_away(Duration::from_secs(10)).await;
+    assert_eq!(y.roster().len(), 7, "no other node stays");
+    let w = Node::start(&bus);
+    linked(&[&x, &y, &z, &w]).await;
+    y.hub.give_away(Duration::from_secs(10)).await;
+    y.cluster.stop().await;
+    y.task.abort();
+    assert_eq!((y.hub.room_count(), w.roster().len()), (0, 7));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    a.hears_nothing();
+    let mut back = Vec::new();
+    for (at, ticket) in away.iter().chain([&of_b]).enumerate() {
+        let (member, resumed) = resume([&x, &w][at % 2], ticket, 0).await.expect("its seat is kept");
+        assert_eq!(resumed["type"], "resumed");
+        while member.next().await["data"] != "kept" {}
+        a.hear("peerBack").await;
+        back.push(member);
+    }
+}

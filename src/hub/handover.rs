@@ -1,0 +1,563 @@
+//! Seats that go from node to node: a client comes to one with a ticket of another's, which hands its seat over, whole, and
+//! forgets it. What still comes for it there is refused: sent on, it could be overtaken by what was said after it.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, debug, info, warn};
+
+use super::moving::{Going, Heard};
+use super::ties::present;
+use super::{Hall, Hub, now, resume_expired};
+use crate::cluster::mesh::Weight;
+use crate::cluster::moves::Move;
+use crate::cluster::note::{Kept, Note, Present, Refused, Said, Written};
+use crate::cluster::{Cluster, Pending};
+use crate::outbox::SharedSeat;
+use crate::protocol::{Code, JoinKey, LeftReason, NodeId, PeerId, PeerState, Refusal, RoomName, Ticket};
+use crate::room::View;
+use crate::seat::{Ending, Packed, Seat};
+
+/// How long it is tried to get a seat from another node.
+const HAND_OVER: Duration = Duration::from_secs(3);
+
+/// For so long a seat is not handed over if its node lacks payloads for all that the other one has: they are on their way.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long to wait before a node is asked again that was busy, or is out of reach at the moment.
+const AGAIN: Duration = Duration::from_millis(10);
+
+/// When a client is to come back whose seat's node is out of reach.
+const COME_BACK: Duration = Duration::from_millis(500);
+
+/// For so long a seat that was taken from its transport does not count as away: it is about to have another one.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Bytes of a seat in one note, before they are written as a JSON string, which at most doubles them.
+const PART_BYTES: usize = 128 * 1024;
+
+/// A node that was offered a seat and has not taken it after so long is not waited for.
+const OFFER: Duration = Duration::from_secs(1);
+
+/// Seats that this node may be asked to take at once.
+const MOST_OFFERS: usize = 256;
+
+/// What a node has begun with others that it cannot end alone.
+#[derive(Debug)]
+pub(super) struct Handovers {
+    /// Who waits for another node's answer.
+    calls: Mutex<Calls>,
+    /// Members whose seats were handed to a node that has not said so yet, and until when it has time.
+    transits: Mutex<VecDeque<(Instant, RoomName, PeerId)>>,
+    offers: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct Calls {
+    last: u64,
+    open: HashMap<u64, oneshot::Sender<Answer>>,
+}
+
+/// What has become of a call; nothing if the link has failed.
+type Answer = Option<Result<(), Kept>>;
+
+impl Default for Handovers {
+    fn default() -> Self {
+        let offers = Arc::new(Semaphore::new(MOST_OFFERS));
+        Handovers { calls: Mutex::default(), transits: Mutex::default(), offers }
+    }
+}
+
+/// What another node wants.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) ticket: Option<Ticket>,
+    /// What was said to all, as far as it has come there.
+    pub(super) heard: Heard,
+    /// It was wanted before, and is for how many milliseconds.
+    pub(super) waited: Option<u64>,
+}
+
+/// A seat on its way, and what its room has to know of it.
+#[derive(Serialize, Deserialize)]
+struct Parcel {
+    room: RoomName,
+    present: Present,
+    seat: Packed,
+    keys: Vec<String>,
+    view: View,
+    heard: Vec<(NodeId, Said)>,
+    /// Payloads for all that could not be sent, and that the last to go takes along, as nobody is left to tell of them.
+    owed: Vec<(NodeId, u64)>,
+}
+
+/// Where a seat is.
+enum Place {
+    Here,
+    At(NodeId),
+    /// On its way.
+    Between,
+    Nowhere,
+}
+
+impl Hub {
+    /// Brings a seat here for which a client has come with a ticket, if another node of the cluster has it. When it is done the
+    /// client can take it up as any other; what is not to be had is left as it is, and will be refused then.
+    ///
+    /// # Errors
+    /// `goingAway` if the node that has it cannot be reached at the moment, or says so; the refusal of that node.
+    pub async fn fetch(self: &Arc<Self>, room: &RoomName, ticket: Option<Ticket>) -> Result<(), Refusal> {
+        let Some((ticket, writer)) = self.is_elsewhere(room, ticket) else { return Ok(()) };
+        let given_up = CancellationToken::new();
+        let _guard = given_up.clone().drop_guard();
+        let bring = Arc::clone(self).bring(room.clone(), ticket, writer, given_up);
+        // What was begun with another node is ended, whether the client waits for it or not.
+        tokio::spawn(bring.in_current_span()).await.unwrap_or(Ok(()))
+    }
+
+    /// The ticket of a seat that another node may have, and who wrote it.
+    fn is_elsewhere(&self, room: &RoomName, ticket: Option<Ticket>) -> Option<(Ticket, NodeId)> {
+        let (cluster, ticket) = (self.cluster.as_ref()?, ticket?);
+        let is_elsewhere = !self.has_seat(room, ticket.peer);
+        let writer = cluster.writer(&ticket, room)?;
+        is_elsewhere.then_some((ticket, writer))
+    }
+
+    async fn bring(
+        self: Arc<Self>,
+        room: RoomName,
+        ticket: Ticket,
+        writer: NodeId,
+        given_up: CancellationToken,
+    ) -> Result<(), Refusal> {
+        let Some(cluster) = &self.cluster else { return Ok(()) };
+        let begun = now();
+        let _entering = self.enter(&room).await?;
+        let Some(expecting) = Expecting::begin(&self, &room, ticket.peer) else { return Ok(()) };
+        let (mut hint, mut waited) = (None, None);
+        while now() < begun + HAND_OVER && !given_up.is_cancelled() {
+            let node = match self.place_of(&room, ticket.peer, hint.take(), writer) {
+                Place::Here => return Ok(()),
+                Place::Nowhere => return self.is_young(cluster),
+                Place::At(node) => node,
+                Place::Between => {
+                    sleep(AGAIN).await;
+                    continue;
+                }
+            };
+            let take = |receipt| {
+                let heard = expecting.heard.iter().map(|(&node, &said)| (node, said)).collect();
+                let ticket = ticket.to_text().into();
+                Note::Take { room: room.clone(), ticket, heard, waited, receipt }.write()
+            };
+            match self.call(cluster, node, begun + HAND_OVER, take).await {
+                Some(Ok(())) => return Ok(()),
+                Some(Err(Kept::Moved(to))) => hint = Some(to),
+                Some(Err(Kept::Refused(refused))) => return Err(refused.into()),
+                Some(Err(Kept::Busy)) => {
+                    waited = Some((now() - begun).as_millis() as u64);
+                    sleep(AGAIN).await;
+                }
+                None if cluster.is_lost(node) => return self.is_young(cluster),
+                None => sleep(AGAIN).await,
+            }
+        }
+        Err(out_of_reach())
+    }
+
+    /// A node that has just come may not have heard of all the others.
+    fn is_young(&self, cluster: &Cluster) -> Result<(), Refusal> {
+        if cluster.is_young() { Err(out_of_reach()) } else { Ok(()) }
+    }
+
+    /// Where to ask for a seat: where a node has said that it has gone, or else where the roster has its peer, or else where its
+    /// ticket was written.
+    fn place_of(&self, room: &RoomName, peer: PeerId, hint: Option<NodeId>, writer: NodeId) -> Place {
+        let Some(cluster) = &self.cluster else { return Place::Nowhere };
+        let known = self.with_hall(room, |hall| match hall.room.node_of(peer) {
+            _ if hall.seats.contains_key(&peer) => Some(Place::Here),
+            _ if hint.is_some_and(|hint| hint != cluster.id()) => hint.map(Place::At),
+            Some(_) if hall.room.is_in_transit(peer) => Some(Place::Between),
+            Some(node) => Some(Place::At(node)),
+            None => None,
+        });
+        let unknown = || match cluster.moves.place(room, peer) {
+            Some(node) => Place::At(node),
+            None if writer != cluster.id() => Place::At(writer),
+            None => Place::Nowhere,
+        };
+        known.flatten().unwrap_or_else(unknown)
+    }
+
+    /// Asks another node for something and waits for its answer; `None` if it cannot be asked, or does not answer in time.
+    async fn call(&self, cluster: &Cluster, node: NodeId, until: Instant, make: impl FnOnce(u64) -> Written) -> Answer {
+        let (sender, answer) = oneshot::channel();
+        let number = {
+            let mut calls = self.handovers.calls.lock();
+            calls.last += 1;
+            let number = calls.last;
+            calls.open.insert(number, sender);
+            number
+        };
+        let asked = cluster.ask(node, None, Pending::Call { number }, make);
+        let answered = match asked {
+            Ok(()) => timeout(until.saturating_duration_since(now()), answer).await.ok().and_then(Result::ok),
+            Err(_) => None,
+        };
+        self.handovers.calls.lock().open.remove(&number);
+        answered.flatten()
+    }
+
+    /// A call has been answered, or will not be.
+    pub(super) fn end_call(&self, number: u64, answer: Answer) {
+        if let Some(call) = self.handovers.calls.lock().open.remove(&number) {
+            let _ = call.send(answer);
+        }
+    }
+
+    /// Another node does not hand a seat over.
+    pub(super) fn kept(&self, node: NodeId, receipt: u64, why: Kept) {
+        match self.cluster.as_ref().and_then(|cluster| cluster.answered(node, receipt)) {
+            Some(Pending::Call { number }) => self.end_call(number, Some(Err(why))),
+            _ => debug!(%node, receipt, "nobody waits for this answer"),
+        }
+    }
+
+    /// Hands a seat to another node, which will name the receipt to who has asked there.
+    ///
+    /// # Errors
+    /// Why it is kept.
+    pub(super) fn hand_over(
+        &self,
+        room: &RoomName,
+        wanted: &Wanted,
+        (node, life, receipt): (NodeId, u64, u64),
+    ) -> Result<(), Kept> {
+        let ticket = wanted.ticket.ok_or_else(|| refused(&resume_expired()))?;
+        let (peer, cluster) = (ticket.peer, self.cluster.as_ref().ok_or(Kept::Busy)?);
+        let mut shard = self.shard(room).lock();
+        let Some(hall) = shard.get_mut(room) else { return Err(self.gone_to(room, peer, None)) };
+        let Some(seat) = hall.seats.get(&peer).map(Arc::clone) else {
+            return Err(self.gone_to(room, peer, Some(hall)));
+        };
+        let window = self.policy.resume_window;
+        let let_go = seat.with(|seat| seat.let_go(ticket, wanted.waited.is_some(), now(), window));
+        let_go.map_err(|refusal| refused(&refusal))?;
+        let sent = match hall.is_busy(peer, &seat, wanted) {
+            true => Err(Kept::Busy),
+            false => hall.parcel(peer, &seat).and_then(|text| {
+                let parts = parts(&text, receipt, PART_BYTES.min(cluster.largest_note() / 3));
+                // Without room on the link it stays here, for whoever comes next.
+                cluster.send_all(node, life, parts).map_err(|_| refused(&out_of_reach()))
+            }),
+        };
+        if let Err(why) = sent {
+            self.tend_soon(room, peer);
+            return Err(why);
+        }
+        info!(%peer, to = %node, "a session goes on at another node");
+        let moves = hall.send_off(peer, node);
+        cluster.moves.remember(room.clone(), peer, Move { to: node, moves }, now());
+        self.watch_transit(room.clone(), peer);
+        self.drop_if_empty(&mut shard, room);
+        Ok(())
+    }
+
+    /// Why a seat cannot be had here: it is on its way here, or has gone, or there is none.
+    fn gone_to(&self, room: &RoomName, peer: PeerId, hall: Option<&Hall>) -> Kept {
+        if hall.and_then(|hall| hall.ties.as_ref()).is_some_and(|ties| ties.moving.expects(peer)) {
+            return Kept::Busy;
+        }
+        let gone = self.cluster.as_ref().and_then(|cluster| cluster.moves.place(room, peer));
+        let place = gone.or_else(|| hall.and_then(|hall| hall.room.node_of(peer)));
+        place.map_or_else(|| refused(&resume_expired()), Kept::Moved)
+    }
+
+    /// A seat has come that was asked for.
+    pub(super) fn seat_has_come(self: &Arc<Self>, node: NodeId, receipt: u64, text: &str) {
+        let Some(cluster) = &self.cluster else { return };
+        let Some(Pending::Call { number }) = cluster.answered(node, receipt) else {
+            return debug!(%node, receipt, "nobody waits for this seat");
+        };
+        match serde_json::from_str::<Parcel>(text) {
+            Ok(parcel) => self.take_in_seat(cluster, parcel),
+            Err(error) => warn!(%node, %error, "a seat cannot be understood, and is lost"),
+        }
+        self.end_call(number, Some(Ok(())));
+    }
+
+    fn take_in_seat(self: &Arc<Self>, cluster: &Cluster, parcel: Parcel) {
+        let Parcel { room, present, seat, keys, view, heard, owed } = parcel;
+        let Present { member, away, moves } = present;
+        let peer = member.peer;
+        let seat = match Seat::unpack(seat, self.policy.limits.checks, now()) {
+            Ok(seat) if seat.peer() == peer => SharedSeat::new(seat),
+            _ => return warn!(%peer, "a seat contradicts itself, and is lost"),
+        };
+        let mut shard = self.shard(&room).lock();
+        let hall = self.open_for_seat(&mut shard, &room);
+        if hall.seats.contains_key(&peer) {
+            return;
+        }
+        let mut out = Vec::new();
+        let state = if away { PeerState::Away } else { PeerState::Here };
+        hall.room.adopt(member, (state, moves), &mut out);
+        hall.carry_out(out);
+        hall.seats.insert(peer, Arc::clone(&seat));
+        hall.keys.extend(keys.iter().filter_map(|key| Some((JoinKey::parse(key)?, peer))));
+        cluster.moves.forget(&room, peer);
+        hall.welcome(peer, &seat, &view, &heard.into_iter().collect(), cluster.id());
+        hall.announce_newcomer(peer);
+        hall.owe(owed);
+        if seat.quietly(|seat| seat.is_poll_expected()) {
+            seat.expect_poll(Some(self.served.token()));
+        }
+        self.tend_soon(&room, peer);
+    }
+
+    /// A seat that was taken from its transport counts as away if none comes for it in a moment.
+    fn tend_soon(&self, room: &RoomName, peer: PeerId) {
+        self.looks.lock().push(Reverse((now() + GRACE, room.clone(), peer)));
+        self.look_added.notify_one();
+    }
+
+    /// Another node stops, and asks this one to take a seat.
+    pub(super) fn offered(self: &Arc<Self>, room: RoomName, ticket: Option<Ticket>) {
+        let wanted = self.is_elsewhere(&room, ticket);
+        let place = Arc::clone(&self.handovers.offers).try_acquire_owned();
+        let (Some((ticket, writer)), Ok(place)) = (wanted, place) else { return };
+        let bring = Arc::clone(self).bring(room, ticket, writer, CancellationToken::new());
+        tokio::spawn(async move {
+            if let Err(refusal) = bring.await {
+                debug!(reason = %refusal.message, "a seat that was offered could not be had");
+            }
+            drop(place);
+        });
+    }
+
+    /// Has other nodes take the members' seats that are here and have no transport: this node is about to stop. Waits until all have
+    /// gone, or as long as is said. Without another node that stays, or a key, they end with this one.
+    pub async fn give_away(&self, most: Duration) {
+        let Some(cluster) = self.cluster.as_ref().filter(|cluster| cluster.shares_key()) else { return };
+        let until = now() + most;
+        let mut turn = 0;
+        while now() < until {
+            let (seats, nodes) = (self.tickets(MOST_OFFERS / 2), cluster.staying());
+            if seats.is_empty() || nodes.is_empty() {
+                break;
+            }
+            for (room, ticket) in &seats {
+                turn += 1;
+                let offer = Note::Offer { room: room.clone(), ticket: ticket.to_text().into() };
+                // What is not sent is offered to another one in the next round.
+                let _ = cluster.send(nodes[turn % nodes.len()], None, offer.write(), Weight::Payload);
+            }
+            let round = now() + OFFER;
+            while now() < round.min(until) && seats.iter().any(|(room, ticket)| self.has_seat(room, ticket.peer)) {
+                sleep(AGAIN).await;
+            }
+        }
+        let left = self.tickets(usize::MAX).len();
+        if left > 0 {
+            warn!(seats = left, "no other node has taken these seats: their sessions end with this server");
+        }
+    }
+
+    fn has_seat(&self, room: &RoomName, peer: PeerId) -> bool {
+        self.with_hall(room, |hall| hall.seats.contains_key(&peer)).unwrap_or(false)
+    }
+
+    /// Tickets of so many seats of members that have no transport.
+    fn tickets(&self, most: usize) -> Vec<(RoomName, Ticket)> {
+        let mut tickets = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let seats = shard.iter().flat_map(|(room, hall)| hall.seats.values().map(move |seat| (room, seat)));
+            let idle = seats.filter_map(|(room, seat)| Some((room.clone(), seat.quietly(|seat| seat.idle_ticket())?)));
+            tickets.extend(idle.take(most - tickets.len()));
+        }
+        tickets
+    }
+
+    /// A member's seat is handed on; the node that gets it has the resume window to say so.
+    pub(super) fn watch_transit(&self, room: RoomName, peer: PeerId) {
+        self.handovers.transits.lock().push_back((now() + self.policy.resume_window, room, peer));
+    }
+
+    /// When to look at one of them next.
+    pub(super) fn next_transit(&self) -> Option<Instant> {
+        self.handovers.transits.lock().front().map(|(until, ..)| *until)
+    }
+
+    /// Those of whom no node has said in time that it has them are gone.
+    pub(super) fn end_transits(&self) {
+        loop {
+            let due = self.handovers.transits.lock().pop_front_if(|(until, ..)| *until <= now());
+            let Some((_, room, peer)) = due else { return };
+            self.with_hall(&room, |hall| {
+                if hall.room.is_in_transit(peer) {
+                    let mut out = Vec::new();
+                    hall.room.leave_elsewhere(peer, LeftReason::NodeLost, &mut out);
+                    hall.carry_out(out);
+                }
+            });
+        }
+    }
+}
+
+impl Hall {
+    /// Whether something is on its way that its client has said, or that was said to all and that the other node has already.
+    fn is_busy(&mut self, peer: PeerId, seat: &SharedSeat, wanted: &Wanted) -> bool {
+        let Some(ties) = &mut self.ties else { return true };
+        let requests = seat.quietly(|seat| seat.log().requests());
+        if ties.moving.going(peer).is_none_or(|going| going.requests != requests) {
+            let mut marks = if requests > 0 { ties.cluster.marks() } else { Vec::new() };
+            marks.retain(|mark| ties.nodes.contains_key(&mark.node()));
+            ties.moving.set_going(peer, Going { requests, marks });
+        }
+        let arrived = ties.moving.going(peer).is_some_and(|going| ties.cluster.have_passed(&going.marks));
+        // What was on its way over a link that has failed is counted as soon as that is taken in here.
+        let told = |(&node, life): (&NodeId, u64)| ties.cluster.is_up(node, life);
+        let counted = ties.nodes.iter().filter_map(|(node, tie)| Some((node, tie.told?))).all(told);
+        if !arrived || !counted || ties.cluster.is_asked_by(peer) {
+            return true;
+        }
+        let is_patient = wanted.waited.is_none_or(|waited| waited < PATIENCE.as_millis() as u64);
+        let (own, up) = (ties.heard(), ties.cluster.nodes());
+        let lacks = |(node, said): (&NodeId, &Said)| own.get(node).is_none_or(|own| own < said) && up.contains(node);
+        is_patient && wanted.heard.iter().any(lacks)
+    }
+
+    /// A seat as another node can go on with it.
+    fn parcel(&self, peer: PeerId, seat: &SharedSeat) -> Result<String, Kept> {
+        let expired = || refused(&resume_expired());
+        let (member, state) = self.room.own_member(peer).ok_or_else(expired)?;
+        let own = self.keys.iter().filter(|(_, holder)| **holder == peer);
+        let parcel = Parcel {
+            room: self.room.name().clone(),
+            present: present(member, state, self.room.moves_of(peer) + 1),
+            seat: seat.quietly(|seat| seat.pack(now())).ok_or_else(expired)?,
+            keys: own.map(|(key, _)| key.as_str().to_owned()).collect(),
+            view: self.room.view(peer),
+            heard: self.ties.iter().flat_map(|ties| ties.heard()).collect(),
+            owed: self.owed(),
+        };
+        Ok(serde_json::to_string(&parcel).expect("a seat has string keys and no failing parts"))
+    }
+
+    /// What the nodes have missed, if nobody will be left here to tell them.
+    fn owed(&self) -> Vec<(NodeId, u64)> {
+        let ties = self.ties.iter().filter(|_| self.seats.len() == 1);
+        let missed = ties.flat_map(|ties| &ties.nodes).map(|(&node, tie)| (node, tie.missed));
+        missed.filter(|(_, missed)| *missed > 0).collect()
+    }
+
+    /// The same for the node to which the last has come.
+    fn owe(&mut self, owed: Vec<(NodeId, u64)>) {
+        for (node, missed) in owed {
+            let Some(ties) = &mut self.ties else { return };
+            if node == ties.cluster.id() {
+                self.lose(missed);
+            } else {
+                let room = self.room.name();
+                ties.nodes.entry(node).or_default().miss(missed, &ties.cluster, node, room);
+            }
+        }
+    }
+
+    /// A seat is no longer here. Members here are told nothing: for them its peer goes on.
+    /// Returns how often it was handed on by now.
+    fn send_off(&mut self, peer: PeerId, to: NodeId) -> u64 {
+        if let Some(seat) = self.seats.remove(&peer) {
+            let replaced = Refusal::new(Code::Replaced, "a later transport took the seat at another node");
+            seat.with(|seat| seat.vacate(Ending::Closed(replaced)));
+            seat.expect_poll(None);
+        }
+        self.keys.retain(|_, holder| *holder != peer);
+        let moves = self.room.moves_of(peer) + 1;
+        self.room.hand_on(peer, None, to, moves);
+        if let Some(ties) = &mut self.ties {
+            ties.moving.forget(peer);
+        }
+        self.announce(|room| Note::Moved { room, peer, to, moves });
+        moves
+    }
+
+    /// Tells a member that has come what it has not heard where it was.
+    fn welcome(&mut self, peer: PeerId, seat: &SharedSeat, view: &View, heard: &Heard, own: NodeId) {
+        let moderates = seat.quietly(|seat| seat.grant().rights.moderate);
+        // What it knows of who waits it was told there.
+        self.room.moderate(peer, moderates);
+        let news = self.room.catch_up(peer, view);
+        let Some(ties) = &mut self.ties else { return };
+        let now = ties.heard();
+        let missed = ties.moving.arrive(peer, heard, own, &now);
+        seat.with(|seat| {
+            news.into_iter().for_each(|body| seat.complete(body));
+            for body in missed.bodies {
+                if !seat.push(body.clone()) {
+                    seat.miss(&body);
+                }
+            }
+            if missed.lost > 0 {
+                seat.lose(missed.lost);
+            }
+        });
+    }
+}
+
+/// What is said to all is kept for a member for as long as its seat is asked for.
+struct Expecting<'a> {
+    hub: &'a Hub,
+    room: &'a RoomName,
+    peer: PeerId,
+    heard: BTreeMap<NodeId, Said>,
+}
+
+impl<'a> Expecting<'a> {
+    /// `None` if the seat is here.
+    fn begin(hub: &'a Hub, room: &'a RoomName, peer: PeerId) -> Option<Self> {
+        let heard = hub.with_hall(room, |hall| {
+            let ties = hall.ties.as_mut().filter(|_| !hall.seats.contains_key(&peer))?;
+            let heard = ties.heard();
+            Some(ties.moving.expect(peer, heard))
+        });
+        Some(Expecting { hub, room, peer, heard: heard.flatten()? })
+    }
+}
+
+impl Drop for Expecting<'_> {
+    fn drop(&mut self) {
+        self.hub.with_hall(self.room, |hall| {
+            hall.ties.iter_mut().for_each(|ties| ties.moving.give_up(self.peer));
+        });
+    }
+}
+
+/// A text in notes.
+fn parts(text: &str, receipt: u64, most: usize) -> Vec<Written> {
+    let mut parts = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (part, behind) = rest.split_at(rest.floor_char_boundary(most.max(4)));
+        rest = behind;
+        parts.push(Note::Seat { receipt, part: part.into(), last: rest.is_empty() }.write());
+    }
+    parts
+}
+
+fn refused(refusal: &Refusal) -> Kept {
+    Kept::Refused(Refused::from(refusal))
+}
+
+fn out_of_reach() -> Refusal {
+    let why = "the session's node cannot be reached at this moment; resume a little later";
+    Refusal::new(Code::GoingAway, why).retry_after(COME_BACK)
+}

@@ -1,0 +1,156 @@
+//! Members whose seats are on their way from node to node, as far as a room has to know: what was said to all meanwhile, so that
+//! nothing is lost and nothing comes twice. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::cluster::mesh::Mark;
+use crate::cluster::note::Said;
+use crate::protocol::{Body, NodeId, PeerId};
+
+/// Bytes that are kept for one member while its seat is on its way.
+const HELD_BYTES: usize = 1024 * 1024;
+
+/// And messages.
+const HELD_MESSAGES: usize = 1024;
+
+/// What each node has said to all in a room.
+pub(super) type Heard = BTreeMap<NodeId, Said>;
+
+/// Those of one room.
+#[derive(Debug, Default)]
+pub(super) struct Moving {
+    /// Members whose seats were asked for.
+    coming: BTreeMap<PeerId, Coming>,
+    /// Members whose seats another node wants.
+    going: BTreeMap<PeerId, Going>,
+    /// What members that have come had heard already at the node before.
+    known: BTreeMap<PeerId, Heard>,
+}
+
+#[derive(Debug)]
+struct Coming {
+    /// How many ask for it.
+    calls: usize,
+    /// What was said to all when it was begun to ask.
+    heard: Heard,
+    /// What was said since.
+    since: Vec<(NodeId, Said, Body)>,
+    bytes: usize,
+    /// How much of that could not be kept.
+    lost: u64,
+}
+
+/// What its client has said so far, and how far that has to arrive before the seat may go.
+#[derive(Debug)]
+pub(super) struct Going {
+    pub(super) requests: u64,
+    pub(super) marks: Vec<Mark>,
+}
+
+/// What a member is given that has come.
+#[derive(Debug, Default)]
+pub(super) struct Missed {
+    /// Payloads for all that only this node has heard.
+    pub(super) bodies: Vec<Body>,
+    /// How many there were that are no longer here.
+    pub(super) lost: u64,
+}
+
+impl Moving {
+    /// Begins to keep what is said to all for a member whose seat is asked for. Returns what was heard until then.
+    pub(super) fn expect(&mut self, peer: PeerId, heard: Heard) -> Heard {
+        let (since, bytes, lost) = Default::default();
+        let coming = self.coming.entry(peer).or_insert(Coming { calls: 0, heard, since, bytes, lost });
+        coming.calls += 1;
+        coming.heard.clone()
+    }
+
+    /// One who has asked for it does so no more.
+    pub(super) fn give_up(&mut self, peer: PeerId) {
+        if let Some(coming) = self.coming.get_mut(&peer) {
+            coming.calls -= 1;
+            if coming.calls == 0 {
+                self.coming.remove(&peer);
+            }
+        }
+    }
+
+    /// Whether a member's seat is asked for.
+    pub(super) fn expects(&self, peer: PeerId) -> bool {
+        self.coming.contains_key(&peer)
+    }
+
+    /// Something was said to all, by a member of that node.
+    pub(super) fn note(&mut self, node: NodeId, said: Said, body: &Body) {
+        for coming in self.coming.values_mut() {
+            coming.bytes += body.len();
+            if coming.bytes <= HELD_BYTES && coming.since.len() < HELD_MESSAGES {
+                coming.since.push((node, said, body.clone()));
+            } else {
+                coming.lost += 1;
+            }
+        }
+        self.known.retain(|_, heard| {
+            // What that node says next it has not heard before.
+            heard.retain(|&of, until| of != node || said < *until);
+            !heard.is_empty()
+        });
+    }
+
+    /// A node has said so much to all until now. Returns who has come from elsewhere without having heard all of it, and how much.
+    pub(super) fn missed(&mut self, node: NodeId, said: Said) -> Vec<(PeerId, u64)> {
+        let mut missed = Vec::new();
+        self.known.retain(|&peer, heard| {
+            if let Some(until) = heard.get(&node).copied().filter(|until| *until <= said) {
+                heard.remove(&node);
+                missed.extend(Some((peer, said.since(until))).filter(|(_, lost)| *lost > 0));
+            }
+            !heard.is_empty()
+        });
+        missed
+    }
+
+    /// Whether a member has heard that already where it was before.
+    pub(super) fn knows(&self, peer: PeerId, node: NodeId, said: Said) -> bool {
+        self.known.get(&peer).and_then(|heard| heard.get(&node)).is_some_and(|until| said <= *until)
+    }
+
+    /// Whether any member may know anything.
+    pub(super) fn is_known_to_some(&self) -> bool {
+        !self.known.is_empty()
+    }
+
+    /// A member's seat has come, which had heard so much. `now` is what this node has.
+    pub(super) fn arrive(&mut self, peer: PeerId, theirs: &Heard, own: NodeId, now: &Heard) -> Missed {
+        let coming = self.coming.remove(&peer);
+        let since_when = coming.as_ref().map_or(now, |coming| &coming.heard);
+        // Of a node that was not heard of there, all that it has said may be missing.
+        let gap = |(node, ours): (&NodeId, &Said)| ours.since(theirs.get(node).copied().unwrap_or_default());
+        let lost: u64 = since_when.iter().map(gap).sum();
+        let ahead = theirs.iter().filter(|(node, said)| **node != own && now.get(node).is_none_or(|ours| ours < said));
+        let ahead: Heard = ahead.map(|(&node, &said)| (node, said)).collect();
+        if !ahead.is_empty() {
+            self.known.insert(peer, ahead);
+        }
+        let Some(coming) = coming else { return Missed { bodies: Vec::new(), lost } };
+        let new = |node: &NodeId, said: &Said| theirs.get(node).is_none_or(|heard| said > heard);
+        let bodies = coming.since.into_iter().filter(|(node, said, _)| new(node, said)).map(|(.., body)| body);
+        Missed { bodies: bodies.collect(), lost: lost + coming.lost }
+    }
+
+    /// What a member's client has said that wants to go, as of the last time that this was looked at.
+    pub(super) fn going(&mut self, peer: PeerId) -> Option<&Going> {
+        self.going.get(&peer)
+    }
+
+    /// Looks at it again.
+    pub(super) fn set_going(&mut self, peer: PeerId, going: Going) {
+        self.going.insert(peer, going);
+    }
+
+    /// The member is no longer here.
+    pub(super) fn forget(&mut self, peer: PeerId) {
+        self.going.remove(&peer);
+        self.known.remove(&peer);
+    }
+}
