@@ -404,10 +404,9 @@ impl Hub {
         let mut shard = self.shard(&name).lock();
         if let Some(hall) = shard.get_mut(&name) {
             if let Some(seat) = hall.seats.get(&peer) {
-                seat.with(|seat| {
+                seat.quietly(|seat| {
                     seat.looked(at);
                     seat.lapse(now(), self.policy.resume_window);
-                    seat.stay(at.checked_sub(handover::GRACE).unwrap_or(at));
                 });
             }
             self.tend(hall, peer);
@@ -488,8 +487,8 @@ impl Hub {
         let ties = self.cluster.as_ref().map(|cluster| Box::new(Ties::ask(cluster, name)));
         let timeline = self.timelines.open(name, now()).map(Box::new);
         let (seats, keys, opened) = (HashMap::new(), HashMap::new(), SystemTime::now());
-        let hook = self.policy.hook.clone();
-        Hall { room: Room::new(name.clone()), seats, keys, ties, timeline, opened, hook, told: false }
+        let (room, hook) = (Room::new(name.clone()), self.policy.hook.clone());
+        Hall { room, seats, keys, ties, timeline, opened, hook, told: false }
     }
 
     fn fresh_ticket(&self, room: &RoomName, peer: PeerId) -> Ticket {

@@ -131,7 +131,6 @@ impl Server {
             timelines: config.timelines,
             hook,
         };
-        let metrics = Metrics::with(cluster.clone());
         let counted = metrics.clone();
         let auth = auth.map(|auth| auth.telling(move |done| counted.reloaded(Reloaded::TokenKeys, done)));
         let context = Arc::new(Context {

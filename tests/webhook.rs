@@ -49,7 +49,7 @@ impl Heard {
     }
 }
 
-/// The application: answers as it was told to, and 204 when that is used up.
+/// The application: answers as it was told to, and as the last of that when it is used up; at first 204.
 struct Application {
     url: String,
     heard: mpsc::Receiver<Heard>,
@@ -85,7 +85,7 @@ impl Application {
                         let body = body.collect().await.expect("a body").to_bytes();
                         let body = String::from_utf8(body.to_vec()).expect("UTF-8");
                         let _ = tell.send(Heard { headers: head.headers, body }).await;
-                        let status = script.lock().pop_front().unwrap_or(204);
+                        let status = next(&mut script.lock());
                         let mut response = Response::new(Full::<Bytes>::default());
                         *response.status_mut() = StatusCode::from_u16(status).expect("a status");
                         Ok::<_, Infallible>(response)
@@ -95,6 +95,10 @@ impl Application {
             }
         });
         Application { url, heard, answers, task }
+    }
+
+    fn answer_with<const N: usize>(&self, statuses: [u16; N]) {
+        *self.answers.lock() = statuses.into();
     }
 
     async fn next(&mut self) -> Heard {
@@ -117,6 +121,15 @@ impl Application {
         let url = self.url.parse().expect("a URL");
         Config { webhook: Some(Webhook { url, secret: SecretSource::File(path), ca: None }), ..observed() }
     }
+}
+
+/// The next of these, of which the last stays.
+fn next(answers: &mut VecDeque<u16>) -> u16 {
+    let first = answers.front().copied().unwrap_or(204);
+    if answers.len() > 1 {
+        answers.pop_front();
+    }
+    first
 }
 
 fn names(events: &[Value]) -> Vec<&str> {
@@ -147,7 +160,7 @@ async fn the_application_is_told_in_order_and_knows_who_tells_it() {
 #[tokio::test]
 async fn an_application_that_fails_is_told_again_and_one_that_refuses_is_not() {
     let mut application = Application::start().await;
-    application.answers.lock().extend([503, 429, 204, 302, 204]);
+    application.answer_with([503, 429, 204]);
     let server = TestServer::start_with(application.told()).await;
     let mut operator = Operator::of(&server).await;
     let mut alice = join(&server, Via::WebSocketH2, "one").await.0;
@@ -157,6 +170,7 @@ async fn an_application_that_fails_is_told_again_and_one_that_refuses_is_not() {
     assert!(tries.iter().all(|heard| names(&heard.events()) == ["roomOpened", "peerJoined"]));
     operator.becomes("wigwag_webhook_events_total{outcome=\"delivered\"}", |count| count == 2.0).await;
     // Where a redirect leads, the operator has not said.
+    application.answer_with([302]);
     say(&mut alice, r#"{"type":"leave","id":1}"#).await;
     let refused = application.next().await;
     operator.becomes("wigwag_webhook_events_total{outcome=\"failed\"}", |count| count >= 1.0).await;
