@@ -373,6 +373,11 @@ impl Seat {
         Ok(())
     }
 
+    /// Whether it is wanted at another node, and nothing is read from its transport.
+    pub fn is_parting(&self) -> bool {
+        self.parting.is_some()
+    }
+
     /// The seat goes: its transport, if it has one, is replaced.
     pub fn part(&mut self, now: Instant, window: Duration) {
         if self.lease == Lease::Here {
@@ -651,7 +656,8 @@ impl Seat {
     /// Decides whether a request of that transport and id is to be carried out. Each id is handled once: what comes back here
     /// other than `Stale` counts as handled, whatever the answer.
     pub fn admit(&mut self, generation: u64, id: Option<u64>, now: Instant) -> Admission {
-        if generation != self.generation || self.lease == Lease::Left || self.ending.is_some() || self.parting.is_some() {
+        if generation != self.generation || self.lease == Lease::Left || self.ending.is_some() || self.parting.is_some()
+        {
             return Admission::Stale;
         }
         if self.grant.is_expired(now) {
