@@ -65,6 +65,23 @@ pub struct Verifier {
     keys: RwLock<Keys>,
     /// When keys were last asked for. Held while they are, so that one request is enough for all who wait.
     asked: Mutex<Instant>,
+    told: Told,
+}
+
+/// Hears, each time that keys are read again, whether they could be.
+struct Told(Box<dyn Fn(bool) + Send + Sync>);
+
+/// Nobody.
+impl Default for Told {
+    fn default() -> Self {
+        Told(Box::new(|_| {}))
+    }
+}
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Told")
+    }
 }
 
 impl Verifier {
@@ -77,7 +94,12 @@ impl Verifier {
         let keys = policy.keys.load().await?;
         info!(source = %policy.keys, keys = keys.len(), "tokens are asked for");
         let (limits, keys) = (Arc::new(limits.clone()), RwLock::new(keys));
-        Ok(Verifier { policy, limits, keys, asked: Mutex::new(Instant::now()) })
+        Ok(Verifier { policy, limits, keys, asked: Mutex::new(Instant::now()), told: Told::default() })
+    }
+
+    /// Has `told` hear how it went whenever keys are read again, for whatever reason.
+    pub fn telling(self, told: impl Fn(bool) + Send + Sync + 'static) -> Self {
+        Verifier { told: Told(Box::new(told)), ..self }
     }
 
     /// What a token allows in a room. Waits where keys have to be fetched for it; cancel safe.
@@ -100,18 +122,19 @@ impl Verifier {
         self.check(Some(token), room).err().map(|fault| fault.to_string())
     }
 
-    /// Reads the keys again from time to time, and tells how that went. Runs until it is dropped.
-    pub async fn keep_fresh(&self, told: impl Fn(bool)) {
+    /// Reads the keys again from time to time. Runs until it is dropped.
+    pub async fn keep_fresh(&self) {
         loop {
             tokio::time::sleep(REFRESH).await;
-            told(self.read_again().await.is_ok());
+            // Logged and told.
+            let _ = self.read_again().await;
         }
     }
 
     /// Reads the keys again now; those in use stay where that fails.
     ///
     /// # Errors
-    /// Why it failed, which is logged as well.
+    /// Why it failed, which is logged and told as well.
     pub async fn read_again(&self) -> Result<(), StartError> {
         let asked = self.asked.lock().await;
         self.read_holding(asked).await
@@ -120,6 +143,7 @@ impl Verifier {
     async fn read_holding(&self, mut asked: MutexGuard<'_, Instant>) -> Result<(), StartError> {
         let loaded = self.policy.keys.load().await;
         *asked = Instant::now();
+        (self.told.0)(loaded.is_ok());
         let keys = loaded.inspect_err(|error| {
             warn!(%error, "the token keys could not be read again; the present ones stay");
         })?;
@@ -138,7 +162,7 @@ impl Verifier {
         if asked.elapsed() < at_most {
             return false;
         }
-        // Logged, and the token is then refused as it would have been.
+        // Logged and told, and the token is then refused as it would have been.
         let _ = self.read_holding(asked).await;
         true
     }

@@ -1,8 +1,8 @@
 //! The command line: what was typed becomes a [`Command`], and a command runs.
 //!
 //! Whatever goes wrong is one line on standard error that begins with `wigwag: `. The exit code is 0 after an orderly end,
-//! 1 after a fault while running, and 2 after a mistake in what was typed or in what it points at; `join` has more. `config check`
-//! says everything that is wrong, a line each.
+//! 1 after a fault while running or one at the start that may pass, and 2 after a mistake in what was typed or in what it points
+//! at; `join` has more. `config check` says every wrong value, a line each.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -26,6 +26,7 @@ mod reload;
 mod serve;
 mod supervisor;
 mod token;
+mod why;
 
 pub use banner::banner;
 
@@ -50,6 +51,8 @@ pub enum Command {
     Keys(keys::KeysArgs),
     /// Make or show a token.
     Token(Box<token::TokenArgs>),
+    /// Explain a call that has not come about.
+    Why(why::WhyArgs),
     /// Print a shell's completions.
     Completions(pages::CompletionsArgs),
     /// Print or write manual pages.
@@ -64,16 +67,25 @@ pub enum End {
     Answered(clap::Error),
     /// A mistake in what was typed, or in what it points at.
     #[error(transparent)]
-    Mistake(#[from] StartError),
+    Mistake(StartError),
     /// All that is wrong with a file, where it was asked for.
     #[error("{} mistakes", .0.len())]
     Mistakes(Vec<StartError>),
-    /// A fault while running.
+    /// A fault while running, or one at the start that may pass.
     #[error(transparent)]
     Fault(#[from] anyhow::Error),
     /// Something that scripts may want to tell apart; the command's help explains the exit code.
     #[error("{0}")]
     Told(String, u8),
+    /// The same where all has been said on standard output.
+    #[error("exit code {0}")]
+    Quiet(u8),
+}
+
+impl From<StartError> for End {
+    fn from(error: StartError) -> Self {
+        if error.is_passing() { End::Fault(error.into()) } else { End::Mistake(error) }
+    }
 }
 
 impl End {
@@ -99,6 +111,7 @@ impl End {
                 eprintln!("wigwag: {}", StartError::new(message));
                 ExitCode::from(*code)
             }
+            End::Quiet(code) => ExitCode::from(*code),
         }
     }
 }
@@ -130,6 +143,9 @@ enum CliCommand {
     #[cfg(target_os = "linux")]
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(Box<bench::BenchArgs>),
+    /// Explain why a call has not come about, as far as the server can tell
+    #[command(after_help = WHY_EXAMPLES)]
+    Why(why::WhyArgs),
     /// Make a token that lets somebody in, or show what stands in one
     #[command(after_help = TOKEN_EXAMPLES)]
     Token(Box<token::TokenArgs>),
@@ -184,13 +200,15 @@ Examples:
 Times are written 500ms, 10s, 2m, 1h; sizes 4096, 160KiB, 1MiB. A list is given by repeating its
 option, by commas, or in the file as [\"a\", \"b\"].
 
-SIGHUP has certificates, token keys and the file of settings read again; see 'wigwag config example' for
+SIGHUP has certificates, token keys, the TURN secret and the file of settings read again; see 'wigwag config example' for
 what takes effect then. Ctrl-C or SIGTERM drains: sessions are told to move, then the server ends. A second one ends it at
-once. The exit code is 0 after an orderly end, 1 after a fault, 2 after a mistake in the settings.";
+once. The exit code is 0 after an orderly end, 2 after a mistake in the settings, and 1 after a fault,
+also one that may have passed at the next start: an address that cannot be had, keys that cannot be fetched.";
 
 const CERTS_EXAMPLES: &str = "\
 Examples:
   wigwag certs --name desk.local
+  wigwag certs --certs-dir /var/lib/wigwag/certs
   wigwag certs --json | jq -r '.certificates[].sha256'";
 
 const CONFIG_EXAMPLES: &str = "\
@@ -211,6 +229,20 @@ const MAN_EXAMPLES: &str = "\
 Examples:
   wigwag man | man -l -
   wigwag man ~/.local/share/man/man1";
+
+const WHY_EXAMPLES: &str = "\
+Examples:
+  wigwag why demo
+  wigwag why demo --admin http://10.0.0.5:9433 --admin-token /etc/wigwag/admin-token
+  wigwag why demo --json | jq .diagnosis.pairs
+
+The server's admin listener is asked what has happened in the room: who came and went, and which offers,
+answers and candidates went where. A room is known for --timeline-keep after it has ended.
+
+The exit code is 0 when every pair has exchanged offer, answer and candidates, so that the trouble lies
+with ICE, TURN or the media; 1 when the server cannot be asked; 2 after a mistake in what was typed;
+3 when something is missing, which is named; 4 when the room is not known; 5 when no two peers have
+been in it at once.";
 
 const KEYS_EXAMPLES: &str = "\
 Examples:
@@ -282,6 +314,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, End> {
         CliCommand::Bench(bench) => Command::Bench(bench),
         CliCommand::Keys(keys) => Command::Keys(keys),
         CliCommand::Token(token) => Command::Token(token),
+        CliCommand::Why(args) => Command::Why(args),
         CliCommand::Completions(args) => Command::Completions(args),
         CliCommand::Man(args) => Command::Man(args),
     })
@@ -313,6 +346,7 @@ pub fn run(command: Command) -> Result<(), End> {
         Command::Bench(args) => bench::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Token(args) => token::run(&args),
+        Command::Why(args) => why::run(&args),
         Command::Completions(args) => pages::completions(&args),
         Command::Man(args) => pages::man(&args),
     }
@@ -375,6 +409,18 @@ fn print(text: &str) -> Result<(), End> {
         }
         _ => Ok(()),
     }
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+async fn told_to_stop() {
+    #[cfg(unix)]
+    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        tokio::select! {
+            _ = terminate.recv() => return,
+            _ = tokio::signal::ctrl_c() => return,
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
 }
 
 #[cfg(test)]

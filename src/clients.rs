@@ -119,6 +119,17 @@ pub enum Limit {
 }
 
 impl Limit {
+    /// Each of them.
+    pub const ALL: [Limit; 7] = [
+        Limit::Connections,
+        Limit::OpenConnections,
+        Limit::Joins,
+        Limit::Failures,
+        Limit::Messages,
+        Limit::Bytes,
+        Limit::Sessions,
+    ];
+
     /// The limit's name in the metrics.
     pub fn name(self) -> &'static str {
         match self {

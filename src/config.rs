@@ -5,6 +5,8 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::Uri;
+
 mod file;
 mod resolve;
 mod settings;
@@ -19,6 +21,7 @@ use crate::cluster;
 use crate::ice;
 use crate::protocol::{Limits, WaitingRoom};
 use crate::secret::SecretSource;
+use crate::timeline;
 
 /// Everything the server needs to know, checked. `Config::default()` is what a start without any setting means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,10 +30,12 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Addresses of the plaintext HTTP/1.1 listener; empty switches it off. Beyond loopback only for a proxy that ends TLS.
     pub plain: Vec<SocketAddr>,
-    /// Address of the admin listener (health, metrics); `None` switches it off. Beyond loopback only on express wish.
+    /// Address of the admin listener (health, metrics, rooms); `None` switches it off. Beyond loopback only on express wish.
     pub admin: Option<SocketAddr>,
-    /// What who asks the admin listener for metrics must show (RFC 6750); `None` where reaching it is enough.
+    /// What who asks the admin listener for more than health must show (RFC 6750); `None` where reaching it is enough.
     pub admin_token: Option<SecretSource>,
+    /// Whether the admin listener tells clients' whole addresses, and not only of what kind they are.
+    pub admin_addresses: bool,
     /// Where the certificate comes from.
     pub certificate: CertificateSource,
     /// Origins allowed beside the server's own, as browsers send them (`https://app.example.org`, or `null`), lower case.
@@ -57,6 +62,10 @@ pub struct Config {
     pub resume_window: Duration,
     /// Who has to wait to be admitted.
     pub waiting: WaitingRoom,
+    /// What is recorded of each room, for the admin listener to tell.
+    pub timelines: timeline::Policy,
+    /// The operator's application, where it is to be told of rooms.
+    pub webhook: Option<Webhook>,
     /// How long shutting down may take.
     pub drain: Duration,
     /// The other nodes that rooms are shared with; `None` where there is only this one.
@@ -72,6 +81,7 @@ impl Default for Config {
             plain: loopback(8080),
             admin: Some(SocketAddr::from(([127, 0, 0, 1], 9433))),
             admin_token: None,
+            admin_addresses: false,
             certificate: CertificateSource::Development { dir: PathBuf::from("certs"), names: Vec::new() },
             origins: Vec::new(),
             tokens: None,
@@ -85,10 +95,23 @@ impl Default for Config {
             heartbeat: Duration::from_secs(10),
             resume_window: Duration::from_secs(30),
             waiting: WaitingRoom::default(),
+            timelines: timeline::Policy::default(),
+            webhook: None,
             drain: Duration::from_secs(10),
             cluster: None,
         }
     }
+}
+
+/// Where the operator's application is told of rooms, and how it knows that it is us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Webhook {
+    /// The application's URL: `https`, or `http` on this machine.
+    pub url: Uri,
+    /// Signs each request.
+    pub secret: SecretSource,
+    /// A CA that is trusted beside the system's.
+    pub ca: Option<PathBuf>,
 }
 
 /// Where the server's certificate comes from.

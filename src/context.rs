@@ -53,6 +53,8 @@ pub struct Context {
     pub pace: Pace,
     /// What each client address has asked for.
     pub clients: Clients,
+    /// Raised when the operator asks for draining by the admin listener; it begins then as after SIGTERM.
+    pub ask_to_drain: Signal,
     /// Raised when draining begins: open no sessions, send GOAWAY and `goAway`; sessions go on.
     pub drain: Signal,
     /// When the drain time is over; known once draining has begun.

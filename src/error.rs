@@ -5,7 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// A mistake in the configuration or in what it points at, which keeps the server from starting.
+/// A mistake in the configuration or in what it points at, which keeps the server from starting, or a fault that may have
+/// passed at the next attempt.
 ///
 /// Its text is always one line, for whoever typed the command: what is wrong, where, and what would be right.
 #[derive(Debug, thiserror::Error)]
@@ -14,13 +15,15 @@ pub struct StartError {
     text: String,
     /// The setting whose value is wrong by itself.
     setting: Option<String>,
+    /// Whether the same settings may do at another time.
+    passing: bool,
 }
 
 impl StartError {
     /// An error with this text; control characters (of a path, of another program's message) become spaces.
     pub fn new(text: impl Display) -> Self {
         let text = text.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        StartError { text, setting: None }
+        StartError { text, setting: None, passing: false }
     }
 
     /// Lays it to the charge of one setting alone: another value of that makes it good.
@@ -33,7 +36,18 @@ impl StartError {
         self.setting.as_deref()
     }
 
-    /// An address that cannot be listened on. `protocol` is `TCP` or `UDP`, `flag` the option that chooses the address.
+    /// Says that nothing need be wrong with the settings: it may have passed when the server is started again.
+    pub fn passing(self) -> Self {
+        StartError { passing: true, ..self }
+    }
+
+    /// Whether it may have passed when the server is started again.
+    pub fn is_passing(&self) -> bool {
+        self.passing
+    }
+
+    /// An address that cannot be listened on. `protocol` is `TCP` or `UDP`, `flag` the option that chooses the address. It may
+    /// be had later: the network is not up, or the program that has it ends. A right that is missing does not come by itself.
     pub fn listen(protocol: &str, address: SocketAddr, flag: &str, error: &io::Error) -> Self {
         let remedy = match error.kind() {
             io::ErrorKind::AddrInUse => format!("choose another with {flag}, or stop the program that has it"),
@@ -43,7 +57,9 @@ impl StartError {
             }
             _ => format!("choose another with {flag}"),
         };
-        StartError::new(format_args!("cannot listen on {address} ({protocol}): {}; {remedy}", plainly(error)))
+        let passing = error.kind() != io::ErrorKind::PermissionDenied;
+        let text = format_args!("cannot listen on {address} ({protocol}): {}; {remedy}", plainly(error));
+        StartError { passing, ..StartError::new(text) }
     }
 
     /// A file that cannot be read, written or made (`doing`), and what to do about it.
@@ -68,6 +84,9 @@ mod tests {
     fn an_error_is_one_line_and_says_what_to_do() {
         let address = "127.0.0.1:4433".parse().unwrap();
         let taken = io::Error::from_raw_os_error(98);
+        assert!(StartError::listen("TCP", address, "--listen", &taken).is_passing());
+        let forbidden = io::ErrorKind::PermissionDenied.into();
+        assert!(!StartError::listen("TCP", address, "--listen", &forbidden).is_passing());
         assert_eq!(
             StartError::listen("TCP", address, "--listen", &taken).to_string(),
             "cannot listen on 127.0.0.1:4433 (TCP): address already in use; choose another with --listen, \

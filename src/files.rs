@@ -35,8 +35,8 @@ fn read_all(file: File) -> io::Result<Vec<u8>> {
 
 #[cfg(unix)]
 fn refuse_open_to_all(path: &Path, metadata: &fs::Metadata) -> Result<(), StartError> {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = metadata.permissions().mode() & 0o777;
+    use std::os::unix::fs::MetadataExt;
+    let mode = metadata.mode() & 0o777;
     if metadata.is_file() && mode & 0o007 != 0 {
         return Err(StartError::new(format_args!(
             "{0} is open to every user of this machine (mode {mode:04o}), though what it holds is secret; run 'chmod 600 {0}', \
@@ -44,10 +44,18 @@ fn refuse_open_to_all(path: &Path, metadata: &fs::Metadata) -> Result<(), StartE
             path.display()
         )));
     }
-    if metadata.is_file() && mode & 0o070 != 0 {
+    if metadata.is_file() && is_needlessly_open(mode, metadata.uid(), rustix::process::geteuid().as_raw()) {
         warn!(path = %path.display(), mode = format_args!("{mode:04o}"), "a file that holds a secret is open to its group");
     }
     Ok(())
+}
+
+/// Whether the group of a secret's file may do more than it must. The file of another owner can be read by `user` as a member
+/// of its group alone, and is safe from being overwritten: /etc/wigwag of the package is such.
+#[cfg(unix)]
+fn is_needlessly_open(mode: u32, owner: u32, user: u32) -> bool {
+    let (group, reads) = (mode & 0o070, 0o040);
+    group != 0 && (owner == user || group != reads)
 }
 
 #[cfg(not(unix))]
@@ -105,4 +113,25 @@ pub(crate) fn create_dir(path: &Path) -> io::Result<()> {
         builder.mode(0o700);
     }
     builder.create(path)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_may_read_the_secret_of_another_owner_and_no_more() {
+        const ROOT: u32 = 0;
+        const SERVER: u32 = 998;
+        for (mode, owner, open) in [
+            (0o600, SERVER, false),
+            (0o640, SERVER, true),
+            (0o640, ROOT, false),
+            (0o440, ROOT, false),
+            (0o660, ROOT, true),
+            (0o650, ROOT, true),
+        ] {
+            assert_eq!(is_needlessly_open(mode, owner, SERVER), open, "{mode:04o} of {owner}");
+        }
+    }
 }

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::cluster::Cluster;
 use crate::cluster::note::Note;
+use crate::hooks::{Hook, What};
 use crate::ice::{IceServers, Issued};
 use crate::outbox::SharedSeat;
 use crate::protocol::{
@@ -27,13 +28,16 @@ use crate::protocol::{
 };
 use crate::room::{Delivery, Room};
 use crate::seat::{Ending, Lease, Resumption, Seat};
+use crate::timeline::{self, Event, Outcome, Timeline, Timelines};
 
 mod census;
 mod cluster;
 mod handover;
 mod invitations;
 mod moving;
+mod operator;
 mod poll;
+mod recording;
 mod session;
 mod ties;
 mod waiting;
@@ -41,6 +45,7 @@ mod waiting;
 pub use cluster::Entering;
 use handover::Handovers;
 use invitations::Invitations;
+pub use operator::{MemberInfo, MemberState, RoomInfo, RoomSummary};
 pub use poll::Poll;
 pub use session::{History, Session, Speaker};
 use ties::Ties;
@@ -63,6 +68,10 @@ pub struct Policy {
     pub ice_servers: IceServers,
     /// Who has to wait to be admitted.
     pub waiting: WaitingRoom,
+    /// What is recorded of each room.
+    pub timelines: timeline::Policy,
+    /// Where the operator's application is told of rooms.
+    pub hook: Option<Hook>,
 }
 
 /// All rooms of this server.
@@ -82,6 +91,7 @@ pub struct Hub {
     served: TaskTracker,
     /// The other nodes, where there may be any.
     cluster: Option<Arc<Cluster>>,
+    timelines: Arc<Timelines>,
     handovers: Handovers,
 }
 
@@ -93,6 +103,12 @@ struct Hall {
     keys: HashMap<JoinKey, PeerId>,
     /// What the room shares with other nodes, where there may be any.
     ties: Option<Box<Ties>>,
+    /// What has happened in it, where that is recorded.
+    timeline: Option<Box<Timeline>>,
+    opened: SystemTime,
+    /// The way to the application, where there is one, and whether it has heard of the room.
+    hook: Option<Hook>,
+    told: bool,
 }
 
 impl Hub {
@@ -111,6 +127,7 @@ impl Hub {
         served.close();
         Arc::new(Hub {
             open: Grant::open(Arc::new(policy.limits.clone())),
+            timelines: Timelines::new(policy.timelines),
             policy,
             served,
             hasher: RandomState::new(),
@@ -174,6 +191,14 @@ impl Hub {
         }
         hall.carry_out(out);
         hall.announce_newcomer(peer);
+        let by = Some(transport);
+        hall.record_at(
+            now,
+            match waits {
+                true => Event::Knocked { peer, transport: by },
+                false => Event::Joined { peer, transport: by },
+            },
+        );
         let greeting = match until {
             Some(until) => self.waiting(until),
             None => self.joined(hall, &seat, None, transport),
@@ -284,9 +309,12 @@ impl Hub {
     ) -> Result<(Session, Resumption), Refusal> {
         let (peer, seat) = Self::seat_of(shard, name, resume.ticket)?;
         let ticket = resume.ticket.ok_or_else(resume_expired)?;
+        let before = seat.quietly(|seat| seat.transport());
         let resumption = seat.with(|seat| seat.resume(ticket, resume.seq, renewal, transport, now()))?;
         if let Some(hall) = shard.get_mut(name) {
-            hall.back(peer);
+            if !hall.back(peer) && before != transport {
+                hall.record(|| Event::Moved { peer, transport });
+            }
             self.tend(hall, peer);
         }
         Ok((self.session(name, peer, seat), resumption))
@@ -415,6 +443,11 @@ impl Hub {
         }
     }
 
+    /// The STUN and TURN servers that clients are told.
+    pub fn relays(&self) -> &IceServers {
+        &self.policy.ice_servers
+    }
+
     /// STUN and TURN servers for a seat, with fresh credentials, which will be renewed in time.
     fn issue_ice(&self, seat: &SharedSeat) -> Issued {
         let servers = &self.policy.ice_servers;
@@ -453,7 +486,10 @@ impl Hub {
 
     fn new_hall(&self, name: &RoomName) -> Hall {
         let ties = self.cluster.as_ref().map(|cluster| Box::new(Ties::ask(cluster, name)));
-        Hall { room: Room::new(name.clone()), seats: HashMap::new(), keys: HashMap::new(), ties }
+        let timeline = self.timelines.open(name, now()).map(Box::new);
+        let (seats, keys, opened) = (HashMap::new(), HashMap::new(), SystemTime::now());
+        let hook = self.policy.hook.clone();
+        Hall { room: Room::new(name.clone()), seats, keys, ties, timeline, opened, hook, told: false }
     }
 
     fn fresh_ticket(&self, room: &RoomName, peer: PeerId) -> Ticket {
@@ -474,8 +510,15 @@ impl Hub {
         if !shard.get(name).is_some_and(Hall::is_idle) {
             return;
         }
-        if let Some(Hall { ties: Some(ties), .. }) = shard.remove(name) {
+        let Some(Hall { ties, timeline, hook, told, .. }) = shard.remove(name) else { return };
+        if let Some(hook) = hook.filter(|_| told) {
+            hook.tell(name, None, What::RoomEnded);
+        }
+        if let Some(ties) = ties {
             ties.part(name);
+        }
+        if let Some(timeline) = timeline {
+            timeline.end(name, now());
         }
         self.rooms.fetch_sub(1, Ordering::Relaxed);
     }
@@ -486,20 +529,28 @@ impl Hub {
 }
 
 impl Hall {
-    /// Carries out what the room decided, in order. A receipt is answered at once, because every recipient is here.
-    fn carry_out(&self, deliveries: Vec<Delivery>) {
+    /// Carries out what the room decided, in order. A receipt is answered at once, where the recipient is here. Returns what has
+    /// become of what there was a receipt for.
+    fn carry_out(&self, deliveries: Vec<Delivery>) -> Option<Outcome> {
+        let mut outcome = None;
         for Delivery { to, body, receipt } in deliveries {
             let Some(seat) = self.seats.get(&to) else {
                 self.carry_elsewhere(to, &body, receipt);
+                outcome = outcome.or(receipt.map(|_| Outcome::Elsewhere));
                 continue;
             };
-            let taken = seat.with(|seat| {
+            let (taken, is_away) = seat.with(|seat| {
                 let taken = seat.push(body.clone());
                 if !taken && receipt.is_none() {
                     seat.miss(&body);
                 }
-                taken
+                (taken, matches!(seat.lease(), Lease::Away { .. }))
             });
+            outcome = outcome.or(receipt.map(|_| match taken {
+                true if is_away => Outcome::Kept,
+                true => Outcome::Delivered,
+                false => Outcome::QueueFull,
+            }));
             let answer = match receipt {
                 Some(receipt) if taken => receipt.accepted(),
                 Some(receipt) => {
@@ -511,6 +562,7 @@ impl Hall {
                 self.answer(answer.to, answer.body);
             }
         }
+        outcome
     }
 
     fn answer(&self, to: PeerId, body: Body) {
@@ -525,16 +577,22 @@ impl Hall {
         self.carry_out(out);
         if news {
             self.announce(|room| Note::State { room, peer, away: true });
+            let code = self.seats.get(&peer).and_then(|seat| seat.quietly(|seat| seat.log().last_close()));
+            self.record(|| Event::Away { peer, code });
         }
     }
 
-    fn back(&mut self, peer: PeerId) {
+    /// Returns whether that is news.
+    fn back(&mut self, peer: PeerId) -> bool {
         let mut out = Vec::new();
         let news = self.room.back(peer, &mut out);
         self.carry_out(out);
         if news {
             self.announce(|room| Note::State { room, peer, away: false });
+            let transport = self.seats.get(&peer).map(|seat| seat.quietly(|seat| seat.transport()));
+            self.record(|| Event::Back { peer, transport });
         }
+        news
     }
 
     fn kick(&mut self, peer: PeerId, message: String) {
@@ -542,12 +600,14 @@ impl Hall {
         self.remove(peer, LeftReason::Kicked, Some(ending));
     }
 
-    fn lock(&mut self, locked: bool) {
+    /// `by`: the moderator who does it, or nobody for the operator.
+    fn lock(&mut self, locked: bool, by: Option<PeerId>) {
         let mut out = Vec::new();
         let news = self.room.lock(locked, &mut out);
         self.carry_out(out);
         if news {
             self.announce_lock(locked);
+            self.record(|| Event::Locked { by, locked });
         }
     }
 
@@ -566,6 +626,7 @@ impl Hall {
         self.carry_out(out);
         if news {
             self.announce(|room| Note::Left { room, peer, reason });
+            self.record(|| Event::Left { peer, reason });
         }
     }
 }

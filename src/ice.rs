@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use parking_lot::RwLock;
 use ring::hmac;
 use serde_json::{Value, json};
 
@@ -63,7 +64,8 @@ pub struct Policy {
 pub struct IceServers {
     plain: Vec<String>,
     relays: Vec<String>,
-    secret: Option<hmac::Key>,
+    /// Some for as long as it lives, or never.
+    secret: RwLock<Option<hmac::Key>>,
     lifetime: Duration,
 }
 
@@ -86,14 +88,22 @@ impl IceServers {
         let (plain, relays): (Vec<_>, Vec<_>) =
             (of(false).map(ToString::to_string).collect(), of(true).map(ToString::to_string).collect());
         let secret = match &policy.secret {
-            Some(source) if !relays.is_empty() => {
-                let secret = source.read("--turn-secret", "the static-auth-secret of the TURN server")?;
-                // coturn computes by the legacy hash, and so must we.
-                Some(hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.as_bytes()))
-            }
+            Some(source) if !relays.is_empty() => Some(read(source)?),
             _ => None,
         };
-        Ok(IceServers { plain, relays, secret, lifetime: policy.lifetime })
+        Ok(IceServers { plain, relays, secret: RwLock::new(secret), lifetime: policy.lifetime })
+    }
+
+    /// Reads the secret again, for the credentials that are made from now on; the one in use stays if it cannot be read. Returns
+    /// whether there is one.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn read_again(&self, policy: &Policy) -> Result<bool, StartError> {
+        let Some(source) = policy.secret.as_ref().filter(|_| !self.relays.is_empty()) else { return Ok(false) };
+        let secret = read(source)?;
+        *self.secret.write() = Some(secret);
+        Ok(true)
     }
 
     /// The servers for a peer, with credentials that begin to count at `now`.
@@ -102,7 +112,8 @@ impl IceServers {
         if !self.plain.is_empty() {
             servers.push(json!({ "urls": self.plain }));
         }
-        let Some(secret) = &self.secret else { return Issued { servers, lasts: None } };
+        let secret = self.secret.read();
+        let Some(secret) = &*secret else { return Issued { servers, lasts: None } };
         let ends = now.duration_since(UNIX_EPOCH).unwrap_or_default() + self.lifetime;
         let username = format!("{}:{peer}", ends.as_secs());
         let credential = STANDARD.encode(hmac::sign(secret, username.as_bytes()));
@@ -112,8 +123,14 @@ impl IceServers {
 
     /// When fresh credentials are pushed to whoever got some: well before the old ones end. `None` if there are none.
     pub fn renew_after(&self) -> Option<Duration> {
-        self.secret.as_ref().map(|_| self.lifetime * 3 / 4)
+        self.secret.read().as_ref().map(|_| self.lifetime * 3 / 4)
     }
+}
+
+/// coturn computes by the legacy hash, and so must we.
+fn read(source: &SecretSource) -> Result<hmac::Key, StartError> {
+    let secret = source.read("--turn-secret", "the static-auth-secret of the TURN server")?;
+    Ok(hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.as_bytes()))
 }
 
 #[cfg(test)]

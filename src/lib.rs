@@ -29,6 +29,7 @@ mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod hooks;
 pub mod http;
 pub mod hub;
 pub mod ice;
@@ -44,5 +45,7 @@ pub mod seat;
 pub mod secret;
 pub mod server;
 pub mod signal;
+pub mod timeline;
 pub mod tls;
 pub mod transport;
+pub mod webhook;

@@ -19,10 +19,12 @@ use prometheus_client::registry::Registry;
 mod cluster;
 mod process;
 mod text;
+mod traffic;
 
 use crate::clients::Limit;
 use crate::cluster::Cluster;
 use crate::protocol::{Code, Transport};
+pub use traffic::Traffic;
 
 /// Everything that is counted. Cheap to clone: all clones count together.
 #[derive(Debug, Clone)]
@@ -38,6 +40,7 @@ pub struct Metrics {
     refusals: Family<RefusalLabels, Counter>,
     certificate_expiry: Family<ListenerLabels, Gauge>,
     reloads: Family<ReloadLabels, Counter>,
+    last_reloads: Family<ReloadedLabels, Gauge>,
     handshakes: Timings<ConnectionLabels>,
     entries: [[Counter; 3]; TRANSPORTS.len()],
     joining: [Histogram; TRANSPORTS.len()],
@@ -50,11 +53,14 @@ pub struct Metrics {
     seats: Family<SeatLabels, Gauge>,
     queued_messages: Gauge,
     queued_bytes: Gauge,
+    ended_rooms: Gauge,
+    timeline_bytes: Gauge,
+    webhook_events: Family<OutcomeLabels, Counter>,
     draining: Gauge,
 }
 
 /// All of them, in the order of their numbers: what is counted for each session or message has its counters at hand.
-const TRANSPORTS: [Transport; 6] = [
+pub const TRANSPORTS: [Transport; 6] = [
     Transport::WebTransport,
     Transport::WebSocketH3,
     Transport::WebSocketH2,
@@ -106,9 +112,19 @@ struct ReloadLabels {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadedLabels {
+    what: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EntryLabels {
     transport: &'static str,
     how: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -139,6 +155,30 @@ impl Entry {
     }
 }
 
+/// How a transport came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Without a word: nobody was left to tell.
+    Lost,
+    /// Tidily, by the client; its seat is kept.
+    ByClient,
+    /// After the client's `leave`.
+    Left,
+    /// By the server, which said why.
+    Closed(Code),
+}
+
+impl Ended {
+    fn name(self) -> &'static str {
+        match self {
+            Ended::Lost => "lost",
+            Ended::ByClient => "client",
+            Ended::Left => "left",
+            Ended::Closed(code) => code.name(),
+        }
+    }
+}
+
 /// Who and what is there at the moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Population {
@@ -154,6 +194,13 @@ pub struct Population {
     pub queued_messages: u64,
     /// Bytes of them.
     pub queued_bytes: u64,
+    /// Seats by the transport that serves them, or whose next poll they wait for, in the order of [`TRANSPORTS`]. Who waits to be
+    /// admitted is among them.
+    pub sessions: [u64; TRANSPORTS.len()],
+    /// Rooms that have ended and can still be asked about.
+    pub ended_rooms: u64,
+    /// Bytes of what is recorded of rooms.
+    pub timeline_bytes: u64,
 }
 
 /// Seconds, for what is over within a machine: a fifth of a scheduler's turn, and up to what a user notices.
@@ -203,18 +250,25 @@ pub enum Reloaded {
     TokenKeys,
     /// The file of settings.
     Settings,
+    /// The secret that is shared with TURN servers.
+    TurnSecret,
 }
 
 impl Reloaded {
-    const ALL: [Reloaded; 3] = [Reloaded::Certificates, Reloaded::TokenKeys, Reloaded::Settings];
+    const ALL: [Reloaded; 4] = [Reloaded::Certificates, Reloaded::TokenKeys, Reloaded::Settings, Reloaded::TurnSecret];
 
-    fn labels(self, succeeded: bool) -> ReloadLabels {
+    fn label(self) -> ReloadedLabels {
         let what = match self {
             Reloaded::Certificates => "certificates",
             Reloaded::TokenKeys => "token-keys",
             Reloaded::Settings => "settings",
+            Reloaded::TurnSecret => "turn-secret",
         };
-        ReloadLabels { what, outcome: if succeeded { "done" } else { "failed" } }
+        ReloadedLabels { what }
+    }
+
+    fn labels(self, succeeded: bool) -> ReloadLabels {
+        ReloadLabels { what: self.label().what, outcome: if succeeded { "done" } else { "failed" } }
     }
 }
 
@@ -234,6 +288,11 @@ pub enum Refused {
 }
 
 impl Refused {
+    fn all() -> impl Iterator<Item = Refused> {
+        let others = [Refused::Full, Refused::Pace, Refused::Flood, Refused::ProxyHeader];
+        Limit::ALL.into_iter().map(Refused::Address).chain(others)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Refused::Address(limit) => limit.name(),
@@ -286,6 +345,17 @@ impl Tally {
     }
 }
 
+/// Counts what became of events for the webhook.
+#[derive(Debug, Clone)]
+pub struct Told(Counter);
+
+impl Told {
+    /// So many more.
+    pub fn count(&self, events: u64) {
+        self.0.inc_by(events);
+    }
+}
+
 /// Counts one thing as open for as long as it lives.
 #[derive(Debug)]
 pub struct Open(Gauge);
@@ -317,6 +387,7 @@ impl Default for Metrics {
             refusals: Family::default(),
             certificate_expiry: Family::default(),
             reloads: Family::default(),
+            last_reloads: Family::default(),
             handshakes: Family::new_with_constructor(over_the_network),
             entries: Default::default(),
             joining: std::array::from_fn(|_| over_the_network()),
@@ -329,6 +400,9 @@ impl Default for Metrics {
             seats: Family::default(),
             queued_messages: Gauge::default(),
             queued_bytes: Gauge::default(),
+            ended_rooms: Gauge::default(),
+            timeline_bytes: Gauge::default(),
+            webhook_events: Family::default(),
             draining: Gauge::default(),
         };
         // An alert on what has never happened needs a zero to begin with.
@@ -336,10 +410,18 @@ impl Default for Metrics {
             for succeeded in [true, false] {
                 drop(metrics.reloads.get_or_create(&what.labels(succeeded)));
             }
+            // Or the server would not have started.
+            metrics.last_reloads.get_or_create(&what.label()).set(1);
+        }
+        for reason in Refused::all() {
+            drop(metrics.tally(reason));
+        }
+        for outcome in ["delivered", "failed", "dropped"] {
+            drop(metrics.told(outcome));
         }
         let mut registry = Registry::default();
         metrics.register(registry.sub_registry_with_prefix("wigwag"));
-        registry.register_collector(Box::new(process::Process));
+        registry.register_collector(Box::new(process::Process::new()));
         *metrics.registry.lock() = registry;
         metrics
     }
@@ -372,8 +454,13 @@ impl Metrics {
         );
         to.register(
             "reloads",
-            "Certificates, token keys and settings read again, by what became of it",
+            "Certificates, token keys, settings and TURN's secret read again, by what became of it",
             self.reloads.clone(),
+        );
+        to.register(
+            "last_reload_successful",
+            "1 if what was read last, at the start or since, could be used; 0 while what was in use before stays",
+            self.last_reloads.clone(),
         );
     }
 
@@ -409,7 +496,8 @@ impl Metrics {
 
     fn register_sessions(&self, to: &mut Registry) {
         to.register("sessions", "Transports on which a session was joined or resumed", self.sessions.clone());
-        to.register("open_sessions", "Transports with a session now", self.open_sessions.clone());
+        let open = "Sessions that have a transport, or are between two polls, now";
+        to.register("open_sessions", open, self.open_sessions.clone());
         to.register(
             "entries",
             "Sessions that came to a transport: joined, resumed after a loss, or moved from another one",
@@ -425,7 +513,9 @@ impl Metrics {
             "Requests for a session that were answered by an HTTP status, by its code",
             self.refused_openings.clone(),
         );
-        to.register("closes", "Transports closed, by close reason", self.closes.clone());
+        let closes =
+            "Transports that ended, by the server's code, or lost, client (closed by it), left; polls are left out";
+        to.register("closes", closes, self.closes.clone());
         to.register("messages", "Messages received from clients", self.messages.clone());
         to.register(
             "relay_duration_seconds",
@@ -436,6 +526,10 @@ impl Metrics {
         to.register("seats", "Members of rooms and who waits to be, now", self.seats.clone());
         to.register("queued_messages", "Messages that wait for their clients now", self.queued_messages.clone());
         to.register("queued_bytes", "Bytes that wait for their clients now", self.queued_bytes.clone());
+        to.register("ended_rooms", "Rooms that have ended and whose timeline is kept", self.ended_rooms.clone());
+        let events = "Events for the webhook: delivered, failed (refused, or too late), dropped (too many waited)";
+        to.register("webhook_events", events, self.webhook_events.clone());
+        to.register("timeline_bytes", "Bytes that timelines of rooms take", self.timeline_bytes.clone());
     }
 
     /// A connection is established; it is counted as open until the guard drops.
@@ -471,11 +565,9 @@ impl Metrics {
         Tally(Some(self.refusals.get_or_create(&RefusalLabels { reason: reason.name() }).clone()))
     }
 
-    /// A session was joined or resumed on `transport`; open until the guard drops.
-    pub fn session(&self, transport: Transport) -> Open {
-        let labels = TransportLabels { transport: transport.name() };
-        self.sessions.get_or_create(&labels).inc();
-        Open::new(&self.open_sessions.get_or_create(&labels))
+    /// A session was joined or resumed on `transport`.
+    pub fn began(&self, transport: Transport) {
+        self.sessions.get_or_create(&TransportLabels { transport: transport.name() }).inc();
     }
 
     /// A session came to `transport`, and was greeted so long after it was asked for.
@@ -500,8 +592,18 @@ impl Metrics {
         for (state, seats) in [("here", population.here), ("away", population.away), ("waiting", population.waiting)] {
             self.seats.get_or_create(&SeatLabels { state }).set(seats as i64);
         }
+        for (transport, sessions) in TRANSPORTS.iter().zip(population.sessions) {
+            self.open_sessions.get_or_create(&TransportLabels { transport: transport.name() }).set(sessions as i64);
+        }
         self.queued_messages.set(population.queued_messages as i64);
         self.queued_bytes.set(population.queued_bytes as i64);
+        self.ended_rooms.set(population.ended_rooms as i64);
+        self.timeline_bytes.set(population.timeline_bytes as i64);
+    }
+
+    /// What has been said so far, as [`encode`](Self::encode) tells it: no counter can be asked for its sum over labels.
+    pub fn traffic(&self) -> Traffic {
+        Traffic::read(&self.encode().unwrap_or_default())
     }
 
     /// Whether the server drains.
@@ -514,10 +616,14 @@ impl Metrics {
         self.messages.get_or_create(&MessageLabels { r#type, transport: transport.name() }).inc();
     }
 
-    /// A transport was closed by the server; `None` after `leave`.
-    pub fn closed(&self, transport: Transport, code: Option<Code>) {
-        let code = code.map_or("left", Code::name);
-        self.closes.get_or_create(&CloseLabels { transport: transport.name(), code }).inc();
+    /// Counts events for the webhook with this outcome.
+    pub fn told(&self, outcome: &'static str) -> Told {
+        Told(self.webhook_events.get_or_create(&OutcomeLabels { outcome }).clone())
+    }
+
+    /// A transport that lasts (no poll) came to its end, with a session or before there was one.
+    pub fn ended(&self, transport: Transport, how: Ended) {
+        self.closes.get_or_create(&CloseLabels { transport: transport.name(), code: how.name() }).inc();
     }
 
     /// The certificate in use expires at this time, in seconds since 1970.
@@ -532,6 +638,7 @@ impl Metrics {
     /// Something was read again, or could not be.
     pub fn reloaded(&self, what: Reloaded, succeeded: bool) {
         self.reloads.get_or_create(&what.labels(succeeded)).inc();
+        self.last_reloads.get_or_create(&what.label()).set(succeeded.into());
     }
 
     /// All of it as text (OpenMetrics 1.0).

@@ -23,7 +23,7 @@ pub use ids::{InvalidRoomName, JoinKey, NodeId, PeerId, RoomName, Ticket, Token}
 pub(crate) use json::compact;
 pub use limits::Limits;
 pub use media::Checks;
-pub use request::{Command, Invalid, Invite, Join, Moderate, Outbound, PayloadKind, Recipient, Request, Resume};
+pub use request::{Command, Invalid, Invite, Join, Moderate, Outbound, PayloadKind, Recipient, Request, Resume, Step};
 pub use server::{
     Body, Frame, Joined, Kind, LeftReason, Member, Metadata, PeerInfo, PeerState, Picture, Presence, Resumed, RoomInfo,
     notice,

@@ -300,7 +300,7 @@ mod tests {
     }
 
     fn message(to: Option<Recipient>) -> Outbound<'static> {
-        Outbound { kind: PayloadKind::Message, to, payload: "1".into(), ephemeral: false, dropped: false }
+        Outbound { kind: PayloadKind::Message, to, payload: "1".into(), ephemeral: false, dropped: false, step: None }
     }
 
     #[test]

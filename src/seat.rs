@@ -4,6 +4,7 @@
 //! The invariant: what a client is told has numbers 1, 2, 3 … without a gap, whichever transports it came over; where one
 //! cannot be kept, the client gets a whole new picture instead and hears how much was lost. Never a silent hole.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::protocol::{Body, Code, Frame, Grant, Kind, PeerId, Refusal, Rights, Ticket, Transport};
@@ -132,6 +133,8 @@ pub struct Seat {
     payloads: u32,
     /// Requests whose answer another node will give.
     asked: Vec<u64>,
+    /// Where its client was last.
+    address: Option<IpAddr>,
     /// When it was wanted at another node the last time. Until it goes, or does not, nothing is read from its transport.
     parting: Option<Instant>,
     log: Log,
@@ -170,6 +173,7 @@ impl Seat {
             go_away_told: false,
             payloads: 0,
             asked: Vec::new(),
+            address: None,
             parting: None,
             warn_at: warn_at(&grant, now),
             ice_due: None,
@@ -258,6 +262,16 @@ impl Seat {
     /// Whether it is served by polls, and waits for one or has one.
     pub fn is_poll_expected(&self) -> bool {
         self.is_polled() && self.is_served()
+    }
+
+    /// Where its client is, as its last transport came from there.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
+    /// Its client is there now.
+    pub fn set_address(&mut self, address: IpAddr) {
+        self.address = Some(address);
     }
 
     /// What has happened at it.
@@ -509,7 +523,7 @@ impl Seat {
     }
 
     /// Whether it has a transport, or waits for the next poll.
-    fn is_served(&self) -> bool {
+    pub fn is_served(&self) -> bool {
         matches!(self.lease, Lease::Here | Lease::Between { .. })
     }
 

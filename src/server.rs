@@ -30,6 +30,7 @@ use crate::pace::{Pace, Seldom};
 use crate::signal::Signal;
 use crate::tls::{Certificates, Renewal};
 use crate::transport::{quic, tcp};
+use crate::webhook::{self, Delivery};
 
 /// How often a port of the system's choosing is tried for TCP and UDP alike before giving up.
 const FREE_PORT_TRIES: usize = 16;
@@ -56,6 +57,8 @@ pub struct Server {
     addresses: Addresses,
     /// What the other nodes of a cluster say.
     events: Option<Events>,
+    /// What tells the operator's application of rooms.
+    delivery: Option<Delivery>,
 }
 
 /// TLS over TCP, and QUIC over UDP, on one address.
@@ -109,6 +112,15 @@ impl Server {
         let admin_token =
             config.admin_token.as_ref().map(|source| source.read("--admin-token", ADMIN_TOKEN)).transpose()?;
         let advertised = advertise(&config, &certificates, &addresses);
+        let (cluster, events) = match &config.cluster {
+            Some(cluster) => Cluster::connect(cluster, config.resume_window).await.map(|(c, e)| (Some(c), Some(e)))?,
+            None => (None, None),
+        };
+        let metrics = Metrics::with(cluster.clone());
+        let (hook, delivery) = match &config.webhook {
+            Some(webhook) => webhook::open(webhook, &metrics).map(|(hook, delivery)| (Some(hook), Some(delivery)))?,
+            None => (None, None),
+        };
         let policy = Policy {
             limits: config.limits.clone(),
             rooms: config.rooms,
@@ -116,17 +128,18 @@ impl Server {
             resume_window: config.resume_window,
             ice_servers: IceServers::load(&config.ice)?,
             waiting: config.waiting,
+            timelines: config.timelines,
+            hook,
         };
-        let (cluster, events) = match &config.cluster {
-            Some(cluster) => Cluster::connect(cluster, config.resume_window).await.map(|(c, e)| (Some(c), Some(e)))?,
-            None => (None, None),
-        };
+        let metrics = Metrics::with(cluster.clone());
+        let counted = metrics.clone();
+        let auth = auth.map(|auth| auth.telling(move |done| counted.reloaded(Reloaded::TokenKeys, done)));
         let context = Arc::new(Context {
             hub: match &cluster {
                 Some(cluster) => Hub::clustered(policy, Arc::clone(cluster)),
                 None => Hub::new(policy),
             },
-            metrics: Metrics::with(cluster.clone()),
+            metrics,
             cluster,
             auth,
             inviter,
@@ -137,6 +150,7 @@ impl Server {
             handshakes: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
             full_told: Seldom::new(TELL_FULL_EVERY),
             pace: Pace::new(config.connections.sessions_per_second),
+            ask_to_drain: Signal::default(),
             drain: Signal::default(),
             drained_by: OnceLock::new(),
             stop: Signal::default(),
@@ -145,7 +159,7 @@ impl Server {
         });
         let router = http::router(advertised, Arc::clone(&context));
         let admin = admin.map(|listener| (listener, http::admin(Arc::clone(&context), admin_token)));
-        Ok(Server { context, router, certificates, renewal, secure, plain, admin, addresses, events })
+        Ok(Server { context, router, certificates, renewal, secure, plain, admin, addresses, events, delivery })
     }
 
     /// What it listens on.
@@ -184,7 +198,7 @@ impl Server {
         drain: impl Future<Output = ()>,
         hurry: impl Future<Output = ()>,
     ) -> Result<(), EssentialTaskEnded> {
-        let Server { context, router, certificates, renewal, secure, plain, admin, events, .. } = self;
+        let Server { context, router, certificates, renewal, secure, plain, admin, events, delivery, .. } = self;
         let mut essential = Essential::default();
         essential.spawn("certificate renewal", renewal.run(context.metrics.clone()));
         let hub = Arc::clone(&context.hub);
@@ -197,7 +211,7 @@ impl Server {
             let shared = Arc::clone(&context);
             essential.spawn("token keys", async move {
                 if let Some(auth) = &shared.auth {
-                    auth.keep_fresh(|done| shared.metrics.reloaded(Reloaded::TokenKeys, done)).await;
+                    auth.keep_fresh().await;
                 }
             });
         }
@@ -216,10 +230,15 @@ impl Server {
         if let Some((listener, router)) = admin {
             essential.spawn("admin listener", tcp::serve_admin(listener, router, Arc::clone(&context)));
         }
+        if let Some(delivery) = delivery {
+            // Waited for at the end: it has something to tell still.
+            context.tasks.spawn(delivery.run(Arc::clone(&context)));
+        }
         context.tasks.close();
         let ended = tokio::select! {
             biased;
             () = drain => None,
+            () = context.ask_to_drain.raised() => None,
             () = context.stop.raised() => None,
             ended = essential.ended() => Some(ended),
         };
@@ -240,12 +259,28 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Reads certificates and token keys again; whichever cannot be used stays as it is, and the log and the metrics tell.
+    /// Reads certificates, token keys and the secret of TURN servers again; whichever cannot be used stays as it is, and the log
+    /// and the metrics tell.
     pub async fn read_files(&self) {
         // The renewal logs and counts by itself.
         let _ = self.certificates.read_again().await;
         if let Some(auth) = &self.context.auth {
-            self.context.metrics.reloaded(Reloaded::TokenKeys, auth.read_again().await.is_ok());
+            // So does the verifier.
+            let _ = auth.read_again().await;
+        }
+        self.read_turn_secret();
+    }
+
+    /// Blocks for the time of reading a small file.
+    fn read_turn_secret(&self) {
+        let Context { hub, config, metrics, .. } = &*self.context;
+        match hub.relays().read_again(&config.ice) {
+            Ok(false) => {}
+            Ok(true) => metrics.reloaded(Reloaded::TurnSecret, true),
+            Err(error) => {
+                warn!(%error, "the TURN secret could not be read again; the one in use stays");
+                metrics.reloaded(Reloaded::TurnSecret, false);
+            }
         }
     }
 

@@ -240,12 +240,19 @@ impl Renewal {
         }
     }
 
-    /// Returns whether there is something new.
+    /// Returns whether anything was read or made.
     fn look(&mut self, look: Look, now: OffsetDateTime) -> Result<bool, StartError> {
+        let before = self.source.served();
         let looked = self.source.refresh(look, &self.maker, now);
         match &looked {
             Ok(false) => {}
-            Ok(true) => self.publish(),
+            Ok(true) => {
+                self.publish();
+                let expires = self.source.for_tcp().facts.not_after;
+                let told =
+                    if self.source.served() == before { "certificates read again" } else { "certificates renewed" };
+                info!(%expires, "{told}");
+            }
             Err(error) => warn!(%error, "cannot renew the certificates; those in use stay"),
         }
         looked
@@ -264,7 +271,6 @@ impl Renewal {
         self.quic.send_replace(self.maker.quic(self.source.for_quic().certified.clone()));
         self.verifiable.send_replace(self.source.is_quic_verifiable());
         self.hashes.send_replace(self.source.hashes());
-        info!(expires = %self.source.for_tcp().facts.not_after, "certificates renewed");
     }
 }
 
@@ -310,7 +316,7 @@ impl Source {
                 Ok(true)
             }
             Source::Development { directory, held } => {
-                if !directory.is_due(held, now) {
+                if look == Look::Due && !directory.is_due(held, now) {
                     return Ok(false);
                 }
                 **held = directory.bring_up_to_date(now, &maker.provider)?;
@@ -331,6 +337,11 @@ impl Source {
             Source::Production { credential, .. } => credential,
             Source::Development { held, .. } => &held.present,
         }
+    }
+
+    /// What clients are shown, over TCP and over QUIC.
+    fn served(&self) -> [[u8; 32]; 2] {
+        [self.for_tcp(), self.for_quic()].map(|credential| sha256(credential.leaf()))
     }
 
     fn hashes(&self) -> Hashes {

@@ -14,9 +14,10 @@ use hyper_util::rt::TokioIo;
 use jsonschema::Validator;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use wigwag::client::{Endpoint, Http2, Http3};
+use wigwag::client::{Connection, Endpoint, Http2, Http3};
 use wigwag::http::api::{ADMIN_OPENAPI, MESSAGES, OPENAPI};
 
+use crate::metrics::hear;
 use crate::schema::forbid_undeclared;
 use crate::support::{TestServer, config, within};
 
@@ -179,7 +180,8 @@ fn values(media_type: &str, body: &[u8]) -> Result<Vec<Value>, String> {
     match media_type {
         "application/x-ndjson" => Ok(vec![text.lines().map(parse).collect::<Result<_, _>>()?]),
         "text/event-stream" => Ok(text.split_terminator("\n\n").map(event).collect()),
-        "text/plain" | "application/openmetrics-text" => Ok(vec![json!(text)]),
+        "application/openmetrics-text" => Ok(vec![json!(text)]),
+        text_type if text_type.starts_with("text/") => Ok(vec![json!(text)]),
         _ => Ok(vec![parse(text)?]),
     }
 }
@@ -200,7 +202,10 @@ async fn send(
     let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await.expect("a connection");
     let (mut requests, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
     tokio::spawn(connection.with_upgrades());
-    let mut request = Request::builder().method(method).uri(path).header(HOST, "localhost");
+    let mut request = Request::builder().method(method).uri(path);
+    if !headers.iter().any(|(name, _)| *name == "host") {
+        request = request.header(HOST, "localhost");
+    }
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
@@ -235,6 +240,7 @@ fn path_of(template: &str, room: &str) -> String {
 }
 
 /// A request by its template, and the status that it must get.
+#[derive(Clone, Copy)]
 struct Ask<'a> {
     template: &'a str,
     method: &'a str,
@@ -421,24 +427,140 @@ async fn the_operators_side_is_as_described() {
     let admin = Endpoint { encrypted: false, host: admin.ip().to_string(), port: admin.port() };
     let mut description = Description::new(ADMIN_OPENAPI);
     let get = |template, status| Ask { template, method: "GET", room: "", headers: &[], body: Some(""), status };
-    for template in ["/healthz", "/readyz", "/metrics", "/openapi.json"] {
+    let told =
+        ["/healthz", "/readyz", "/metrics", "/openapi.json", "/admin", "/api/overview", "/api/rooms", "/api/ended"];
+    for template in told.into_iter().chain(["/api/live"]) {
         hold(&mut description, &admin, get(template, 200)).await;
         hold(&mut description, &admin, Ask { method: "DELETE", ..get(template, 405) }).await;
     }
+    hold(&mut description, &admin, get("/", 303)).await;
+    hold(&mut description, &admin, Ask { method: "DELETE", ..get("/", 405) }).await;
     let open_metrics = [("accept", "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5")];
     hold(&mut description, &admin, Ask { headers: &open_metrics, ..get("/metrics", 200) }).await;
     let (guarded, guarded_admin) = guarded().await;
     hold(&mut description, &guarded_admin, get("/metrics", 401)).await;
+    for (template, method) in operations(&description, "401") {
+        let path = template.replace("{room}", "demo").replace("{peer}", PEER);
+        let refused = ask(&guarded_admin, &method, &path, &[OWN], Some("")).await;
+        assert_eq!(refused.status(), 401, "{method} {template}");
+        description.check(&template, &method, &refused).unwrap_or_else(|why| panic!("{method} {template}: {why}"));
+    }
     guarded.stop().await;
+    what_the_operator_asks_of_rooms(&server, &mut description, &admin).await;
     // Somebody is still there, so that the server waits.
     let _stays = server.connect(wigwag::client::Via::WebSocketH1, "demo").await;
     server.context.drain.raise();
     hold(&mut description, &admin, get("/readyz", 503)).await;
-    description.was_met(&[]);
     let elsewhere = ask(&admin, "GET", "/elsewhere", &[], Some("")).await;
     assert_eq!(elsewhere.status(), 404);
     assert_eq!(elsewhere.headers()[CONTENT_TYPE], "application/problem+json");
+    let drain = Ask { method: "POST", ..get("/api/drain", 202) };
+    hold(&mut description, &admin, Ask { headers: &[], status: 403, ..drain }).await;
+    hold(&mut description, &admin, Ask { method: "GET", status: 405, ..drain }).await;
+    hold(&mut description, &admin, Ask { headers: &[OWN], ..drain }).await;
+    description.was_met(&[]);
     server.stop().await;
+}
+
+/// Shows that nobody else's page is asking.
+const OWN: (&str, &str) = ("wigwag-admin", "1");
+const PEER: &str = "0197a000-0000-7000-8000-000000000001";
+
+/// Operations for which this status is declared, in capitals.
+fn operations(description: &Description, status: &str) -> Vec<(String, String)> {
+    let paths = description.document["paths"].as_object().expect("paths").iter();
+    let all =
+        paths.flat_map(|(path, operations)| operations.as_object().expect("operations").iter().map(move |o| (path, o)));
+    let declared = all.filter(|(_, (_, operation))| !operation["responses"][status].is_null());
+    declared.map(|(path, (method, _))| (path.clone(), method.to_ascii_uppercase())).collect()
+}
+
+/// Rooms, what has happened in them, and what is done to them.
+async fn what_the_operator_asks_of_rooms(server: &TestServer, description: &mut Description, admin: &Endpoint) {
+    let mut held =
+        async |template: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &str, status: u16| {
+            let response = ask(admin, method, path, headers, Some(body)).await;
+            let told = format!("{method} {path}: {:?}", response.body());
+            assert_eq!(response.status(), status, "{told}");
+            description
+                .check(template, &method.to_ascii_lowercase(), &response)
+                .unwrap_or_else(|why| panic!("{told}: {why}"));
+            response
+        };
+    let etag = held("/admin", "GET", "/admin", &[], "", 200).await.headers()["etag"].to_str().expect("text").to_owned();
+    held("/admin", "GET", "/admin", &[("if-none-match", &etag)], "", 304).await;
+    held("/admin/{file}", "GET", "/admin/main.js", &[], "", 200).await;
+    held("/admin/{file}", "GET", "/admin/nothing.js", &[], "", 404).await;
+    held("/admin/{file}", "POST", "/admin/main.js", &[], "", 405).await;
+
+    for template in ["/api/rooms", "/api/ended", "/api/live"] {
+        held(template, "GET", &format!("{template}?limit=0"), &[], "", 400).await;
+        held(template, "GET", &format!("{template}?offset=4294967296"), &[], "", 400).await;
+        held(template, "GET", &format!("{template}?order=age"), &[], "", 400).await;
+    }
+    // A room of which one has answered nothing, so that there is something of everything.
+    let (mut alice, one) = join(server, "watched").await;
+    let (mut bob, two) = join(server, "watched").await;
+    let offer = json!({"type": "description", "id": 1, "to": one, "description": {"type": "offer", "sdp": "v=0\r\n"}});
+    bob.send(&offer.to_string()).await.expect("sent");
+    hear(&mut alice, "description").await;
+    held("/api/live", "GET", "/api/live?room=watched&filter=watch", &[], "", 200).await;
+    held("/api/rooms", "GET", "/api/rooms?filter=watch&order=members&offset=0&limit=1", &[], "", 200).await;
+    for (template, rest) in [("/api/rooms/{room}", ""), ("/api/rooms/{room}/timeline", "/timeline")] {
+        held(template, "GET", &format!("/api/rooms/watched{rest}"), &[], "", 200).await;
+        held(template, "GET", &format!("/api/rooms/other{rest}"), &[], "", 404).await;
+        held(template, "GET", &format!("/api/rooms/a%20b{rest}"), &[], "", 400).await;
+        held(template, "PUT", &format!("/api/rooms/watched{rest}"), &[], "", 405).await;
+    }
+    let large = "x".repeat(5000);
+    let because = json!({"reason": "maintenance"}).to_string();
+    for (action, status) in [("lock", 204), ("unlock", 204), ("remove", 204), ("close", 200)] {
+        let template = match action {
+            "remove" => "/api/rooms/{room}/peers/{peer}/remove".to_owned(),
+            _ => format!("/api/rooms/{{room}}/{action}"),
+        };
+        let path = |room: &str| template.replace("{room}", room).replace("{peer}", &two);
+        held(&template, "POST", &path("watched"), &[], "", 403).await;
+        held(&template, "GET", &path("watched"), &[], "", 405).await;
+        held(&template, "POST", &path("a%20b"), &[OWN], "", 400).await;
+        held(&template, "POST", &path("other"), &[OWN], "", 404).await;
+        if status == 200 || action == "remove" {
+            held(&template, "POST", &path("watched"), &[OWN], &large, 413).await;
+            held(&template, "POST", &path("watched"), &[OWN], "because", 400).await;
+        }
+        held(&template, "POST", &path("watched"), &[OWN], if action.len() < 5 { "" } else { &because }, status).await;
+    }
+    // By a name that could be anybody's, nothing is told.
+    for (template, method) in operations(&Description::new(ADMIN_OPENAPI), "403") {
+        let path = template.replace("{room}", "demo").replace("{peer}", PEER);
+        held(&template, &method, &path, &[OWN, ("host", "evil.example")], "", 403).await;
+    }
+    held("/api/ended", "GET", "/api/ended?filter=watch", &[], "", 200).await;
+    held("/api/rooms/{room}/timeline", "GET", "/api/rooms/watched/timeline", &[], "", 200).await;
+
+    // The server may notice a moment later that those from above are gone.
+    let mut views = Vec::new();
+    within(async {
+        while views.len() < 16 {
+            let view = send(admin, "GET", "/api/live", &[], Some("")).await;
+            if view.status() == 200 {
+                views.push(view);
+            }
+        }
+    })
+    .await;
+    let refused = within(send(admin, "GET", "/api/live", &[], Some(""))).await;
+    assert_eq!(refused.status(), 429, "so many live views, and no more");
+    let (head, body) = refused.into_parts();
+    let refused = Response::from_parts(head, within(body.collect()).await.expect("readable").to_bytes());
+    description.check("/api/live", "get", &refused).expect("as described");
+}
+
+async fn join(server: &TestServer, room: &str) -> (Connection, String) {
+    let mut session = server.connect(wigwag::client::Via::WebSocketH1, room).await;
+    session.send(JOIN).await.expect("sent");
+    let joined = hear(&mut session, "joined").await;
+    (session, joined["self"]["peer"].as_str().expect("a peer").to_owned())
 }
 
 /// A server that asks for a token, and its admin listener.

@@ -59,11 +59,21 @@ impl Shell {
         timeout(PATIENCE, self.command(args).output()).await.expect("it ends by itself").expect("it runs")
     }
 
-    /// Runs what must be refused; returns the one line that says why.
+    /// Runs what must be refused as a mistake; returns the one line that says why.
     pub(crate) async fn refused<S: AsRef<OsStr>>(&self, args: &[S]) -> String {
+        self.ends_with(2, args).await
+    }
+
+    /// Runs what cannot be done now, and may be done later; returns the one line that says why.
+    async fn put_off<S: AsRef<OsStr>>(&self, args: &[S]) -> String {
+        self.ends_with(1, args).await
+    }
+
+    /// Runs what must end with this exit code and one line, which is returned.
+    async fn ends_with<S: AsRef<OsStr>>(&self, code: i32, args: &[S]) -> String {
         let output = self.run(args).await;
         let said = String::from_utf8(output.stderr).expect("UTF-8");
-        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert_eq!(output.status.code(), Some(code), "{said}");
         assert!(output.stdout.is_empty());
         assert!(
             said.starts_with("wigwag: ") && said.ends_with('\n') && said.lines().count() == 1,
@@ -165,11 +175,12 @@ async fn the_example_file_passes_its_own_check() {
 }
 
 #[tokio::test]
-async fn a_check_tells_everything_that_is_wrong_with_a_file_and_where() {
+async fn a_check_tells_every_wrong_value_of_a_file_in_order_and_what_is_at_odds() {
     let shell = Shell::new().with("WIGWAG_HEARTBEAT", "soon");
     let file = shell.write(
         "w.toml",
-        "heartbeat = '0s'\nmax-pers = 3\ncert = 'a.pem'\norigin = ['https://a.example/page']\nmax-frame = 'much'\nrate = 0\n",
+        "heartbeat = '0s'\nmax-pers = 3\ncert = 'a.pem'\norigin = ['https://a.example/page']\nmax-frame = 'much'\nrate = 0\n\
+         cluster = 'redis://a'\ncluster-name = 'a.b'\ncluster-timeout = '1ms'\nturn-secret = ''\nlog = 'wigwag=loud'\nburst = 0\n",
     );
     let output = shell.run(&["config", "check", &file]).await;
     assert_eq!(output.status.code(), Some(2));
@@ -178,12 +189,20 @@ async fn a_check_tells_everything_that_is_wrong_with_a_file_and_where() {
     assert_eq!(
         lines,
         [
-            "wigwag: w.toml:2: unknown key `max-pers`; did you mean `max-peers`?",
-            "wigwag: w.toml:5: max-frame: invalid value 'much': write a whole number of bytes, KiB or MiB, like 4096, 160KiB or 1MiB",
             "wigwag: w.toml:1: heartbeat is 0ms: it must be from 100ms to 10m",
+            "wigwag: w.toml:2: unknown key `max-pers`; did you mean `max-peers`?",
             "wigwag: w.toml:4: origin is https://a.example/page: write it as browsers send it, like https://app.example.org or \
              http://localhost:3000 (no path, no wildcard), or null",
+            "wigwag: w.toml:5: max-frame: invalid value 'much': write a whole number of bytes, KiB or MiB, like 4096, 160KiB or 1MiB",
             "wigwag: w.toml:6: rate is 0: it must be from 1 to 1000000",
+            "wigwag: w.toml:7: cluster is redis://a: write it as nats://HOST:4222, or tls://HOST:4222 for an encrypted connection",
+            "wigwag: w.toml:8: cluster-name is a.b: write 1 to 64 of A-Z a-z 0-9 - _",
+            "wigwag: w.toml:9: cluster-timeout is 1ms: it must be from 1s to 1m",
+            "wigwag: w.toml:10: turn-secret is : name a file, or env:VARIABLE",
+            "wigwag: w.toml:11: log is wigwag=loud: error parsing level filter: expected one of \"off\", \"error\", \"warn\", \
+             \"info\", \"debug\", \"trace\", or a number 0-5; write a level (error, warn, info, debug, trace) or a list like \
+             wigwag=debug,info",
+            "wigwag: w.toml:12: burst is 0: it must be from 1 to 1000000",
             "wigwag: w.toml:3: cert is a.pem: its private key is missing: give --key too",
         ]
     );
@@ -222,8 +241,14 @@ async fn other_machines_are_served_only_when_that_is_meant() {
 #[tokio::test]
 async fn a_port_in_use_is_named_with_its_flag() {
     let shell = Shell::new();
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
+    // Where no other test listens. UDP is taken with TCP: every QUIC client has some port of every address.
+    let host = if cfg!(target_os = "linux") { "127.0.0.2:0" } else { "127.0.0.1:0" };
+    let both = || {
+        let tcp = std::net::TcpListener::bind(host).unwrap();
+        let address = tcp.local_addr().unwrap();
+        std::net::UdpSocket::bind(address).map(|udp| (tcp, udp, address.to_string()))
+    };
+    let (tcp, _udp, address) = std::iter::repeat_with(both).flatten().next().unwrap();
     for flag in ["--listen", "--plain", "--admin"] {
         let mut args = FREE;
         let place = args.iter().position(|arg| *arg == flag).unwrap();
@@ -232,13 +257,28 @@ async fn a_port_in_use_is_named_with_its_flag() {
             "wigwag: cannot listen on {address} (TCP): address already in use; choose another with {flag}, \
              or stop the program that has it\n"
         );
-        assert_eq!(shell.refused(&args).await, expected);
+        assert_eq!(shell.put_off(&args).await, expected);
     }
-    drop(taken);
-    let taken = std::net::UdpSocket::bind(&address).unwrap();
-    let said = shell.refused(&["--listen", &address, "--plain", "off", "--admin", "off"]).await;
+    drop(tcp);
+    let said = shell.put_off(&["--listen", &address, "--plain", "off", "--admin", "off"]).await;
     contains(&said, &["(UDP): address already in use", "--listen"]);
-    drop(taken);
+}
+
+/// A supervisor starts the server again then: the exit code is not that of a mistake.
+#[tokio::test]
+async fn what_may_be_there_a_little_later_is_no_mistake() {
+    let shell = Shell::new();
+    // Of a network that is for documents.
+    let absent = ["--listen", "192.0.2.1:4433", "--plain", "off", "--admin", "off", "--open", "--dev-certs"];
+    contains(&shell.put_off(&absent).await, &["192.0.2.1:4433", "no such address", "--listen"]);
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/jwks.json", nobody.local_addr().unwrap());
+    drop(nobody);
+    let keys = [&["--token-keys", &url, "--token-keys-private"][..], &FREE].concat();
+    contains(&shell.put_off(&keys).await, &["cannot fetch the token keys", &url, "cannot connect"]);
+    // What the settings themselves name stays a mistake.
+    let spoilt = shell.write("ca.pem", "no certificate");
+    contains(&shell.refused(&[&keys[..], &["--token-keys-ca", &spoilt]].concat()).await, &["cannot read", "ca.pem"]);
 }
 
 #[tokio::test]
@@ -756,6 +796,57 @@ async fn keys_and_secrets_that_cannot_be_used_are_refused_at_the_start() {
     contains(&shell.refused(&["--token-issuer", "x"]).await, &["--token-keys"]);
     contains(&shell.refused(&["--token-keys", &secret, "--open"]).await, &["give one of them"]);
     contains(&shell.refused(&["--token-keys", &secret, "--token-keys-private"]).await, &["keys at a URL"]);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn each_round_of_idle_sessions_has_a_server_of_its_own() {
+    let shell = Shell::new();
+    let line = [
+        "bench",
+        "idle",
+        "--via",
+        "websocket-h1",
+        "--rounds",
+        "3",
+        "--time",
+        "50ms",
+        "--clients",
+        "100",
+        "--json",
+        "-",
+    ];
+    let output = shell.run(&line).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    // Two servers of three have nothing to take again if they are one.
+    assert!(report["results"][0]["memoryKib"].as_f64() > Some(5.0), "{report}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn load_that_is_ended_leaves_nothing_behind() {
+    let shell = Shell::new();
+    let line = ["bench", "relay", "--via", "websocket-h1", "--time", "60s", "--rounds", "1"];
+    let mut bench = shell.command(&line).env("TMPDIR", shell.dir.path()).spawn().expect("it runs");
+    let id = bench.id().expect("it runs");
+    let servers = || fs::read_to_string(format!("/proc/{id}/task/{id}/children")).expect("Linux");
+    let keys = || fs::read_dir(shell.dir.path()).expect("readable").count();
+    let looked = async {
+        while servers().is_empty() || keys() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, looked).await.expect("it starts a server");
+    let server = servers();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(id.cast_signed()).expect("an id"),
+        rustix::process::Signal::TERM,
+    )
+    .expect("it runs");
+    assert_eq!(timeout(PATIENCE, bench.wait()).await.expect("it ends").expect("it ran").code(), Some(1));
+    assert!(!fs::exists(format!("/proc/{}", server.trim())).expect("readable"), "the server runs on");
+    assert_eq!(keys(), 0, "keys are left");
 }
 
 #[cfg(target_os = "linux")]

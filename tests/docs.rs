@@ -36,7 +36,7 @@ async fn run(shell: &Shell, ca: &Path, script: &str) {
     assert!(output.status.success(), "{script}\n{said}");
 }
 
-async fn run_page(name: &str, least: usize) {
+async fn run_page(name: &str, least: usize) -> Shell {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
     let commands = commands(&fs::read_to_string(page).expect("readable"));
     assert!(commands.len() >= least, "{name} has {} commands", commands.len());
@@ -50,11 +50,30 @@ async fn run_page(name: &str, least: usize) {
         run(&shell, &server.ca, &script.replace(ADMIN, &admin).replace(SECURE, &secure)).await;
     }
     server.stop().await;
+    shell
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_page_on_operations_says_to_type_works() {
-    run_page("operations.md", 3).await;
+    let shell = run_page("operations.md", 3).await;
+    #[cfg(unix)]
+    for file in ["keys/token-signing.pem", "certs/localhost.pem"] {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = fs::metadata(shell.dir.path().join(file)).expect("it was made").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file} is its maker's alone");
+    }
+}
+
+/// The shell of whoever pastes a command must be there afterwards.
+#[test]
+fn no_command_of_the_pages_ends_the_shell() {
+    for name in ["operations.md", "deploying.md", "troubleshooting.md"] {
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
+        for script in commands(&fs::read_to_string(page).expect("readable")) {
+            let words: Vec<_> = script.split_whitespace().collect();
+            assert!(!words.contains(&"exit") && !words.contains(&"exec"), "{name}: {script}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,8 +96,8 @@ fn the_pages_name_what_there_is() {
         let end = |c: char| !(c.is_ascii_alphanumeric() || c == '-');
         for flag in page.split('`').skip(1).step_by(2).filter_map(|quoted| quoted.strip_prefix("--")) {
             let flag = flag.split(end).next().unwrap_or_default().trim_end_matches('-');
-            // Those of other commands, and a beginning that several have.
-            let known = example.contains(&format!("\n#{flag} ")) || ["via", "address"].contains(&flag);
+            // Those of other commands, cargo's among them, and a beginning that several have.
+            let known = example.contains(&format!("\n#{flag} ")) || ["via", "address", "features"].contains(&flag);
             assert!(known, "{name} names --{flag}");
         }
         for file in page.split('`').skip(1).step_by(2).filter(|quoted| quoted.starts_with("packaging/")) {

@@ -14,28 +14,33 @@ use crate::relay::{Mode, Network};
 use crate::support::{TestServer, config, within};
 
 /// With an admin listener.
-fn observed() -> Config {
+pub(crate) fn observed() -> Config {
     Config { admin: Some("127.0.0.1:0".parse().expect("an address")), ..config() }
 }
 
-fn header(name: HeaderName, value: &str) -> HeaderMap {
+pub(crate) fn header(name: HeaderName, value: &str) -> HeaderMap {
     HeaderMap::from_iter([(name, HeaderValue::from_str(value).expect("a value"))])
 }
 
 /// What the operator's tools ask.
-struct Operator(Http1);
+pub(crate) struct Operator(Http1);
 
 impl Operator {
-    async fn of(server: &TestServer) -> Self {
+    pub(crate) async fn of(server: &TestServer) -> Self {
         let port = server.addresses.admin.expect("an admin listener").port();
         let endpoint = Endpoint { encrypted: false, host: "127.0.0.1".into(), port };
         Operator(within(Http1::connect(&endpoint, &server.trust.tls)).await.expect("a connection"))
     }
 
-    async fn get(&mut self, path: &str, headers: &HeaderMap) -> (StatusCode, HeaderMap, String) {
+    pub(crate) async fn get(&mut self, path: &str, headers: &HeaderMap) -> (StatusCode, HeaderMap, String) {
         let response = within(self.0.request(Method::GET, path, headers)).await.expect("an answer");
         let (head, body) = response.into_parts();
         (head.status, head.headers, String::from_utf8(body.to_vec()).expect("UTF-8"))
+    }
+
+    /// Has the server do something.
+    pub(crate) async fn post(&mut self, path: &str, headers: &HeaderMap) -> StatusCode {
+        within(self.0.request(Method::POST, path, headers)).await.expect("an answer").status()
     }
 
     /// A sample of the metrics, by its whole name; 0 if it is not there yet.
@@ -45,7 +50,7 @@ impl Operator {
     }
 
     /// Waits until a sample is what it must become.
-    async fn becomes(&mut self, series: &str, wanted: impl Fn(f64) -> bool) {
+    pub(crate) async fn becomes(&mut self, series: &str, wanted: impl Fn(f64) -> bool) {
         within(async { while !wanted(self.sample(series).await) {} }).await;
     }
 }
@@ -55,11 +60,11 @@ fn sample(text: &str, series: &str) -> f64 {
     found.map_or(0.0, |value| value.parse().expect("a number"))
 }
 
-async fn say(session: &mut Connection, line: &str) {
+pub(crate) async fn say(session: &mut Connection, line: &str) {
     session.send(line).await.expect("sent");
 }
 
-async fn hear(session: &mut Connection, wanted: &str) -> Value {
+pub(crate) async fn hear(session: &mut Connection, wanted: &str) -> Value {
     loop {
         if let Event::Message(text) = within(session.recv()).await.expect("the session goes on") {
             let message: Value = serde_json::from_str(&text).expect("JSON");
@@ -71,7 +76,7 @@ async fn hear(session: &mut Connection, wanted: &str) -> Value {
 }
 
 /// Joins; returns the ticket as well.
-async fn join(server: &TestServer, via: Via, room: &str) -> (Connection, String) {
+pub(crate) async fn join(server: &TestServer, via: Via, room: &str) -> (Connection, String) {
     let mut session = server.connect(via, room).await;
     say(&mut session, r#"{"type":"join"}"#).await;
     let ticket = hear(&mut session, "joined").await["ticket"].as_str().expect("a ticket").to_owned();
@@ -199,6 +204,99 @@ async fn rooms_and_seats_are_counted_as_they_are() {
     hear(&mut alice, "ok").await;
     drop(bob);
     assert_eq!(operator.sample("wigwag_seats{state=\"here\"}").await, 1.0, "a poller is expected for a while");
+    let sessions = |transport: &str| format!("wigwag_open_sessions{{transport=\"{transport}\"}}");
+    assert_eq!(operator.sample(&sessions("long-poll")).await, 1.0, "between two polls, too");
+    assert_eq!(operator.sample(&sessions("websocket-h2")).await, 0.0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn rooms_that_have_ended_are_counted_while_they_are_known_and_what_they_take() {
+    let mut settings = observed();
+    settings.timelines.keep = Duration::from_millis(300);
+    let server = TestServer::start_with(settings).await;
+    let mut operator = Operator::of(&server).await;
+    assert_eq!(operator.sample("wigwag_timeline_bytes").await, 0.0);
+    let (mut alice, _) = join(&server, Via::WebSocketH2, "brief").await;
+    let open = operator.sample("wigwag_timeline_bytes").await;
+    assert!(open > 0.0, "{open}");
+    say(&mut alice, r#"{"type":"leave","id":1}"#).await;
+    hear(&mut alice, "ok").await;
+    operator.becomes("wigwag_ended_rooms", |rooms| rooms == 1.0).await;
+    assert!(operator.sample("wigwag_timeline_bytes").await > open, "the name is kept as well");
+    operator.becomes("wigwag_ended_rooms", |rooms| rooms == 0.0).await;
+    assert_eq!(operator.sample("wigwag_timeline_bytes").await, 0.0);
+    server.stop().await;
+}
+
+/// As troubleshooting reads it: on which transports they are at the moment, those who poll between two polls, too.
+#[tokio::test]
+async fn open_sessions_are_counted_by_transport() {
+    let mut settings = observed();
+    settings.resume_window = Duration::from_millis(200);
+    let server = TestServer::start_with(settings).await;
+    let mut operator = Operator::of(&server).await;
+    let open = |transport: &str| format!("wigwag_open_sessions{{transport=\"{transport}\"}}");
+    for via in [Via::WebTransport, Via::WebSocketH3, Via::WebSocketH2, Via::WebSocketH1, Via::EventStreamH2] {
+        let series = open(via.transport().name());
+        assert_eq!(operator.sample(&series).await, 0.0);
+        let (session, _) = join(&server, via, via.name()).await;
+        assert_eq!(operator.sample(&series).await, 1.0, "{}", via.name());
+        drop(session);
+        operator.becomes(&series, |open| open == 0.0).await;
+    }
+    // Whoever polls has been answered, and has not asked again.
+    let (mut alice, ticket) = join(&server, Via::LongPollH2, "polls").await;
+    assert_eq!(operator.sample(&open("long-poll")).await, 1.0, "between two polls");
+    say(&mut alice, r#"{"type":"ping","id":1}"#).await;
+    hear(&mut alice, "pong").await;
+    assert_eq!(operator.sample(&open("long-poll")).await, 1.0, "later ones count the same");
+    assert_eq!(operator.sample("wigwag_sessions_total{transport=\"long-poll\"}").await, 1.0);
+    let (_moved, _) = resume(&server, Via::WebSocketH2, "polls", &ticket).await;
+    assert_eq!(operator.sample(&open("long-poll")).await, 0.0);
+    assert_eq!(operator.sample(&open("websocket-h2")).await, 1.0);
+    server.stop().await;
+}
+
+/// Without a zero to begin with, Prometheus does not see the first burst.
+#[tokio::test]
+async fn refusals_and_reloads_are_told_before_the_first_one() {
+    let server = TestServer::start_with(observed()).await;
+    let mut operator = Operator::of(&server).await;
+    let (_, _, text) = operator.get("/metrics", &HeaderMap::new()).await;
+    let has = |line: &str| text.lines().any(|known| known == line);
+    for reason in ["connections", "sessions-per-second", "flood", "proxy-header", "address-joins", "address-sessions"] {
+        assert!(has(&format!("wigwag_refusals_total{{reason=\"{reason}\"}} 0")), "{reason}\n{text}");
+    }
+    for what in ["certificates", "token-keys", "settings"] {
+        assert!(has(&format!("wigwag_last_reload_successful{{what=\"{what}\"}} 1")), "{what}\n{text}");
+    }
+    server.stop().await;
+}
+
+/// Lost, closed by the client, left or refused: each transport's end is counted once.
+#[tokio::test]
+async fn transports_that_end_are_counted_by_how_they_did() {
+    let server = TestServer::start_with(observed()).await;
+    let mut operator = Operator::of(&server).await;
+    let closes = |code: &str| format!("wigwag_closes_total{{transport=\"websocket-h2\",code=\"{code}\"}}");
+    let (cut, _) = join(&server, Via::WebSocketH2, "ends").await;
+    assert_eq!(operator.sample(&closes("lost")).await, 0.0);
+    // The whole connection goes, without a Close.
+    drop(cut);
+    operator.becomes(&closes("lost"), |count| count == 1.0).await;
+
+    let (closed, _) = join(&server, Via::WebSocketH2, "ends").await;
+    within(closed.close()).await.expect("closed");
+    operator.becomes(&closes("client"), |count| count == 1.0).await;
+    let (mut left, _) = join(&server, Via::WebSocketH2, "ends").await;
+    say(&mut left, r#"{"type":"leave","id":1}"#).await;
+    operator.becomes(&closes("left"), |count| count == 1.0).await;
+    let mut refused = server.connect(Via::WebSocketH2, "ends").await;
+    say(&mut refused, r#"{"type":"ping"}"#).await;
+    operator.becomes(&closes("badRequest"), |count| count == 1.0).await;
+    assert_eq!(operator.sample(&closes("lost")).await, 1.0);
+    assert_eq!(operator.sample(&closes("client")).await, 1.0);
     server.stop().await;
 }
 
@@ -303,7 +401,22 @@ async fn metrics_are_told_to_who_shows_the_token_and_health_to_everybody() {
     server.stop().await;
 }
 
-/// The dashboard and the alerts name metrics and labels that are there. Some are there only once what they count has happened.
+/// What a text asks for: metrics, each with the labels that it is narrowed by and the values that these may have.
+fn selectors<'a>(text: &'a str) -> Vec<(&'a str, Vec<(&'a str, &'a str)>)> {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let begins = |at: &usize| !text[..*at].ends_with(word);
+    let starts = ["wigwag_", "process_"].iter().flat_map(|prefix| text.match_indices(prefix).map(|(at, _)| at));
+    let selector = |at: usize| {
+        let (name, rest) = text[at..].split_at(text[at..].find(|c: char| !word(c)).unwrap_or(text.len() - at));
+        let inside = rest.strip_prefix('{').and_then(|rest| rest.split_once('}')).map_or("", |(inside, _)| inside);
+        let pair = |one: &'a str| one.split_once('=').map(|(key, value)| (key, value.trim_matches(['~', '"'])));
+        (name, inside.split(',').filter_map(pair).collect())
+    };
+    starts.filter(begins).map(selector).collect()
+}
+
+/// The dashboard and the alerts name metrics, labels and values that are there. Some metrics are there only once what they count
+/// has happened.
 #[tokio::test]
 async fn the_dashboard_and_the_alerts_ask_for_what_there_is() {
     // A node of a cluster that cannot be reached tells of it all the same.
@@ -321,19 +434,33 @@ async fn the_dashboard_and_the_alerts_ask_for_what_there_is() {
         let rarely = ["refusals_total", "handshake_failures_total", "closes_total", "refused_openings_total"];
         text.contains(&format!("# TYPE {base} ")) || rarely.iter().any(|rare| name == format!("wigwag_{rare}"))
     };
-    for (file, content, least) in [
-        ("grafana.json", include_str!("../packaging/grafana.json"), 20),
-        ("alerts.yml", include_str!("../packaging/alerts.yml"), 5),
-    ] {
-        let word = |c: char| !c.is_ascii_alphanumeric() && c != '_';
-        let names = content.split(word).filter(|word| word.starts_with("wigwag_") || word.starts_with("process_"));
-        let names: std::collections::BTreeSet<_> = names.collect();
-        assert!(names.len() >= least, "{names:?}");
-        for name in names {
+    // Those that Prometheus adds, and those of the samples.
+    let has = |name: &str, key: &str, value: &str| {
+        let samples: Vec<_> = text.lines().filter(|line| line.starts_with(&format!("{name}{{"))).collect();
+        let told = |value: &str| samples.iter().any(|line| line.contains(&format!("{key}=\"{value}\"")));
+        ["job", "instance"].contains(&key) || samples.is_empty() || value.split('|').all(told)
+    };
+    let dashboard: Value = serde_json::from_str(include_str!("../packaging/grafana.json")).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels").iter();
+    let drawn: Vec<_> = panels
+        .flat_map(|panel| panel["targets"].as_array().into_iter().flatten())
+        .map(|target| target["expr"].as_str().expect("an expression"))
+        .collect();
+    let drawn = drawn.join("\n");
+    let alerts = include_str!("../packaging/alerts.yml");
+    for (file, asked, least) in [("grafana.json", selectors(&drawn), 35), ("alerts.yml", selectors(alerts), 10)] {
+        assert!(asked.len() >= least, "{file}: {}", asked.len());
+        for (name, labels) in asked {
             assert!(known(name), "{file} asks for {name}");
+            for &(key, value) in &labels {
+                assert!(has(name, key, value), "{file} asks for {name} by {key}={value}");
+            }
+            let variables = [("job", "$job"), ("instance", "$instance")];
+            assert!(
+                file == "alerts.yml" || variables.iter().all(|variable| labels.contains(variable)),
+                "{name} is not narrowed by what is chosen: {labels:?}"
+            );
         }
     }
-    let dashboard: Value = serde_json::from_str(include_str!("../packaging/grafana.json")).expect("JSON");
-    assert!(dashboard["panels"].as_array().expect("panels").len() > 20);
     server.stop().await;
 }

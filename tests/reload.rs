@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use http::HeaderMap;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -18,6 +19,8 @@ use tokio_rustls::TlsConnector;
 use wigwag::client::webtransport::client_config;
 use wigwag::client::{Connection, Event, Trust, Via};
 use wigwag::config::{CertificateSource, Config};
+use wigwag::ice::Policy;
+use wigwag::secret::SecretSource;
 
 #[cfg(unix)]
 use crate::cli::{FREE, Shell, signal};
@@ -183,12 +186,14 @@ async fn files_that_cannot_be_used_leave_the_certificate_in_use_and_are_counted(
     fs::remove_file(authority.path("cert.pem")).expect("removed");
     server.reloader.read_files().await;
     assert!(server.metric(r#"wigwag_reloads_total{what="certificates",outcome="failed"} 3"#));
+    assert!(server.metric(r#"wigwag_last_reload_successful{what="certificates"} 0"#));
     assert_eq!(shown_by_tcp(&server).await, good);
     assert_eq!(shown_by_quic(&server).await, good);
 
     let new = authority.issue();
     server.reloader.read_files().await;
     assert_eq!(shown_by_tcp(&server).await, new);
+    assert!(server.metric(r#"wigwag_last_reload_successful{what="certificates"} 1"#));
     server.stop().await;
 }
 
@@ -217,6 +222,48 @@ async fn the_metrics_tell_when_the_certificate_in_use_expires() {
     server.reloader.read_files().await;
     assert_eq!(expiry(&server), Some(2_524_705_445));
     assert!(far > 2_524_705_445);
+    server.stop().await;
+}
+
+/// What coturn computes of the user name in an `iceServers` message, by one of its secrets.
+fn credential(message: &Value, secret: &str) -> (String, String) {
+    use base64::Engine as _;
+    let server = &message["iceServers"][0];
+    let [name, told] = ["username", "credential"].map(|key| server[key].as_str().expect("text").to_owned());
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.as_bytes());
+    let right = base64::engine::general_purpose::STANDARD.encode(ring::hmac::sign(&key, name.as_bytes()));
+    (told, right)
+}
+
+#[tokio::test]
+async fn credentials_are_made_by_the_secret_that_was_read_last() {
+    let secret = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(secret.path(), "north").expect("written");
+    let ice = Policy {
+        urls: vec!["turn:127.0.0.1".parse().expect("a URL")],
+        secret: Some(SecretSource::File(secret.path().to_owned())),
+        lifetime: Duration::from_secs(600),
+    };
+    let server = TestServer::start_with(Config { ice, ..config() }).await;
+    let mut peer = server.connect(Via::WebSocketH2, "demo").await;
+    peer.send(r#"{"type":"join"}"#).await.expect("sent");
+    let (told, right) = credential(&hear(&mut peer, "joined").await, "north");
+    assert_eq!(told, right);
+
+    fs::write(secret.path(), "south").expect("written");
+    server.reloader.read_files().await;
+    peer.send(r#"{"type":"iceServers","id":1}"#).await.expect("sent");
+    let (told, right) = credential(&hear(&mut peer, "iceServers").await, "south");
+    assert_eq!(told, right);
+    assert!(server.metric(r#"wigwag_reloads_total{what="turn-secret",outcome="done"} 1"#));
+
+    fs::write(secret.path(), "").expect("written");
+    server.reloader.read_files().await;
+    peer.send(r#"{"type":"iceServers","id":2}"#).await.expect("sent");
+    let (told, right) = credential(&hear(&mut peer, "iceServers").await, "south");
+    assert_eq!(told, right, "one that cannot be used leaves the one before");
+    assert!(server.metric(r#"wigwag_reloads_total{what="turn-secret",outcome="failed"} 1"#));
+    assert!(server.metric(r#"wigwag_last_reload_successful{what="turn-secret"} 0"#));
     server.stop().await;
 }
 
@@ -259,6 +306,8 @@ async fn sighup_has_a_server_read_its_certificate_again_and_a_broken_one_does_no
     let mut server = Process::start(&shell, &["--cert", &cert, "--key", &key]).await;
     authority.issue();
     server.reload("certificates renewed").await;
+    let said = server.reload("certificates read again").await;
+    assert!(!said.concat().contains("renewed"), "nothing has changed: {said:?}");
     fs::write(&cert, "half a cert").expect("written");
     let said = server.reload("cannot renew the certificates").await;
     assert!(said.last().is_some_and(|line| line.contains("cert.pem holds no certificate")), "{said:?}");
@@ -292,6 +341,24 @@ async fn sighup_puts_changed_settings_into_effect_or_names_those_that_wait() {
     write("max-peers = 3\n");
     let said = server.reload("wait for a restart").await.join("\n");
     assert!(said.contains("in effect settings=\"origin, log\""), "{said}");
+    signal(&server.child, "TERM").await;
+    assert_eq!(within(server.child.wait()).await.expect("it ends").code(), Some(0));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_setting_that_needs_one_which_waits_waits_with_it() {
+    let shell = Shell::new();
+    let file = shell.write("wigwag.toml", "proxy-protocol = true\ntrusted-proxy = '127.0.0.0/8'\n");
+    let mut server = Process::start(&shell, &["--config", &file]).await;
+    shell.write("wigwag.toml", "origin = 'https://b.example'\n");
+    let said = server.reload("wait for a restart settings").await.join("\n");
+    assert!(
+        said.contains("in effect settings=\"origin\"")
+            && said.contains("depend on settings=\"trusted-proxy\"")
+            && said.contains("restart settings=\"proxy-protocol\""),
+        "{said}"
+    );
     signal(&server.child, "TERM").await;
     assert_eq!(within(server.child.wait()).await.expect("it ends").code(), Some(0));
 }

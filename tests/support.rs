@@ -33,6 +33,7 @@ pub(crate) fn config() -> Config {
         plain: vec![loopback],
         admin: None,
         admin_token: None,
+        admin_addresses: false,
         certificate: CertificateSource::Development { dir: certificates_dir(), names: vec![] },
         origins: vec![],
         tokens: None,
@@ -46,6 +47,8 @@ pub(crate) fn config() -> Config {
         heartbeat: Duration::from_secs(10),
         resume_window: Duration::from_secs(30),
         waiting: WaitingRoom::default(),
+        timelines: Config::default().timelines,
+        webhook: None,
         // Not long: it takes all its time where a poller is still expected.
         drain: Duration::from_secs(1),
         cluster: None,
@@ -121,6 +124,7 @@ impl TestServer {
 
     /// Whether a line of the metrics is this one.
     pub(crate) fn metric(&self, line: &str) -> bool {
+        self.context.metrics.population(&self.context.hub.census());
         self.context.metrics.encode().expect("text").lines().any(|known| known == line)
     }
 

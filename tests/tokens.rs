@@ -460,7 +460,10 @@ async fn keys_at_a_url_rotate_without_a_restart() {
     let web = WebServer::start(dir.path()).await;
     let (old, new) = (Issuer::generate(Algorithm::EdDsa), Issuer::generate(Algorithm::Es256));
     web.serve(&old.signer.public);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let hears = Arc::clone(&told);
     let verifier = Verifier::load(web.policy(true), &Limits::default()).await.expect("keys");
+    let verifier = verifier.telling(move |read| hears.lock().push(read));
     let room = RoomName::parse("demo").expect("a name");
     let good = |token: String| {
         let (verifier, room) = (&verifier, &room);
@@ -482,6 +485,10 @@ async fn keys_at_a_url_rotate_without_a_restart() {
         assert!(!good(Issuer::generate(Algorithm::EdDsa).token(&json!({}))).await);
     }
     assert_eq!(web.asked.load(Ordering::Relaxed), before + 1);
+    assert_eq!(*told.lock(), [true], "what a token has caused is counted, too");
+    web.serve("spoilt");
+    verifier.read_again().await.expect_err("no keys");
+    assert_eq!(*told.lock(), [true, false]);
 }
 
 #[tokio::test]

@@ -38,16 +38,19 @@ pub(crate) enum Workload {
     WebSocketH1,
     /// The same over HTTP/2 and TLS.
     WebSocketH2,
+    /// The same over WebTransport.
+    WebTransport,
 }
 
 impl Workload {
-    pub(crate) const ALL: [Workload; 6] = [
+    pub(crate) const ALL: [Workload; 7] = [
         Workload::Relay,
         Workload::Burst,
         Workload::FanOut,
         Workload::Join,
         Workload::WebSocketH1,
         Workload::WebSocketH2,
+        Workload::WebTransport,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -58,6 +61,7 @@ impl Workload {
             Workload::Join => "join-and-leave",
             Workload::WebSocketH1 => "websocket-h1",
             Workload::WebSocketH2 => "websocket-h2",
+            Workload::WebTransport => "webtransport",
         }
     }
 
@@ -67,7 +71,7 @@ impl Workload {
             Workload::Relay => 4096,
             Workload::Burst => 256,
             Workload::FanOut | Workload::Join => 1024,
-            Workload::WebSocketH1 | Workload::WebSocketH2 => 2048,
+            Workload::WebSocketH1 | Workload::WebSocketH2 | Workload::WebTransport => 2048,
         }
     }
 
@@ -92,6 +96,7 @@ impl Workload {
                 Workload::Join => join(server.context(), rounds).await,
                 Workload::WebSocketH1 => over(server, ClientVia::WebSocketH1, rounds).await,
                 Workload::WebSocketH2 => over(server, ClientVia::WebSocketH2, rounds).await,
+                Workload::WebTransport => over(server, ClientVia::WebTransport, rounds).await,
             }
         })
     }
@@ -102,7 +107,6 @@ fn config(dir: std::path::PathBuf) -> Config {
     let any = "127.0.0.1:0".parse().expect("an address");
     let mut config = Config { listen: vec![any], plain: vec![any], admin: None, ..Config::default() };
     config.certificate = CertificateSource::Development { dir, names: vec![] };
-    config.protocols.h3 = false;
     config.heartbeat = Duration::from_secs(3600);
     config.limits.messages_per_second = 1_000_000_000;
     config.limits.burst = 1_000_000_000;
@@ -225,11 +229,12 @@ async fn over(server: Server, via: ClientVia, rounds: u64) -> Result<()> {
         use rustls::pki_types::pem::PemObject as _;
         roots.add(rustls::pki_types::CertificateDer::from_pem_file(ca)?)?;
     }
+    let hashes = server.certificates().hashes().borrow().clone();
     tokio::spawn(server.run(std::future::pending(), std::future::pending()));
     let encrypted = via != ClientVia::WebSocketH1;
     let address = if encrypted { addresses.secure[0] } else { addresses.plain[0] };
     let endpoint = Endpoint { encrypted, host: address.ip().to_string(), port: address.port() };
-    let service = Wigwag { endpoint, trust: Trust::new(roots, vec![])?, via, headers: HeaderMap::new() };
+    let service = Wigwag { endpoint, trust: Trust::new(roots, hashes)?, via, headers: HeaderMap::new() };
     let (mut alice, mut bob) = (service.join("count").await?, service.join("count").await?);
     let to = bob.id().to_owned();
     for _ in 0..rounds {

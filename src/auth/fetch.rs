@@ -11,9 +11,9 @@ use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -31,16 +31,36 @@ pub struct Reach {
     pub private: bool,
 }
 
-/// The document at `url`.
-pub(super) async fn get(url: &Uri, reach: &Reach) -> anyhow::Result<String> {
-    tokio::time::timeout(PATIENCE, fetch(url, reach)).await.context("no answer within 5 s")?
+impl Reach {
+    /// Reads the authorities that a server with the document may be known by: the system's, and the one of these settings.
+    ///
+    /// # Errors
+    /// A file that is no CA certificate.
+    pub(super) fn trust(&self) -> anyhow::Result<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        // Certificates of the system's that cannot be read are as good as not there.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if let Some(ca) = &self.ca {
+            let certificate =
+                CertificateDer::from_pem_file(ca).with_context(|| format!("cannot read {}", ca.display()))?;
+            roots.add(certificate).with_context(|| format!("{} is no CA certificate", ca.display()))?;
+        }
+        let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
+    }
 }
 
-async fn fetch(url: &Uri, reach: &Reach) -> anyhow::Result<String> {
+/// The document at `url`, from a server that `trust` vouches for; `private` as in [`Reach`].
+pub(super) async fn get(url: &Uri, trust: ClientConfig, private: bool) -> anyhow::Result<String> {
+    tokio::time::timeout(PATIENCE, fetch(url, trust, private)).await.context("no answer within 5 s")?
+}
+
+async fn fetch(url: &Uri, trust: ClientConfig, private: bool) -> anyhow::Result<String> {
     let host = url.host().context("the URL names no host")?.trim_matches(['[', ']']).to_owned();
-    let stream = connect(&host, url.port_u16().unwrap_or(443), reach).await?;
+    let stream = connect(&host, url.port_u16().unwrap_or(443), private).await?;
     let name = ServerName::try_from(host).context("the URL's host is no name")?;
-    let stream = TlsConnector::from(Arc::new(tls(reach)?)).connect(name, stream).await.context("TLS failed")?;
+    let stream = TlsConnector::from(Arc::new(trust)).connect(name, stream).await.context("TLS failed")?;
     let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // Ends with `requests`.
     let connection = tokio::spawn(connection);
@@ -63,28 +83,13 @@ async fn fetch(url: &Uri, reach: &Reach) -> anyhow::Result<String> {
 }
 
 /// Connects to one of the name's addresses, all of which must be allowed: what was checked is what is connected to.
-async fn connect(host: &str, port: u16, reach: &Reach) -> anyhow::Result<TcpStream> {
+async fn connect(host: &str, port: u16, private: bool) -> anyhow::Result<TcpStream> {
     let addresses: Vec<SocketAddr> =
         tokio::net::lookup_host((host, port)).await.context("the name is not known")?.collect();
-    if !reach.private
-        && let Some(address) = addresses.iter().find(|address| !is_public(address.ip()))
-    {
+    if !private && let Some(address) = addresses.iter().find(|address| !is_public(address.ip())) {
         bail!("its address {} is not a public one; --token-keys-private allows that", address.ip());
     }
     TcpStream::connect(&addresses[..]).await.context("cannot connect")
-}
-
-fn tls(reach: &Reach) -> anyhow::Result<rustls::ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    // Certificates of the system's that cannot be read are as good as not there.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if let Some(ca) = &reach.ca {
-        let certificate = CertificateDer::from_pem_file(ca).with_context(|| format!("cannot read {}", ca.display()))?;
-        roots.add(certificate).with_context(|| format!("{} is no CA certificate", ca.display()))?;
-    }
-    let mut config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
 }
 
 /// Whether an address belongs to the public internet. The standard library's own answer (`is_global`) is not stable.

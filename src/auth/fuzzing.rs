@@ -21,6 +21,7 @@ fn verifier() -> &'static Verifier {
             limits: Arc::default(),
             keys: RwLock::new(Keys::parse(&jwk).expect("a key")),
             asked: Mutex::new(Instant::now()),
+            told: Told::default(),
         }
     })
 }

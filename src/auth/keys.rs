@@ -110,12 +110,19 @@ impl KeySource {
             KeySource::Variable(name) => std::env::var(name).map_err(|_| {
                 StartError::new(format_args!("the variable {name} is not set; it must hold the token keys"))
             })?,
-            KeySource::Url { url, reach } => fetch::get(url, reach)
-                .await
-                .map_err(|error| StartError::new(format_args!("cannot fetch the token keys from {url}: {error:#}")))?,
+            KeySource::Url { url, reach } => {
+                let failed = |error: anyhow::Error| {
+                    StartError::new(format_args!("cannot fetch the token keys from {url}: {error:#}"))
+                };
+                let trust = reach.trust().map_err(failed)?;
+                fetch::get(url, trust, reach.private).await.map_err(|error| failed(error).passing())?
+            }
         };
-        let keys = Keys::parse(&text)
-            .map_err(|why| StartError::new(format_args!("the token keys in {self} cannot be used: {why}")))?;
+        let keys = Keys::parse(&text).map_err(|why| {
+            let error = StartError::new(format_args!("the token keys in {self} cannot be used: {why}"));
+            // What is at a URL is somebody else's doing, and may be put right there.
+            if matches!(self, KeySource::Url { .. }) { error.passing() } else { error }
+        })?;
         if let KeySource::File(path) = self
             && keys.has_secret()
         {
@@ -126,7 +133,8 @@ impl KeySource {
             return Err(StartError::new(format_args!(
                 "the token keys at {self} have a secret (kty oct) among them, which \
                 everybody who reaches that URL could sign with; take it out"
-            )));
+            ))
+            .passing());
         }
         Ok(keys)
     }

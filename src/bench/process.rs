@@ -1,15 +1,15 @@
 //! The server's process, seen from outside: how much processor time it took, and how much memory it has.
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 use std::{fs, io};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use tempfile::TempDir;
 
 /// How many ports are tried for a server.
 const SERVER_PORTS: u16 = 8192;
@@ -143,32 +143,12 @@ fn split(all: &CpuSet) -> (CpuSet, CpuSet) {
     if others.count() == 0 { (first, first) } else { (first, others) }
 }
 
-/// A directory of the measured server's own, gone with this.
-#[derive(Debug)]
-pub struct TemporaryDir(PathBuf);
-
-impl TemporaryDir {
-    /// Makes one.
-    ///
-    /// # Errors
-    /// If it cannot be made.
-    pub fn new() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("wigwag-bench-{}", std::process::id()));
-        ensure!(!path.exists(), "{} exists already", path.display());
-        fs::create_dir_all(&path)?;
-        Ok(TemporaryDir(path))
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &std::path::Path {
-        &self.0
-    }
-}
-
-impl Drop for TemporaryDir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// A directory of the measured server's own, for this user alone; gone with what is returned.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn temporary_dir() -> Result<TempDir> {
+    tempfile::Builder::new().prefix("wigwag-bench-").tempdir().context("cannot make a directory for the server")
 }
 
 #[cfg(test)]

@@ -22,8 +22,9 @@ const CANDIDATES: usize = 10;
 const AT_ONCE: usize = 100;
 /// What goes by until a server that is left alone has done what is to be done.
 const SETTLING: Duration = Duration::from_millis(500);
-/// The same when all have left: QUIC keeps a closed connection for three timeouts of its retransmission (RFC 9000, 10.2).
-const CLEARING: Duration = Duration::from_secs(2);
+/// Memory that has not fallen for this time will not fall any more. QUIC keeps a closed connection for three timeouts of its
+/// retransmission (RFC 9000, 10.2), an allocator its free pages for some seconds.
+const CLEARING: Duration = Duration::from_secs(5);
 
 /// What was measured in one round.
 #[derive(Debug, Clone)]
@@ -339,9 +340,21 @@ pub async fn idle<S: Service>(service: &S, server: &Process, time: Duration, cli
     kept.beside(tokio::time::sleep(time)).await?;
     let round = meter.stop()?;
     leave(kept.end().await?).await?;
-    tokio::time::sleep(CLEARING).await;
-    let left = server.memory()?.saturating_sub(before);
+    let left = cleared(server).await?.saturating_sub(before);
     Ok(Round { memory: Some(Memory { held, left }), ..round })
+}
+
+/// The server's memory when it gives no more of it back.
+async fn cleared(server: &Process) -> Result<u64> {
+    let (mut least, mut since) = (server.memory()?, Instant::now());
+    while since.elapsed() < CLEARING {
+        tokio::time::sleep(CLEARING / 10).await;
+        let now = server.memory()?;
+        if now < least {
+            (least, since) = (now, Instant::now());
+        }
+    }
+    Ok(least)
 }
 
 /// Peers that answer the server's signs of life from when they have joined, however long it takes until all have.

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::net::SocketAddr;
 
+use super::certs::quoted;
 use crate::origin::origin_of;
 use crate::running::Running;
 
@@ -21,7 +22,10 @@ pub fn banner(running: &Running) -> String {
         line("admin", format!("http://{admin}/"));
     }
     if let Some(ca) = &running.ca {
-        line("certificates", format!("made for development; to trust them, run: wigwag certs ({})", ca.display()));
+        // Wherever the command is typed: this server may have been started elsewhere.
+        let ca = std::path::absolute(ca).unwrap_or_else(|_| ca.clone());
+        let dir = quoted(ca.parent().unwrap_or(&ca));
+        line("certificates", format!("made for development; to trust them, run: wigwag certs --certs-dir {dir}"));
         if running.listen.iter().all(|address| address.ip().is_loopback()) {
             line(
                 "for a phone",

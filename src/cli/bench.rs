@@ -10,10 +10,11 @@ use anyhow::{Context as _, Result, anyhow};
 use clap::{Args, ValueEnum};
 use http::{HeaderMap, Method, Uri};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tempfile::TempDir;
 
 use super::join::{ViaName, roots};
-use super::{End, descriptors, print};
-use crate::bench::process::{TemporaryDir, free_port};
+use super::{End, descriptors, print, told_to_stop};
+use crate::bench::process::{free_port, temporary_dir};
 use crate::bench::report::{Line, Report};
 use crate::bench::workload::{self, Round};
 use crate::bench::{ABOVE_LIMITS, Process, Wigwag};
@@ -23,6 +24,9 @@ use crate::error::StartError;
 
 /// A server of our own must answer within this time.
 const START: Duration = Duration::from_secs(20);
+
+/// What the server says of itself. Its limits are above what files allow, too, which is not worth a word for each server.
+const LOG: &str = "warn,wigwag::cli::descriptors=error";
 
 /// Messages in flight, where there are many.
 const WINDOW: usize = 128;
@@ -128,7 +132,14 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), End> {
     // Each session takes one on either side; the server that is started has the same limit.
     descriptors::raise();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    let report = runtime.block_on(Box::pin(measure(args)))?;
+    let report = runtime.block_on(Box::pin(async {
+        tokio::select! {
+            // First, so that it listens before there is a server and a key that must not stay behind.
+            biased;
+            () = told_to_stop() => Err(anyhow!("ended before all was measured").into()),
+            report = measure(args) => report,
+        }
+    }))?;
     show(args, &report, earlier.as_ref())
 }
 
@@ -166,7 +177,8 @@ async fn measure(args: &BenchArgs) -> Result<Report, End> {
             for number in 1..=args.rounds {
                 progress.set_message(format!("{name} over {over}, round {number} of {}", args.rounds));
                 if number > 1 && *workload == Workload::Idle {
-                    // What it freed before it would not take from the system again.
+                    // What this one has freed it would not take from the system again. Ends before the next begins.
+                    drop(server);
                     server = Measured::reach(args).await?;
                 }
                 let service = Wigwag { via: *via, ..server.service.clone() };
@@ -198,7 +210,7 @@ struct Measured {
     process: Process,
     service: Wigwag,
     /// Of one that was started for this; gone with it.
-    dir: Option<TemporaryDir>,
+    dir: Option<TempDir>,
 }
 
 impl Measured {
@@ -226,10 +238,10 @@ impl Measured {
 
     /// Starts this program as a server without the limits that the load is above.
     async fn started() -> Result<Self> {
-        let dir = TemporaryDir::new()?;
+        let dir = temporary_dir()?;
         let port = free_port()?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["serve", "--plain", "off", "--admin", "off", "--log", "warn"]);
+        command.args(["serve", "--plain", "off", "--admin", "off", "--log", LOG]);
         command.args(["--listen", &format!("127.0.0.1:{port}"), "--certs-dir"]).arg(dir.path());
         command.args(ABOVE_LIMITS);
         let mut process = Process::start(&mut command)?;

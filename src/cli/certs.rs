@@ -123,7 +123,7 @@ For https:// without a warning, trust the CA. It can sign for private names and 
 }
 
 /// For a shell, where the path needs it.
-fn quoted(path: &Path) -> String {
+pub(super) fn quoted(path: &Path) -> String {
     let path = path.display().to_string();
     match path.chars().all(|c| c.is_alphanumeric() || "/._-:\\".contains(c)) {
         true => path,

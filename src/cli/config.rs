@@ -20,7 +20,7 @@ pub struct ConfigArgs {
 enum Action {
     /// Print a file with every setting, its default and what it does
     Example,
-    /// Tell everything that is wrong with a file
+    /// Tell every wrong key and value of a file, and the first settings in it that are at odds
     Check {
         /// The file, or - for standard input
         #[arg(env = "WIGWAG_CONFIG", hide_env_values = true)]
@@ -60,8 +60,8 @@ pub(super) fn example() -> String {
         "# Settings of wigwag, for `wigwag --config wigwag.toml`. What stands here are the defaults, or examples where there\n\
          # is none. The command line and the environment go before this file; paths are relative to where wigwag is started.\n\
          #\n\
-         # SIGHUP has wigwag read this file again, and certificates and token keys with it. What takes effect then, for what\n\
-         # begins from then on:\n",
+         # SIGHUP has wigwag read this file again, and certificates, token keys and the TURN secret with it. What takes effect\n\
+         # then, for what begins from then on:\n",
     );
     for line in RELOADED.chunks(5) {
         text += &format!("#   {}\n", line.join(", "));
@@ -102,6 +102,7 @@ fn toml_value(arg: &clap::Arg, default: &str) -> String {
         }
         ("FILE|env:VARIABLE|https://URL", _) => "\"keys/token-keys.json\"".to_owned(),
         ("HOST", _) => "[\"signal.example.org\"]".to_owned(),
+        ("https://URL", _) => "\"https://app.example.org/wigwag\"".to_owned(),
         ("https://HOST", _) => "[\"https://app.example.org\"]".to_owned(),
         ("CIDR", "") => "[\"10.0.0.0/8\"]".to_owned(),
         ("DIR", "") => "\"web\"".to_owned(),

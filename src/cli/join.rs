@@ -16,7 +16,7 @@ use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines, Stdin};
 
-use super::End;
+use super::{End, told_to_stop};
 use crate::client::seat::Token;
 use crate::client::session::{Closed, Event, Joined, Options, Refused, Session};
 use crate::client::{Endpoint, Payload, Request, Trust, Via};
@@ -173,18 +173,6 @@ fn not_joined(args: &JoinArgs, why: Closed) -> End {
         ("unreachable", _) => anyhow!("cannot join {} at {}: {}", args.room, args.server, why.message).into(),
         _ => End::Told(format!("the server refuses: {why}"), REFUSED),
     }
-}
-
-/// Waits for Ctrl-C or SIGTERM.
-async fn told_to_stop() {
-    #[cfg(unix)]
-    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        tokio::select! {
-            _ = terminate.recv() => return,
-            _ = tokio::signal::ctrl_c() => return,
-        }
-    }
-    let _ = tokio::signal::ctrl_c().await;
 }
 
 /// A session between a room and a terminal.

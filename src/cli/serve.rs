@@ -1,6 +1,7 @@
 //! `wigwag serve`.
 
 use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -45,12 +46,15 @@ async fn serve(config: Config, mut reload: Reload) -> Result<(), End> {
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let mut hangups = Hangups::new().context("cannot listen for signals")?;
     let server = Server::load(config).await?;
-    let reloader = server.reloader();
+    let (reloader, context) = (server.reloader(), Arc::clone(server.context()));
     print(&banner(&Running::from(&server)))?;
     supervisor::tell("READY=1");
     let (drain, hurry) = (CancellationToken::new(), CancellationToken::new());
     let heard = async {
-        let signal = signals.next().await;
+        let signal = tokio::select! {
+            signal = signals.next() => signal,
+            () = context.ask_to_drain.raised() => "admin listener",
+        };
         info!(signal, "draining; signal again to stop at once");
         supervisor::tell("STOPPING=1");
         drain.cancel();
@@ -62,7 +66,7 @@ async fn serve(config: Config, mut reload: Reload) -> Result<(), End> {
     let reloads = async {
         loop {
             hangups.next().await;
-            info!("SIGHUP: reading certificates, keys and settings again");
+            info!("SIGHUP: reading certificates, keys, secrets and settings again");
             reload.settings(&reloader);
             reloader.read_files().await;
         }

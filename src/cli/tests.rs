@@ -45,7 +45,7 @@ fn the_defaults_that_help_tells_are_the_defaults() {
         assert_eq!(served(&line), served(without), "{line}");
         told += 1;
     }
-    assert_eq!(told, 45, "every setting with a default tells it");
+    assert_eq!(told, 48, "every setting with a default tells it");
 }
 
 /// After a change of the settings: `wigwag config example > wigwag.example.toml`.
@@ -81,6 +81,9 @@ fn the_example_file_tells_every_setting_and_is_valid() {
         turn_secret: None,
         drop_candidates: None,
         trusted_proxy: None,
+        webhook: None,
+        webhook_secret: None,
+        webhook_ca: None,
         ..settings
     };
     assert_eq!(unset.resolve(&Sources::default()).unwrap(), Config::default());
@@ -130,7 +133,7 @@ mod banner {
             admin: Some("127.0.0.1:9433".parse().unwrap()),
             protocols: Protocols { h3: true, h2: true, tls12: false },
             names: vec!["localhost".into()],
-            ca: Some("certs/ca.pem".into()),
+            ca: Some("/var/lib/my certs/ca.pem".into()),
         }
     }
 
@@ -138,11 +141,18 @@ mod banner {
     fn development_points_at_the_page_that_needs_no_trust() {
         let text = banner(&development());
         assert!(text.contains("http://localhost:8080/"), "{text}");
-        for word in
-            ["WebTransport", "127.0.0.1:4433, [::1]:4433", "wigwag certs", "for a phone", "http://127.0.0.1:9433/"]
-        {
+        for word in [
+            "WebTransport",
+            "127.0.0.1:4433, [::1]:4433",
+            "wigwag certs --certs-dir '/var/lib/my certs'\n",
+            "for a phone",
+            "http://127.0.0.1:9433/",
+        ] {
             assert!(text.contains(word), "{word}: {text}");
         }
+        let elsewhere = banner(&Running { ca: Some("certs/ca.pem".into()), ..development() });
+        let here = std::env::current_dir().unwrap().join("certs");
+        assert!(elsewhere.contains(&format!("--certs-dir {}\n", super::super::certs::quoted(&here))), "{elsewhere}");
     }
 
     #[test]

@@ -363,6 +363,15 @@ impl Http1 {
         collect(response).await
     }
 
+    /// Posts a body and reads the whole response.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub async fn post(&mut self, path: &str, headers: &HeaderMap, body: Bytes) -> Result<Response<Bytes>, Error> {
+        let response = self.send(Method::POST, path, headers.clone(), body).await?;
+        collect(response).await
+    }
+
     /// Turns the connection into a WebSocket (RFC 6455).
     ///
     /// # Errors
@@ -380,7 +389,7 @@ impl Http1 {
     }
 
     /// Whether another request may be sent on it.
-    pub(super) fn is_open(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         !self.requests.is_closed()
     }
 

@@ -468,7 +468,8 @@ mod tests {
 
     fn message(data: &str, ephemeral: bool) -> Body {
         let payload = data.to_owned().into();
-        let outbound = Outbound { kind: PayloadKind::Message, to: None, payload, ephemeral, dropped: false };
+        let outbound =
+            Outbound { kind: PayloadKind::Message, to: None, payload, ephemeral, dropped: false, step: None };
         Body::relay(peer(1), &outbound)
     }
 

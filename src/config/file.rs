@@ -22,11 +22,12 @@ pub(super) struct File {
 }
 
 impl File {
-    /// Reads the text of the file that is called `name` in errors. Returns all that is wrong as well, in the order of its lines;
-    /// where TOML itself is, nothing else is known.
-    pub(super) fn parse(name: &str, text: &str) -> (File, Vec<StartError>) {
+    /// Reads the text of the file that is called `name` in errors. Returns all that is wrong as well, with its lines and in their
+    /// order; where TOML itself is, nothing else is known.
+    pub(super) fn parse(name: &str, text: &str) -> (File, Vec<(usize, StartError)>) {
         let refuse = |at: usize, why: &dyn std::fmt::Display| {
-            StartError::new(format_args!("{name}:{}: {why}", line_of(text, at)))
+            let line = line_of(text, at);
+            (line, StartError::new(format_args!("{name}:{line}: {why}")))
         };
         let (mut file, mut wrong) = (File::default(), Vec::new());
         let spans = match spans(text) {
@@ -110,7 +111,7 @@ mod tests {
     use super::*;
 
     fn wrong(text: &str) -> Vec<String> {
-        File::parse("w.toml", text).1.iter().map(ToString::to_string).collect()
+        File::parse("w.toml", text).1.iter().map(|(_, error)| error.to_string()).collect()
     }
 
     #[test]

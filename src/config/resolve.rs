@@ -6,11 +6,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use http::Uri;
 use http::uri::Authority;
 use rustls::pki_types::DnsName;
+use tracing_subscriber::EnvFilter;
 
 use super::units::{CandidateKind, Listen, Network, Rate, Size, Span};
-use super::{CertificateSource, Config, ConnectionLimits, Protocols, Settings, Sources};
+use super::{CertificateSource, Config, ConnectionLimits, Protocols, Settings, Sources, Webhook};
 use crate::auth::{self, KeySource, Reach};
 use crate::clients::{self, Quota};
 use crate::cluster;
@@ -19,6 +21,7 @@ use crate::ice::{self, IceUrl};
 use crate::origin::origin_of;
 use crate::protocol::{Checks, Limits, Newcomers, WaitingRoom};
 use crate::secret::SecretSource;
+use crate::timeline;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -38,6 +41,8 @@ impl Settings {
     /// can reach without the flag that says it is meant.
     pub fn resolve(&self, sources: &Sources) -> Result<Config, StartError> {
         let check = Check { sources };
+        // Whoever logs makes it again.
+        self.log_filter(sources)?;
         let default = Config::default();
         let listen = self.listen.as_ref().map(|list| list.iter().map(|address| address.0).collect());
         let limits = self.limits(&check)?;
@@ -50,6 +55,7 @@ impl Settings {
                 Some(Listen::At(address)) => Some(address),
             },
             admin_token: self.admin_token(&check)?,
+            admin_addresses: self.admin_addresses.unwrap_or(false),
             certificate: self.certificate_source(sources)?,
             origins: check.origins(self.origin.as_deref().unwrap_or_default())?,
             tokens: self.tokens(&check)?,
@@ -71,6 +77,8 @@ impl Settings {
                 Duration::ZERO..=24 * HOUR,
             )?,
             waiting: self.waiting(&check, &limits)?,
+            timelines: self.timelines(&check, &default.timelines)?,
+            webhook: self.webhook(&check)?,
             limits,
             drain: check.span("drain", self.drain, default.drain, Duration::ZERO..=HOUR)?,
             cluster: self.cluster(&check)?,
@@ -78,6 +86,18 @@ impl Settings {
         check.addresses(&config)?;
         self.check_exposure(&check, &config)?;
         Ok(config)
+    }
+
+    /// What to log.
+    ///
+    /// # Errors
+    /// A filter that is none.
+    pub fn log_filter(&self, sources: &Sources) -> Result<EnvFilter, StartError> {
+        let wanted = self.log.as_deref().unwrap_or("info");
+        EnvFilter::builder().parse(wanted).map_err(|error| {
+            let right = "write a level (error, warn, info, debug, trace) or a list like wigwag=debug,info";
+            Check { sources }.wrong("log", wanted, format_args!("{error}; {right}"))
+        })
     }
 
     /// Where the certificate comes from, for those who need nothing else.
@@ -168,8 +188,15 @@ impl Settings {
         let servers = self.cluster.iter().flatten();
         // What stands before the @ may be a password.
         let shown = |text: &String| text.rsplit('@').next().unwrap_or_default().to_owned();
-        let parse = |text: &String| text.parse().map_err(|why| check.bad("cluster", shown(text), why));
+        let parse = |text: &String| text.parse().map_err(|why| check.wrong("cluster", shown(text), why));
         let servers: Vec<cluster::Address> = servers.map(parse).collect::<Result<_, _>>()?;
+        // Each by itself, before what they are without the other.
+        let name = self.cluster_name.as_deref().map(|name| (name, name.parse()));
+        let name =
+            name.map(|(name, parsed)| parsed.map_err(|why| check.wrong("cluster-name", name, why))).transpose()?;
+        let key = self.cluster_key.as_ref();
+        let key = key.map(|text| text.parse().map_err(|why| check.wrong("cluster-key", text, why))).transpose()?;
+        let timeout = check.span("cluster-timeout", self.cluster_timeout, cluster::TIMEOUT, SECOND..=MINUTE)?;
         if servers.is_empty() {
             let alone = [
                 ("cluster-name", self.cluster_name.is_some()),
@@ -182,26 +209,59 @@ impl Settings {
             let refused = |key| check.bad(key, "set", "without --cluster there is only this node; give it too");
             return alone.map_or(Ok(None), |(key, _)| Err(refused(key)));
         }
-        let name = self.cluster_name.as_deref().map(|name| (name, name.parse()));
-        let name = name.map(|(name, parsed)| parsed.map_err(|why| check.bad("cluster-name", name, why))).transpose()?;
-        let default = cluster::TIMEOUT;
-        let key = self.cluster_key.as_ref();
-        let key = key.map(|text| text.parse().map_err(|why| check.bad("cluster-key", text, why)));
         Ok(Some(cluster::Policy {
             servers,
             name: name.unwrap_or_default(),
             credentials: self.cluster_credentials.clone(),
             ca: self.cluster_ca.clone(),
-            timeout: check.span("cluster-timeout", self.cluster_timeout, default, SECOND..=MINUTE)?,
-            key: key.transpose()?,
+            timeout,
+            key,
         }))
+    }
+
+    fn timelines(&self, check: &Check<'_>, default: &timeline::Policy) -> Result<timeline::Policy, StartError> {
+        Ok(timeline::Policy {
+            events: check.number("timeline-events", self.timeline_events, default.events, 0..=100_000)?,
+            bytes: check.size("timeline-memory", self.timeline_memory, default.bytes, MIB..=64 * KIB * MIB)?,
+            keep: check.span("timeline-keep", self.timeline_keep, default.keep, Duration::ZERO..=24 * HOUR)?,
+        })
+    }
+
+    fn webhook(&self, check: &Check<'_>) -> Result<Option<Webhook>, StartError> {
+        let Some(text) = &self.webhook else {
+            let alone = [("webhook-secret", self.webhook_secret.is_some()), ("webhook-ca", self.webhook_ca.is_some())];
+            let alone = alone.iter().find(|(_, said)| *said);
+            let refused = |key| check.bad(key, "set", "without --webhook nobody is told anything; give it too");
+            return alone.map_or(Ok(None), |(key, _)| Err(refused(key)));
+        };
+        // What stands before an @ may be a password.
+        let shown = text.rsplit('@').next().unwrap_or_default();
+        let wrong =
+            || check.wrong("webhook", shown, "write https://HOST/PATH without a user, or http:// on this machine");
+        let url: Uri = text.parse().map_err(|_| wrong())?;
+        let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+        let local = host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
+        let allowed = match url.scheme_str() {
+            Some("https") => !host.is_empty(),
+            Some("http") => local,
+            _ => false,
+        };
+        if !allowed || text.contains('@') {
+            return Err(wrong());
+        }
+        let Some(secret) = &self.webhook_secret else {
+            let why = "without a signature anybody could tell the application anything; give --webhook-secret too";
+            return Err(check.bad("webhook", shown, why));
+        };
+        let secret = secret.parse().map_err(|why| check.wrong("webhook-secret", secret, why))?;
+        Ok(Some(Webhook { url, secret, ca: self.webhook_ca.clone() }))
     }
 
     fn ice(&self, check: &Check<'_>, lifetime: Duration) -> Result<ice::Policy, StartError> {
         let parse = |text: &String| text.parse::<IceUrl>().map_err(|why| check.wrong("ice-server", text, why));
         let urls: Vec<_> = self.ice_server.iter().flatten().map(parse).collect::<Result<_, _>>()?;
         let secret =
-            self.turn_secret.as_ref().map(|text| text.parse().map_err(|why| check.bad("turn-secret", text, why)));
+            self.turn_secret.as_ref().map(|text| text.parse().map_err(|why| check.wrong("turn-secret", text, why)));
         let secret = secret.transpose()?;
         match urls.iter().find(|url| url.needs_credentials()) {
             Some(url) if secret.is_none() => {
@@ -334,7 +394,7 @@ impl Settings {
         let (listen, plain) = (beyond(&config.listen), beyond(&config.plain));
         let guarded = config.admin_token.is_some() || said(self.admin_exposed);
         if let Some(address) = config.admin.filter(|address| !address.ip().is_loopback() && !guarded) {
-            let why = "other machines could read metrics there; give --admin-token, or --admin-exposed if they may";
+            let why = "other machines could read metrics and remove peers there; give --admin-token, or --admin-exposed if they may";
             return Err(check.bad("admin", address, why));
         }
         if let Some(address) = plain.filter(|_| !said(self.plain_behind_proxy)) {

@@ -32,15 +32,20 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "one_or_many")]
     pub plain: Option<Vec<Listen>>,
 
-    /// Serve health and metrics here, or off [default: 127.0.0.1:9433]
+    /// Serve health, metrics, and the page and API for operators here, or off [default: 127.0.0.1:9433]
     #[arg(long, env = "WIGWAG_ADMIN", value_name = "ADDRESS:PORT|off", help_heading = LISTENING)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin: Option<Listen>,
 
-    /// Ask for this token, as Authorization: Bearer, before telling metrics; health needs none
+    /// Ask for this token, as Authorization: Bearer, before telling metrics or anything of rooms; health needs none
     #[arg(long, env = "WIGWAG_ADMIN_TOKEN", value_name = "FILE|env:VARIABLE", help_heading = LISTENING)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin_token: Option<String>,
+
+    /// Tell operators clients' whole addresses, and not only whether they are public or private
+    #[arg(long, env = "WIGWAG_ADMIN_ADDRESSES", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = LISTENING)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_addresses: Option<bool>,
 
     /// Switch HTTP/3 and WebTransport off
     #[arg(long, env = "WIGWAG_NO_H3", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = LISTENING)]
@@ -174,7 +179,7 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plain_behind_proxy: Option<bool>,
 
-    /// Serve --admin to other machines without --admin-token: whoever reaches it may read it
+    /// Serve --admin to other machines without --admin-token: whoever reaches it may read it, remove peers and stop the server
     #[arg(long, env = "WIGWAG_ADMIN_EXPOSED", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = BEYOND)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin_exposed: Option<bool>,
@@ -384,6 +389,37 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster_key: Option<String>,
 
+    /// Record so many events of each room (who came and went, which offers, answers and candidates went where), for `wigwag why`
+    /// and the admin page; 0 records nothing [default: 512]
+    #[arg(long, env = "WIGWAG_TIMELINE_EVENTS", value_name = "N", help_heading = TIMELINES)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeline_events: Option<u64>,
+
+    /// All of that together takes no more than this; rooms that ended first are forgotten first [default: 64MiB]
+    #[arg(long, env = "WIGWAG_TIMELINE_MEMORY", value_name = "SIZE", help_heading = TIMELINES)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeline_memory: Option<Size>,
+
+    /// Keep that of a room for so long after it has ended [default: 15m]
+    #[arg(long, env = "WIGWAG_TIMELINE_KEEP", value_name = "TIME", help_heading = TIMELINES)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeline_keep: Option<Span>,
+
+    /// POST what happens in rooms (opened, ended; peers joined, away, back, left) to this URL of the application's, as JSON
+    #[arg(long, env = "WIGWAG_WEBHOOK", value_name = "https://URL", help_heading = WEBHOOK)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<String>,
+
+    /// Sign what is posted with this secret, which the application knows too
+    #[arg(long, env = "WIGWAG_WEBHOOK_SECRET", value_name = "FILE|env:VARIABLE", help_heading = WEBHOOK)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_secret: Option<String>,
+
+    /// Trust this CA, PEM, for the URL of --webhook, beside the system's
+    #[arg(long, env = "WIGWAG_WEBHOOK_CA", value_name = "FILE", value_parser = path, help_heading = WEBHOOK)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_ca: Option<PathBuf>,
+
     /// What to log, as level or as target=level list; libraries never go below info [default: info]
     #[arg(long, env = "WIGWAG_LOG", value_name = "FILTER", help_heading = LOGS)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -405,6 +441,8 @@ const SIZES: &str = "Sizes";
 const CONNECTIONS: &str = "Connections";
 const CLIENTS: &str = "Client addresses";
 const CLUSTER: &str = "Cluster";
+const TIMELINES: &str = "Timelines of rooms";
+const WEBHOOK: &str = "Webhook";
 const LOGS: &str = "Logs";
 
 /// What takes effect when the settings are read again, for what begins from then on. All else waits for a restart.
@@ -472,8 +510,8 @@ impl Settings {
         sources.read_again()
     }
 
-    /// Everything that is wrong with the text of a file which is called `name`, by itself, and the first two settings that are at
-    /// odds. Flags and the environment count for nothing. Returns how many settings it has if nothing is wrong.
+    /// Every wrong key and value in the text of a file which is called `name`, in the order of its lines, and then the first two
+    /// settings that are at odds. Flags and the environment count for nothing. Returns how many settings it has if nothing is wrong.
     ///
     /// # Errors
     /// At least one mistake.
@@ -485,10 +523,14 @@ impl Settings {
         for (key, value) in file.table {
             // A setting by itself may be at odds with a default, which is no mistake yet.
             match resolve(&Table::from_iter([(key.clone(), value.clone())])) {
-                Err(mistake) if mistake.setting() == Some(&key) => mistakes.push(mistake),
+                Err(mistake) if mistake.setting() == Some(&key) => {
+                    mistakes.push((sources.lines.get(&key).copied().unwrap_or_default(), mistake));
+                }
                 _ => drop(sound.insert(key, value)),
             }
         }
+        mistakes.sort_by_key(|(line, _)| *line);
+        let mut mistakes: Vec<_> = mistakes.into_iter().map(|(_, mistake)| mistake).collect();
         mistakes.extend(resolve(&sound).err());
         if mistakes.is_empty() { Ok(sound.len()) } else { Err(mistakes) }
     }
@@ -531,7 +573,7 @@ impl Sources {
             .map_err(|error| StartError::file("read the settings", path, &error, "check --config"))?;
         sources.file_name = path.display().to_string();
         let (File { mut table, lines }, wrong) = File::parse(&sources.file_name, &text);
-        if let Some(first) = wrong.into_iter().next() {
+        if let Some((_, first)) = wrong.into_iter().next() {
             return Err(first);
         }
         sources.lines = lines;

@@ -1,54 +1,153 @@
-//! What operators and their tools ask: metrics, liveness, readiness.
+//! What operators and their tools ask: metrics, liveness, readiness; rooms and what has happened in them, and what is to be done
+//! about them; and the page that shows all this.
+//!
+//! Whoever may ask is decided in one place, [`guard`]: by the token, if there is one. Without one the listener itself is the
+//! boundary, and what a browser could be made to do by somebody else's page has to be kept off it: requests by a name that
+//! could be anybody's (DNS rebinding), and changes without a header that only our own page can set.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::Router;
-use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, Method};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use axum::routing::{get, post};
+use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use serde_json::json;
 use subtle::ConstantTimeEq as _;
+use tokio::sync::Semaphore;
+use tracing::info;
 
 use super::{READABLE, api, internal, method_not_allowed, options};
 use crate::context::Context;
 use crate::problem::problem;
 use crate::protocol::{Code, Refusal};
 
+mod live;
+mod overview;
+mod page;
+mod rooms;
+
 /// The content types of [`Metrics::encode`](crate::metrics::Metrics::encode) and of
 /// [`encode_classic`](crate::metrics::Metrics::encode_classic).
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// What paths understand that change something.
+const CHANGES: &str = "POST,OPTIONS";
+
+/// Shows that a request comes from our own page or from a program: pages of other origins cannot set it without being asked back
+/// (Fetch, 4.8), and are not answered then.
+const OWN: HeaderName = HeaderName::from_static("wigwag-admin");
+
+/// Bytes of the body of a request that changes something.
+const BODY_BYTES: usize = 4096;
+
 /// What the operator's side knows.
 struct Admin {
     context: Arc<Context>,
-    /// What who asks for metrics must show.
+    /// What must be shown by who asks for more than health.
     token: Option<String>,
+    started: SystemTime,
+    /// A permit for each live view.
+    views: Arc<Semaphore>,
 }
 
-/// The router of the admin listener, which must be reachable for the operator only, or tell metrics only to who shows `token`.
+/// The router of the admin listener, which must be reachable for the operator only, or tell more than health only to who shows `token`.
 pub fn admin(context: Arc<Context>, token: Option<String>) -> Router {
+    let views = Arc::new(Semaphore::new(live::VIEWS));
+    let admin = Arc::new(Admin { context, token, started: SystemTime::now(), views });
+    let only_post = || async { method_not_allowed(CHANGES) };
+    let api = Router::new()
+        .route("/api/overview", get(overview::answer))
+        .route("/api/live", get(live::answer))
+        .route("/api/rooms", get(rooms::list))
+        .route("/api/ended", get(rooms::ended))
+        .route("/api/rooms/{room}", get(rooms::show))
+        .route("/api/rooms/{room}/timeline", get(rooms::timeline))
+        .route("/api/rooms/{room}/lock", post(rooms::lock).fallback(only_post))
+        .route("/api/rooms/{room}/unlock", post(rooms::unlock).fallback(only_post))
+        .route("/api/rooms/{room}/close", post(rooms::close).fallback(only_post))
+        .route("/api/rooms/{room}/peers/{peer}/remove", post(rooms::remove).fallback(only_post))
+        .route("/api/drain", post(drain).fallback(only_post))
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(from_fn_with_state(Arc::clone(&admin), guard));
     Router::new()
+        .route("/", get(|| async { Redirect::to("/admin") }))
+        .route("/admin", get(page::page))
+        .route("/admin/{file}", get(page::asset))
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/openapi.json", get(api::admin_openapi))
+        .merge(api)
         .method_not_allowed_fallback(|method: Method| async move {
             if method == Method::OPTIONS { options(READABLE) } else { method_not_allowed(READABLE) }
         })
         .fallback(|| async {
             problem::<axum::body::Body>(&Refusal::new(Code::NotFound, "GET /openapi.json tells what is here"))
         })
-        .with_state(Arc::new(Admin { context, token }))
+        .with_state(admin)
+}
+
+/// Lets through what may be asked of rooms, and changed.
+async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+    if let Err(refusal) = admin.allow(request.method(), request.headers()) {
+        return problem(&refusal);
+    }
+    let mut response = next.run(request).await;
+    // Who is in which room is for no cache.
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+impl Admin {
+    fn allow(&self, method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
+        let Some(token) = &self.token else {
+            if !is_own_name(headers) {
+                return Err(Refusal::new(
+                    Code::Forbidden,
+                    "ask by the address, or as localhost; to be asked by a name the server needs --admin-token",
+                ));
+            }
+            if *method == Method::POST && !headers.contains_key(OWN) {
+                return Err(Refusal::new(Code::Forbidden, "what changes something needs the header Wigwag-Admin: 1"));
+            }
+            return Ok(());
+        };
+        if shows(headers, token) { Ok(()) } else { Err(no_token()) }
+    }
+}
+
+fn no_token() -> Refusal {
+    Refusal::new(Code::Unauthorized, "show the token of --admin-token: Authorization: Bearer TOKEN")
+}
+
+/// Whether the request names an address, or this machine. A name could lead a browser here from a page of its owner, which would
+/// then be of the same origin as ours.
+fn is_own_name(headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
+    let Some(host) = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()) else { return false };
+    let host = host.host().trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok()
+}
+
+/// `POST /api/drain`: as SIGTERM, and as final.
+async fn drain(State(admin): State<Arc<Admin>>) -> Response {
+    info!("the operator has the server drain");
+    admin.context.ask_to_drain.raise();
+    (StatusCode::ACCEPTED, axum::Json(json!({ "drainMs": admin.context.config.drain.as_millis() as u64 })))
+        .into_response()
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Response {
     if admin.token.as_ref().is_some_and(|token| !shows(&headers, token)) {
-        return problem(&Refusal::new(
-            Code::Unauthorized,
-            "show the token of --admin-token: Authorization: Bearer TOKEN",
-        ));
+        return problem(&no_token());
     }
     let Context { hub, metrics, drain, .. } = &*admin.context;
     metrics.population(&hub.census());

@@ -27,6 +27,7 @@ use conditional::{Precondition, Range};
 
 #[derive(RustEmbed)]
 #[folder = "web/"]
+#[exclude = "admin/*"]
 #[exclude = "test/*"]
 #[exclude = "node_modules/*"]
 #[exclude = "package*.json"]

@@ -1,6 +1,6 @@
 //! Who and what is there at the moment, for the operator.
 
-use super::Hub;
+use super::{Hub, now};
 use crate::metrics::Population;
 use crate::protocol::{Resume, RoomName};
 use crate::seat::Lease;
@@ -14,6 +14,9 @@ impl Hub {
             found.rooms += shard.len() as u64;
             for seat in shard.values().flat_map(|hall| hall.seats.values()) {
                 let (state, messages, bytes) = seat.quietly(|seat| {
+                    if seat.is_served() {
+                        found.sessions[seat.transport() as usize] += 1;
+                    }
                     let state = match (seat.waits_until(), seat.lease()) {
                         (Some(_), _) => &mut found.waiting,
                         (None, Lease::Here | Lease::Between { .. }) => &mut found.here,
@@ -27,6 +30,8 @@ impl Hub {
                 found.queued_bytes += bytes as u64;
             }
         }
+        found.ended_rooms = self.timelines.count_ended(now()) as u64;
+        found.timeline_bytes = self.timelines.bytes() as u64;
         found
     }
 
@@ -34,6 +39,6 @@ impl Hub {
     pub fn is_served(&self, name: &RoomName, resume: &Resume<'_>) -> bool {
         let shard = self.shard(name).lock();
         let seat = Self::seat_of(&shard, name, resume.ticket);
-        seat.is_ok_and(|(_, seat)| seat.quietly(|seat| matches!(seat.lease(), Lease::Here | Lease::Between { .. })))
+        seat.is_ok_and(|(_, seat)| seat.quietly(|seat| seat.is_served()))
     }
 }

@@ -15,6 +15,8 @@ use crate::cluster::note::{self, Lock, Note, Present, Refused, Said, Text, Wish}
 use crate::cluster::{Cluster, Events, LINK_BYTES, Pending};
 use crate::protocol::{Body, Code, LeftReason, Member, NodeId, PeerId, PeerState, Refusal, RoomName, Ticket};
 use crate::room::{Delivery, Room};
+use crate::seat::Lease;
+use crate::timeline::{Event as Noted, Outcome};
 
 /// How long the first to enter a room waits for the other nodes' rosters.
 const ENTER: Duration = Duration::from_millis(500);
@@ -113,9 +115,8 @@ impl Hub {
                 pending.into_iter().for_each(|pending| self.settle(pending, Err(unreachable())));
             }
             Event::Lost(node) => self.for_each_tie(node, |hall| {
-                hall.each_of(node, |room, peer, out| {
-                    room.away(peer, out);
-                });
+                let away = |peer| Noted::Away { peer, code: None };
+                hall.each_of(node, away, |room, peer, out| room.away(peer, out));
             }),
             Event::Gone(node) => self.for_each_tie(node, |hall| hall.forget(node, LeftReason::NodeLost)),
             Event::Stranger { .. } => {}
@@ -325,10 +326,9 @@ impl Hub {
 
     /// A payload for one member here.
     fn take_in(&self, room: &RoomName, to: PeerId, body: Body) -> Result<(), Refusal> {
-        let shard = self.shard(room).lock();
-        let hall = shard.get(room);
-        let seat = hall.and_then(|hall| hall.seats.get(&to).filter(|_| hall.room.has(to)));
-        match seat.ok_or_else(|| self.absence(room, to, hall))?.with(|seat| seat.push(body)) {
+        let mut shard = self.shard(room).lock();
+        let taken = shard.get_mut(room).and_then(|hall| hall.take_in(to, body));
+        match taken.ok_or_else(|| self.absence(room, to, shard.get(room)))? {
             true => Ok(()),
             false => Err(Refusal::new(Code::QueueFull, "the peer's queue has no room for it")),
         }
@@ -377,17 +377,24 @@ impl Hall {
         self.ties.as_mut()?.nodes.get_mut(&node)
     }
 
-    /// Does something with each of a node's peers.
-    fn each_of(&mut self, node: NodeId, mut act: impl FnMut(&mut Room, PeerId, &mut Vec<Delivery>)) {
+    /// Does something with each of a node's peers; what is news is noted.
+    fn each_of(
+        &mut self,
+        node: NodeId,
+        noted: impl Fn(PeerId) -> Noted,
+        mut act: impl FnMut(&mut Room, PeerId, &mut Vec<Delivery>) -> bool,
+    ) {
         let mut out = Vec::new();
         for peer in self.room.peers_of(node) {
-            act(&mut self.room, peer, &mut out);
+            if act(&mut self.room, peer, &mut out) {
+                self.record_elsewhere(|| noted(peer));
+            }
         }
         self.carry_out(out);
     }
 
     /// A member here is told what another node has done for it, or not.
-    fn settle(&self, from: PeerId, id: Option<u64>, outcome: Result<(), Refusal>) {
+    fn settle(&mut self, from: PeerId, id: Option<u64>, outcome: Result<(), Refusal>) {
         let Some(seat) = self.seats.get(&from) else { return };
         if let Some(id) = id {
             seat.quietly(|seat| seat.answered(id));
@@ -395,13 +402,20 @@ impl Hall {
         match outcome {
             Ok(()) if id.is_some() => self.answer(from, Body::ok(id)),
             Ok(()) => {}
-            Err(refusal) => self.answer(from, Body::error(id, &refusal)),
+            Err(refusal) => {
+                self.record_refusal(from, refusal.code);
+                self.answer(from, Body::error(id, &refusal));
+            }
         }
     }
 
     /// A node does not share the room any more.
     fn forget(&mut self, node: NodeId, reason: LeftReason) {
-        self.each_of(node, |room, peer, out| room.leave_elsewhere(peer, reason, out));
+        let left = |peer| Noted::Left { peer, reason };
+        self.each_of(node, left, |room, peer, out| {
+            room.leave_elsewhere(peer, reason, out);
+            true
+        });
         self.absent(node);
     }
 
@@ -411,6 +425,23 @@ impl Hall {
             ties.nodes.remove(&node);
             ties.check_whole();
         }
+    }
+
+    /// A payload for one member here: whether its queue has room for it; `None` if there is no such member.
+    fn take_in(&mut self, to: PeerId, body: Body) -> Option<bool> {
+        let seat = self.seats.get(&to).filter(|_| self.room.has(to))?;
+        let step = self.timeline.as_ref().and_then(|_| body.step());
+        let bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
+        let (taken, lease) = seat.with(|seat| (seat.push(body), seat.lease()));
+        if let Some((from, step)) = step {
+            let outcome = match taken {
+                true if matches!(lease, Lease::Away { .. }) => Outcome::Kept,
+                true => Outcome::Delivered,
+                false => Outcome::QueueFull,
+            };
+            self.record_elsewhere(|| Noted::Relayed { from, to, step, bytes, outcome });
+        }
+        Some(taken)
     }
 
     /// A payload for all members here.
@@ -436,6 +467,7 @@ impl Hall {
             return self.take_in_roster(node, members, waiting, (lock, missed, last));
         }
         let mut out = Vec::new();
+        let noted = self.noted(node, &note);
         match note {
             Note::Joined { present, .. } => self.join_elsewhere(node, present, &mut out),
             Note::Knocked { member, .. } => self.room.knock_elsewhere(node, member, &mut out),
@@ -455,6 +487,24 @@ impl Hall {
             _ => {}
         }
         self.carry_out(out);
+        if let Some(event) = noted {
+            self.record_elsewhere(|| event);
+        }
+    }
+
+    /// What is to be noted of what a node tells, if it is news.
+    fn noted(&self, node: NodeId, note: &Note<'_>) -> Option<Noted> {
+        let is_its = |peer: &PeerId| self.room.node_of(*peer) == Some(node);
+        Some(match note {
+            Note::Joined { present: Present { member, .. }, .. } if !self.room.has(member.peer) => {
+                Noted::Joined { peer: member.peer, transport: None }
+            }
+            Note::Knocked { member, .. } => Noted::Knocked { peer: member.peer, transport: None },
+            Note::Left { peer, reason, .. } if is_its(peer) => Noted::Left { peer: *peer, reason: *reason },
+            Note::State { peer, away: true, .. } if is_its(peer) => Noted::Away { peer: *peer, code: None },
+            Note::State { peer, away: false, .. } if is_its(peer) => Noted::Back { peer: *peer, transport: None },
+            _ => return None,
+        })
     }
 
     /// What a node has said to all until now. Who has come from another node may have missed some of it on the way.
@@ -476,7 +526,13 @@ impl Hall {
         waiting: Vec<Member>,
         (lock, missed, last): (Lock, u64, bool),
     ) {
-        let Some(tie) = self.ties.as_mut().map(|ties| ties.nodes.entry(node).or_default()) else { return };
+        for Present { member: Member { peer, .. }, .. } in &members {
+            if !self.room.has(*peer) {
+                self.record_elsewhere(|| Noted::Joined { peer: *peer, transport: None });
+            }
+        }
+        let Some(ties) = &mut self.ties else { return };
+        let tie = ties.nodes.entry(node).or_default();
         tie.seen.extend(members.iter().map(|present| present.member.peer));
         tie.seen.extend(waiting.iter().map(|member| member.peer));
         let mut out = Vec::new();
@@ -492,6 +548,7 @@ impl Hall {
             tie.wants_roster = tie.told.is_none();
             for peer in self.room.peers_of(node).into_iter().filter(|peer| !seen.contains(peer)) {
                 self.room.leave_elsewhere(peer, LeftReason::Left, &mut out);
+                self.record_elsewhere(|| Noted::Left { peer, reason: LeftReason::Left });
             }
         }
         self.carry_out(out);
@@ -511,8 +568,11 @@ impl Hall {
         let Some(ties) = self.ties.as_mut().filter(|ties| lock > ties.lock) else { return };
         ties.lock = lock;
         let mut out = Vec::new();
-        self.room.lock(lock.locked, &mut out);
+        let news = self.room.lock(lock.locked, &mut out);
         self.carry_out(out);
+        if news {
+            self.record_elsewhere(|| Noted::Locked { by: None, locked: lock.locked });
+        }
     }
 
     /// So many payloads for all have not arrived here, or may not have.

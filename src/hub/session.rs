@@ -1,6 +1,7 @@
 //! A seat as its client's side sees it: requests go in through a [`Speaker`], a [`Session`] is that and the transport that
 //! has the seat.
 
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -63,6 +64,11 @@ impl Speaker {
             .then(|| Self::new(Arc::clone(&self.hub), self.room.clone(), self.peer, Arc::clone(&self.seat), generation))
     }
 
+    /// Says where the client is, for the operator.
+    pub fn is_at(&self, address: IpAddr) {
+        self.seat.quietly(|seat| seat.set_address(address));
+    }
+
     /// What has happened at the seat.
     pub fn history(&self) -> History {
         self.seat.quietly(|seat| History { log: seat.log().clone(), sent: seat.sent(), until: now() })
@@ -85,12 +91,17 @@ impl Speaker {
 
     /// Answers a message that could not be understood. It counts against the rate and its id is handled, as if it had been.
     pub fn refuse(&self, id: Option<u64>, refusal: &Refusal) -> bool {
-        let _order = self.hub.shard(&self.room).lock();
-        match self.admit(id) {
-            Admitted::Execute(_) => self.answer(Body::error(id, refusal)),
-            Admitted::Answered => true,
-            Admitted::Stale => false,
+        let mut shard = self.hub.shard(&self.room).lock();
+        let (told, code) = match self.admit(id, now()) {
+            Admitted::Execute(_) => (self.answer(Body::error(id, refusal)), refusal.code),
+            Admitted::Refused(code) => (true, code),
+            Admitted::Answered => return true,
+            Admitted::Stale => return false,
+        };
+        if let Some(hall) = shard.get_mut(&self.room) {
+            hall.record_refusal(self.peer, code);
         }
+        told
     }
 
     /// Whether the seat was left, or its peer removed.
@@ -112,14 +123,15 @@ impl Speaker {
     pub fn handle_datagram(&self, outbound: &Outbound<'_>) {
         let mut shard = self.hub.shard(&self.room).lock();
         let Some(hall) = shard.get_mut(&self.room) else { return };
-        match self.admit(None) {
+        let now = now();
+        match self.admit(None, now) {
             Admitted::Execute(rights) => match rights.allow_to_send(outbound) {
-                Ok(()) => self.relay(hall, None, outbound),
+                Ok(()) => self.relay(hall, None, outbound, now),
                 Err(refusal) => {
                     self.answer(Body::error(None, &refusal));
                 }
             },
-            Admitted::Answered | Admitted::Stale => {}
+            Admitted::Answered | Admitted::Refused(_) | Admitted::Stale => {}
         }
     }
 
@@ -143,18 +155,24 @@ impl Speaker {
     fn execute(&self, id: Option<u64>, command: Command<'_>) -> bool {
         let mut shard = self.hub.shard(&self.room).lock();
         let Some(hall) = shard.get_mut(&self.room) else { return false };
-        let rights = match self.admit(id) {
+        let now = now();
+        let rights = match self.admit(id, now) {
             Admitted::Execute(rights) => rights,
+            Admitted::Refused(code) => {
+                hall.record_refusal(self.peer, code);
+                return true;
+            }
             Admitted::Answered => return true,
             Admitted::Stale => return false,
         };
         if let Err(refusal) = rights.allow(&command) {
+            hall.record_refusal(self.peer, refusal.code);
             hall.answer(self.peer, Body::error(id, &refusal));
             return true;
         }
         let answer = match command {
             Command::Send(outbound) => {
-                self.relay(hall, id, &outbound);
+                self.relay(hall, id, &outbound, now);
                 return true;
             }
             Command::Leave => {
@@ -193,7 +211,10 @@ impl Speaker {
         match answer {
             Ok(()) if id.is_some() => hall.answer(self.peer, Body::ok(id)),
             Ok(()) => {}
-            Err(refusal) => hall.answer(self.peer, Body::error(id, &refusal)),
+            Err(refusal) => {
+                hall.record_refusal(self.peer, refusal.code);
+                hall.answer(self.peer, Body::error(id, &refusal));
+            }
         }
         true
     }
@@ -202,7 +223,7 @@ impl Speaker {
     fn moderate(&self, hall: &mut Hall, request: Moderate<'_>) -> Result<(), Refusal> {
         match request {
             Moderate::Lock(locked) => {
-                hall.lock(locked);
+                hall.lock(locked, Some(self.peer));
                 Ok(())
             }
             Moderate::Kick(Recipient::Peer(peer), _) if peer == self.peer => {
@@ -225,9 +246,9 @@ impl Speaker {
     pub fn renew(&self, id: Option<u64>, newer: Result<Grant, Refusal>) -> bool {
         let mut shard = self.hub.shard(&self.room).lock();
         let Some(hall) = shard.get_mut(&self.room) else { return false };
-        match self.admit(id) {
+        match self.admit(id, now()) {
             Admitted::Execute(_) => {}
-            Admitted::Answered => return true,
+            Admitted::Answered | Admitted::Refused(_) => return true,
             Admitted::Stale => return false,
         }
         match newer.and_then(|newer| self.seat.quietly(|seat| seat.renew(newer, now()))) {
@@ -239,7 +260,10 @@ impl Speaker {
                 self.hub.spare_waiting(hall, self.peer, &self.seat);
                 self.hub.tend(hall, self.peer);
             }
-            Err(refusal) => hall.answer(self.peer, Body::error(id, &refusal)),
+            Err(refusal) => {
+                hall.record_refusal(self.peer, refusal.code);
+                hall.answer(self.peer, Body::error(id, &refusal));
+            }
         }
         true
     }
@@ -249,11 +273,11 @@ impl Speaker {
     pub fn invite(&self, id: Option<u64>, invite: &Invite, make: impl FnOnce() -> Result<String, Refusal>) -> bool {
         let admitted = {
             let _order = self.hub.shard(&self.room).lock();
-            self.admit(id)
+            self.admit(id, now())
         };
         let rights = match admitted {
             Admitted::Execute(rights) => rights,
-            Admitted::Answered => return true,
+            Admitted::Answered | Admitted::Refused(_) => return true,
             Admitted::Stale => return false,
         };
         // Signing takes its time, and needs no lock.
@@ -266,10 +290,13 @@ impl Speaker {
         true
     }
 
-    fn relay(&self, hall: &mut Hall, id: Option<u64>, outbound: &Outbound<'_>) {
+    fn relay(&self, hall: &mut Hall, id: Option<u64>, outbound: &Outbound<'_>, now: Instant) {
         let mut out = Vec::new();
         hall.room.relay(self.peer, id, outbound, &mut out);
-        hall.carry_out(out);
+        let outcome = hall.carry_out(out);
+        if let Some(step) = outbound.step {
+            hall.record_step(self.peer, outbound, step, outcome, now);
+        }
         if outbound.to.is_none() {
             hall.broadcast_elsewhere(self.peer, outbound);
         }
@@ -277,14 +304,17 @@ impl Speaker {
 
     /// Whether a request is to be carried out. Called under the shard's lock, so that what one transport had admitted is done
     /// before a later one takes the seat.
-    fn admit(&self, id: Option<u64>) -> Admitted {
-        let admission = self.seat.quietly(|seat| seat.admit(self.generation, id, now()));
+    fn admit(&self, id: Option<u64>, now: Instant) -> Admitted {
+        let admission = self.seat.quietly(|seat| seat.admit(self.generation, id, now));
         let answer = match admission {
             Admission::Execute(rights) => return Admitted::Execute(rights),
             Admission::Stale => return Admitted::Stale,
             Admission::Repeat => Body::ok(id),
             Admission::Asked => return Admitted::Answered,
-            Admission::Refused(refusal) => Body::error(id, &refusal),
+            Admission::Refused(refusal) => {
+                self.answer(Body::error(id, &refusal));
+                return Admitted::Refused(refusal.code);
+            }
         };
         self.answer(answer);
         Admitted::Answered
@@ -304,6 +334,8 @@ pub(super) fn kick_message(reason: Option<&str>) -> String {
 enum Admitted {
     Execute(Rights),
     Answered,
+    /// Answered with an `error` of this code.
+    Refused(Code),
     Stale,
 }
 

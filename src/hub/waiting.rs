@@ -7,6 +7,7 @@ use super::{Hall, Hub, now};
 use crate::cluster::note::Note;
 use crate::outbox::SharedSeat;
 use crate::protocol::{Code, Frame, LeftReason, PeerId, Refusal, notice};
+use crate::timeline::Event;
 
 impl Hub {
     /// `waiting`, for one who waits until then.
@@ -26,6 +27,7 @@ impl Hub {
         hall.room.admit(peer, &limits, &mut out)?;
         hall.carry_out(out);
         hall.announce_newcomer(peer);
+        hall.record(|| Event::Admitted { peer });
         let joined = self.joined(hall, &seat, None, seat.quietly(|seat| seat.transport()));
         seat.with(|seat| {
             seat.let_in();
@@ -60,6 +62,7 @@ impl Hall {
         }
         self.carry_out(out);
         self.announce(|room| Note::Left { room, peer, reason });
+        self.record(|| Event::Left { peer, reason });
         Ok(())
     }
 

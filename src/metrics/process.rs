@@ -7,7 +7,21 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 /// Read anew whenever somebody asks; what cannot be read is left out.
 #[derive(Debug)]
-pub(super) struct Process;
+pub(super) struct Process {
+    /// In seconds since 1970. Read once: were the clock set meanwhile, it would look like another process.
+    #[cfg(target_os = "linux")]
+    started: Option<f64>,
+}
+
+impl Process {
+    /// This one.
+    pub(super) fn new() -> Self {
+        Process {
+            #[cfg(target_os = "linux")]
+            started: linux::Stat::read().and_then(|stat| stat.started_at()),
+        }
+    }
+}
 
 impl Collector for Process {
     #[cfg(target_os = "linux")]
@@ -27,11 +41,7 @@ impl Collector for Process {
             "Resident memory size in bytes",
             stat.as_ref().map(|stat| stat.resident_bytes),
         )?;
-        gauge(
-            "process_start_time_seconds",
-            "Start time of the process since unix epoch in seconds",
-            stat.as_ref().and_then(linux::Stat::started_at),
-        )?;
+        gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds", self.started)?;
         gauge("process_open_fds", "Number of open file descriptors", linux::open_files())?;
         gauge("process_max_fds", "Maximum number of open file descriptors", linux::most_files())?;
         let Some(stat) = stat else { return Ok(()) };
@@ -49,9 +59,11 @@ impl Collector for Process {
 #[cfg(target_os = "linux")]
 mod linux {
     use std::fs;
+    use std::time::{SystemTime, UNIX_EPOCH};
 
     use rustix::param::{clock_ticks_per_second, page_size};
     use rustix::process::{Resource, getrlimit};
+    use rustix::time::{ClockId, clock_gettime};
 
     /// Of /proc/self/stat (proc(5)).
     pub(super) struct Stat {
@@ -79,10 +91,11 @@ mod linux {
             })
         }
 
+        /// By the clocks: /proc/stat, which has the system's start, is hidden from services that see processes alone.
         pub(super) fn started_at(&self) -> Option<f64> {
-            let system = fs::read_to_string("/proc/stat").ok()?;
-            let booted = system.lines().find_map(|line| line.strip_prefix("btime "))?;
-            Some(booted.parse::<f64>().ok()? + self.started_seconds)
+            let running = clock_gettime(ClockId::Boottime);
+            let age = running.tv_sec as f64 + running.tv_nsec as f64 / 1e9 - self.started_seconds;
+            Some(SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs_f64() - age)
         }
     }
 
@@ -107,6 +120,20 @@ mod linux {
             assert!((stat.cpu_seconds * clock_ticks_per_second() as f64 - 200.0).abs() < 1e-6);
             assert!((stat.resident_bytes - 24.0 * page_size() as f64).abs() < 1e-6);
             assert!(Stat::parse("7 (a) R 1").is_none());
+        }
+
+        #[test]
+        fn the_start_is_when_the_process_was_started() {
+            let started = Stat::read().unwrap().started_at().unwrap();
+            let mut later = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+            let stat = fs::read_to_string(format!("/proc/{}/stat", later.id())).unwrap();
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+            later.kill().unwrap();
+            later.wait().unwrap();
+            // Ticks are a hundredth of a second.
+            let child = Stat::parse(&stat).unwrap().started_at().unwrap();
+            assert!((child - now).abs() < 5.0, "{child} is not {now}");
+            assert!(started <= child && started > child - 86_400.0, "{started}, {child}");
         }
     }
 }

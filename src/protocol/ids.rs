@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -120,6 +121,12 @@ impl PeerId {
 }
 
 impl PeerId {
+    /// When it was minted, as it says itself (RFC 9562, 5.7); `None` for an id of another kind.
+    pub fn minted(self) -> Option<SystemTime> {
+        let (seconds, nanos) = self.0.get_timestamp()?.to_unix();
+        SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanos))
+    }
+
     /// Its text in a buffer, for those who write many.
     pub(super) fn encode(self, buffer: &mut [u8; 36]) -> &mut str {
         self.0.hyphenated().encode_lower(buffer)

@@ -123,6 +123,49 @@ pub struct Outbound<'a> {
     pub ephemeral: bool,
     /// Policy leaves it out: answered as if it had been delivered.
     pub dropped: bool,
+    /// What it is to a negotiation; `None` for a `message`.
+    pub step: Option<Step>,
+}
+
+/// A step of a negotiation between two peers, as far as its envelope tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// A description that opens a negotiation.
+    Offer,
+    /// One that completes it.
+    Answer,
+    /// One that may be followed by another (JSEP, 4.1.8).
+    Pranswer,
+    /// An offer is taken back.
+    Rollback,
+    /// An ICE candidate.
+    Candidate,
+    /// There are no more candidates.
+    EndOfCandidates,
+}
+
+impl Step {
+    /// Its name: a description's `type`, or what stands in its place.
+    pub fn name(self) -> &'static str {
+        match self {
+            Step::Offer => "offer",
+            Step::Answer => "answer",
+            Step::Pranswer => "pranswer",
+            Step::Rollback => "rollback",
+            Step::Candidate => "candidate",
+            Step::EndOfCandidates => "endOfCandidates",
+        }
+    }
+
+    /// The description of this `type`.
+    pub(super) fn description(r#type: &str) -> Option<Step> {
+        [Step::Offer, Step::Answer, Step::Pranswer, Step::Rollback].into_iter().find(|step| step.name() == r#type)
+    }
+
+    /// Whether it is a candidate or the end of them, of which there are many.
+    pub fn is_candidate(self) -> bool {
+        matches!(self, Step::Candidate | Step::EndOfCandidates)
+    }
 }
 
 /// Whom a payload is for, as the client wrote it.
@@ -388,27 +431,25 @@ impl<'a> Fields<'a> {
             .sdp
             .map(text)
             .map(|sdp| sdp.ok_or_else(|| invalid("\"sdp\" must be a string without lone surrogates")));
-        match (init.r#type.as_ref(), sdp.transpose()?) {
-            ("offer" | "answer" | "pranswer", None) => return Err(invalid("\"sdp\" is missing")),
-            ("offer" | "answer" | "pranswer" | "rollback", Some(sdp)) if sdp.len() > limits.sdp_bytes => {
-                return Err(too_large("sdp", limits.sdp_bytes));
-            }
-            ("offer" | "answer" | "pranswer", Some(sdp)) if limits.checks.grammar => {
-                check_sdp(&sdp).map_err(invalid)?
-            }
-            ("offer" | "answer" | "pranswer" | "rollback", _) => {}
-            _ => return Err(invalid("a description's \"type\" is offer, answer, pranswer or rollback")),
+        let step = Step::description(&init.r#type)
+            .ok_or_else(|| invalid("a description's \"type\" is offer, answer, pranswer or rollback"))?;
+        match sdp.transpose()? {
+            None if step != Step::Rollback => return Err(invalid("\"sdp\" is missing")),
+            Some(sdp) if sdp.len() > limits.sdp_bytes => return Err(too_large("sdp", limits.sdp_bytes)),
+            Some(sdp) if step != Step::Rollback && limits.checks.grammar => check_sdp(&sdp).map_err(invalid)?,
+            None | Some(_) => {}
         }
         // The SDP has its own limit; around it there is no more than the frame lets through.
         let payload = payload("description", raw, limits.frame_bytes)?;
-        Ok(Outbound { kind: PayloadKind::Description, to: Some(to), payload, ephemeral: false, dropped: false })
+        let step = Some(step);
+        Ok(Outbound { kind: PayloadKind::Description, to: Some(to), payload, ephemeral: false, dropped: false, step })
     }
 
     fn candidate(&self, limits: &Limits) -> Result<Outbound<'a>, Refusal> {
         let to = self.recipient()?.ok_or_else(|| missing("to"))?;
         let raw = self.candidate.ok_or_else(|| missing("candidate"))?;
         let payload = payload("candidate", raw, limits.candidate_bytes)?;
-        let mut dropped = false;
+        let (mut dropped, mut step) = (false, Step::EndOfCandidates);
         if raw.get() != "null" {
             let invalid = |why| Refusal::new(Code::InvalidCandidate, why);
             let init = object::<CandidateInit<'_>>(raw.get()).map_err(|_| {
@@ -417,12 +458,13 @@ impl<'a> Fields<'a> {
             match Candidate::parse(&init.candidate) {
                 // The end of candidates is never left out.
                 _ if init.candidate.is_empty() => {}
-                Ok(candidate) => dropped = candidate.is_dropped(limits.checks),
+                Ok(candidate) => (dropped, step) = (candidate.is_dropped(limits.checks), Step::Candidate),
                 Err(why) if limits.checks.grammar => return Err(invalid(why)),
-                Err(_) => {}
+                Err(_) => step = Step::Candidate,
             }
         }
-        Ok(Outbound { kind: PayloadKind::Candidate, to: Some(to), payload, ephemeral: false, dropped })
+        let step = Some(step);
+        Ok(Outbound { kind: PayloadKind::Candidate, to: Some(to), payload, ephemeral: false, dropped, step })
     }
 
     fn message(&self, limits: &Limits) -> Result<Outbound<'a>, Refusal> {
@@ -433,7 +475,7 @@ impl<'a> Fields<'a> {
         };
         let raw = self.data.ok_or_else(|| missing("data"))?;
         let payload = payload("data", raw, limits.data_bytes)?;
-        Ok(Outbound { kind: PayloadKind::Message, to, payload, ephemeral, dropped: false })
+        Ok(Outbound { kind: PayloadKind::Message, to, payload, ephemeral, dropped: false, step: None })
     }
 
     fn recipient(&self) -> Result<Option<Recipient>, Refusal> {

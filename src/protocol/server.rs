@@ -1,6 +1,7 @@
 //! What the server says. A [`Body`] is encoded once, however many hear it; each recipient's `seq` is put in front when it is
 //! written. The functions of [`notice`] make the messages that belong to a transport and have no `seq`.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::{Code, Limits, Outbound, PeerId, Refusal};
+use super::{Code, Limits, Outbound, PeerId, Refusal, Step};
 
 /// One message on its way to a client's wire: a JSON object without a line break anywhere, which comes to be in one piece where it is
 /// [`put`](Self::put).
@@ -180,6 +181,35 @@ impl Body {
         let whole =
             text.starts_with(br#"{""#) && text.ends_with(b"}") && memchr::memchr2(b'\n', b'\r', &text).is_none();
         whole.then_some(Body { text, kind })
+    }
+
+    /// Which step of a negotiation it is, and whose, if it is a payload that is one. For those that other nodes have encoded: a
+    /// description is looked into as far as its `type`.
+    pub fn step(&self) -> Option<(PeerId, Step)> {
+        #[derive(Deserialize)]
+        struct Description<'a> {
+            #[serde(borrow)]
+            r#type: Cow<'a, str>,
+        }
+        #[derive(Deserialize)]
+        struct Relayed<'a> {
+            from: PeerId,
+            #[serde(borrow)]
+            description: Option<Description<'a>>,
+            #[serde(borrow)]
+            candidate: Option<&'a RawValue>,
+        }
+        if self.text.starts_with(br#"{"type":"message""#) {
+            return None;
+        }
+        let relayed: Relayed<'_> = serde_json::from_slice(&self.text).ok()?;
+        let step = match (relayed.description, relayed.candidate) {
+            (Some(description), _) => Step::description(&description.r#type)?,
+            (None, Some(_)) => Step::Candidate,
+            // `null` reads as none.
+            (None, None) => Step::EndOfCandidates,
+        };
+        Some((relayed.from, step))
     }
 
     /// The JSON object without its number, for another node.

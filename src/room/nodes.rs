@@ -112,6 +112,22 @@ impl Room {
         }
     }
 
+    /// All members, those of other nodes included, in the order of their ids.
+    pub fn all_members(&self) -> impl Iterator<Item = (&Member, PeerState)> {
+        self.members.values().map(|seated| (&seated.member, seated.state))
+    }
+
+    /// All who wait, those at other nodes included.
+    pub fn all_waiting(&self) -> impl Iterator<Item = &Member> {
+        self.waiting.values().map(|knocker| &knocker.member)
+    }
+
+    /// How many members are here, how many away, and how many wait to be members.
+    pub fn count(&self) -> (usize, usize, usize) {
+        let away = self.members.values().filter(|seated| seated.state == PeerState::Away).count();
+        (self.members.len() - away, away, self.waiting.len())
+    }
+
     /// The members here, in the order of their ids, as other nodes are to hear of them: with their states, and how often their seats were
     /// handed on.
     pub fn own_members(&self) -> impl Iterator<Item = (&Member, PeerState, u64)> {
@@ -162,8 +178,14 @@ mod tests {
         room.join_elsewhere(node(7), member(3), (PeerState::Away, 0), &mut out);
         room.join(member(4), &Limits::default(), &mut out).expect("there is room");
         room.lock(true, &mut out);
-        let message =
-            Outbound { kind: PayloadKind::Message, to: None, payload: "1".into(), ephemeral: false, dropped: false };
+        let message = Outbound {
+            kind: PayloadKind::Message,
+            to: None,
+            payload: "1".into(),
+            ephemeral: false,
+            dropped: false,
+            step: None,
+        };
         room.relay(peer(1), None, &message, &mut out);
         assert!(out.iter().all(|delivery| [peer(1), peer(4)].contains(&delivery.to)));
         let heard: Vec<_> = changes(&out).into_iter().filter(|(to, ..)| *to == peer(1)).collect();

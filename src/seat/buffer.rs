@@ -356,6 +356,7 @@ mod tests {
             payload: payload.into(),
             ephemeral: false,
             dropped: false,
+            step: None,
         };
         let from = PeerId::new(Uuid::from_u128(1));
         let frame = Body::relay(from, &outbound(String::new())).len();
@@ -363,8 +364,14 @@ mod tests {
     }
 
     fn ephemeral() -> Body {
-        let outbound =
-            Outbound { kind: PayloadKind::Message, to: None, payload: "1".into(), ephemeral: true, dropped: false };
+        let outbound = Outbound {
+            kind: PayloadKind::Message,
+            to: None,
+            payload: "1".into(),
+            ephemeral: true,
+            dropped: false,
+            step: None,
+        };
         Body::relay(PeerId::new(Uuid::from_u128(1)), &outbound)
     }
 
@@ -379,8 +386,14 @@ mod tests {
 
     /// Payloads must be JSON for `written` to read them back.
     fn small() -> Body {
-        let outbound =
-            Outbound { kind: PayloadKind::Message, to: None, payload: "0".into(), ephemeral: false, dropped: false };
+        let outbound = Outbound {
+            kind: PayloadKind::Message,
+            to: None,
+            payload: "0".into(),
+            ephemeral: false,
+            dropped: false,
+            step: None,
+        };
         Body::relay(PeerId::new(Uuid::from_u128(1)), &outbound)
     }
 

@@ -51,6 +51,14 @@ impl Log {
         self.events.iter().copied()
     }
 
+    /// Why the server closed the last transport, if it did.
+    pub fn last_close(&self) -> Option<Code> {
+        match self.events.back() {
+            Some((_, Event::Closed(_, code))) => Some(*code),
+            _ => None,
+        }
+    }
+
     /// How many earlier events are not kept.
     pub fn dropped(&self) -> u64 {
         self.dropped

@@ -137,6 +137,8 @@ impl Seat {
             warn_at: at_some(packed.warn_in)?,
             ice_due: at_some(packed.ice_due_in)?,
             look: None,
+            // Known when it is resumed.
+            address: None,
             greeting: None,
             incomplete: false,
             go_away_told: false,
@@ -169,7 +171,8 @@ mod tests {
 
     fn message(data: &str) -> Body {
         let payload = data.to_owned().into();
-        let outbound = Outbound { kind: PayloadKind::Message, to: None, payload, ephemeral: false, dropped: false };
+        let outbound =
+            Outbound { kind: PayloadKind::Message, to: None, payload, ephemeral: false, dropped: false, step: None };
         Body::relay(PeerId::new(Uuid::from_u128(2)), &outbound)
     }
 

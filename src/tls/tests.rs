@@ -320,6 +320,22 @@ fn spoilt_files_are_made_anew_but_never_the_ca() {
     assert!(error.contains("does not belong to ca.pem"), "{error}");
 }
 
+#[test]
+fn who_asks_has_what_is_missing_made_anew() {
+    let dir = TempDir::new().unwrap();
+    let now = OffsetDateTime::now_utc();
+    let (certificates, mut renewal) = start(&dir, &[], now);
+    let leaf = dir.path().join("certs/localhost.pem");
+    let (tcp, before) = (certificates.tcp(), renewal.source.served());
+    assert!(renewal.look(Look::Asked, now).unwrap(), "they are read whatever they look like");
+    assert_eq!(renewal.source.served(), before);
+    fs::remove_file(&leaf).unwrap();
+    assert!(!renewal.look(Look::Due, now).unwrap(), "what is in use will do");
+    assert!(renewal.look(Look::Asked, now).unwrap());
+    assert!(leaf.exists() && renewal.source.served()[0] != before[0]);
+    handshake(&tcp.borrow(), certificates.ca_path().unwrap(), "localhost", &[]).unwrap();
+}
+
 mod production {
     use super::*;
 

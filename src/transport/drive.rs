@@ -14,7 +14,7 @@ use super::{Close, Opening, Received, Transport, Wire, WireError};
 use crate::clients::Client;
 use crate::context::Context;
 use crate::hub::{Session, Speaker};
-use crate::metrics::Entry;
+use crate::metrics::{Ended, Entry};
 use crate::outbox::Output;
 use crate::pace::jitter;
 use crate::protocol::{Code, Command, Frame, Grant, Refusal, Request, Token, notice};
@@ -69,6 +69,11 @@ pub(super) async fn take_seat(
     context: &Context,
 ) -> Result<(Session, Frame), Refusal> {
     may_begin(context)?;
+    let taken = admit(opening, first, context).await;
+    taken.inspect_err(|refusal| context.hub.note_refusal(&opening.room, refusal.code))
+}
+
+async fn admit(opening: &Opening, first: Request<'_>, context: &Context) -> Result<(Session, Frame), Refusal> {
     let (room, transport) = (&opening.room, opening.transport);
     let grant = authorize(opening, &first.command, context).await?;
     let (how, taken) = match first.command {
@@ -86,6 +91,7 @@ pub(super) async fn take_seat(
         _ => return Err(Refusal::bad_request("the first message must be join or resume")),
     };
     let taken = note_failure(&opening.client, taken)?;
+    taken.0.is_at(opening.client.address());
     context.metrics.entered(transport, how, opening.begun.elapsed());
     Ok(taken)
 }
@@ -178,6 +184,17 @@ enum End {
     Closed(Refusal),
 }
 
+impl End {
+    fn counted(&self) -> Ended {
+        match self {
+            End::Lost(_) => Ended::Lost,
+            End::ByClient => Ended::ByClient,
+            End::Left => Ended::Left,
+            End::Closed(refusal) => Ended::Closed(refusal.code),
+        }
+    }
+}
+
 impl From<WireError> for End {
     fn from(error: WireError) -> Self {
         match error {
@@ -209,7 +226,7 @@ impl<W: Wire> Driver<W> {
     /// Runs the session that has begun. It is dropped, and others told, before the goodbye, which a dead client could drag out.
     async fn serve(&mut self, session: Session, greeting: Frame) -> End {
         info!(client = %self.opening.client.address(), remote = %self.opening.via.remote, "session begins");
-        let _open = self.context.metrics.session(self.opening.transport);
+        self.context.metrics.began(self.opening.transport);
         Pump::new(self, session, greeting).run().await
     }
 
@@ -242,6 +259,7 @@ impl<W: Wire> Driver<W> {
     /// The last word, and time for the client to read it.
     async fn say_goodbye(mut self, end: End, lasted: Duration) {
         let lasted_ms = lasted.as_millis() as u64;
+        self.context.metrics.ended(self.opening.transport, end.counted());
         let close = match end {
             End::Lost(why) => {
                 info!(lasted_ms, why, "transport lost");
@@ -252,12 +270,10 @@ impl<W: Wire> Driver<W> {
                 Close { code: None, reason: "".into() }
             }
             End::Left => {
-                self.context.metrics.closed(self.opening.transport, None);
                 info!(lasted_ms, "peer left");
                 Close { code: None, reason: "left".into() }
             }
             End::Closed(refusal) => {
-                self.context.metrics.closed(self.opening.transport, Some(refusal.code));
                 // A moderator's reason is for the peer that it removed.
                 let reason = if refusal.code == Code::Kicked { "" } else { &*refusal.message };
                 info!(lasted_ms, code = refusal.code.name(), reason, "transport closed");

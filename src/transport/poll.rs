@@ -84,7 +84,8 @@ pub async fn open(State(context): State<Arc<Context>>, Extension(via): Extension
             }
             Ok(response)
         } else {
-            long_poll(&opening, message, rest, wait(&parts), &context).await
+            let answered = long_poll(&opening, message, rest, wait(&parts), &context).await;
+            answered.inspect_err(|refusal| context.hub.note_refusal(&opening.room, refusal.code))
         }
     };
     opened.await.unwrap_or_else(|refusal: Refusal| {
@@ -170,10 +171,13 @@ async fn long_poll(
         }
         _ => return Err(no_first_message()),
     };
+    poll.speaker().is_at(opening.client.address());
     if poll.moved() || how == Entry::Resume {
         context.metrics.entered(Transport::LongPoll, how, opening.begun.elapsed());
     }
-    let _open = poll.moved().then(|| context.metrics.session(Transport::LongPoll));
+    if poll.moved() {
+        context.metrics.began(Transport::LongPoll);
+    }
     for line in rest {
         let carried_out = drive::carry_out(poll.speaker(), line, Transport::LongPoll, &opening.client, context).await;
         if !carried_out && !poll.speaker().has_left() {

@@ -105,6 +105,8 @@ impl World {
             resume_window: WINDOW,
             ice_servers: Default::default(),
             waiting: door.policy.unwrap_or_default(),
+            timelines: Default::default(),
+            hook: None,
         });
         let room = RoomName::parse("sim").expect("a name");
         let born = rng.usize(2..=4);

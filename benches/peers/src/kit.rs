@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::RootCertStore;
-use wigwag::bench::process::TemporaryDir;
+use tempfile::TempDir;
+use wigwag::bench::process::temporary_dir;
 
 use crate::clients::HOST;
 
 /// Files of a run, and where programs are found.
 #[derive(Debug)]
 pub(crate) struct Kit {
-    dir: TemporaryDir,
+    dir: TempDir,
     roots: RootCertStore,
     /// The program that is measured.
     pub(crate) wigwag: PathBuf,
@@ -35,7 +36,7 @@ impl Kit {
         let certificate = CertificateParams::new([HOST.to_owned()])?.signed_by(&key, &authority)?;
         let mut roots = RootCertStore::empty();
         roots.add(authority.der().clone())?;
-        let dir = TemporaryDir::new()?;
+        let dir = temporary_dir()?;
         let kit = Kit { dir, roots, wigwag, built, sources };
         fs::write(kit.cert(), certificate.pem())?;
         fs::write(kit.key(), key.serialize_pem())?;

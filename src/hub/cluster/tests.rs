@@ -50,6 +50,8 @@ impl Node {
             resume_window: WINDOW,
             ice_servers: IceServers::load(&crate::ice::Policy::default()).expect("none"),
             waiting: WaitingRoom::default(),
+            timelines: crate::timeline::Policy::default(),
+            hook: None,
         };
         let hub = Hub::clustered(policy, Arc::clone(&cluster));
         let task = tokio::spawn({
@@ -159,6 +161,37 @@ async fn until(holds: impl Fn() -> bool) {
 
 fn moderator() -> Rights {
     Rights { moderate: true, ..Rights::MEMBER }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_node_records_what_passes_through_it() {
+    use crate::timeline::Event as Noted;
+    let bus = Memory::default();
+    let nodes = [Node::start(&bus), Node::start(&bus)];
+    linked(&[&nodes[0], &nodes[1]]).await;
+    let (a, b) = (nodes[0].member().await, nodes[1].member().await);
+    a.hear("peerJoined").await;
+    b.say(&json!({"type": "description", "id": 1, "to": a.peer, "description": {"type": "offer", "sdp": "v=0\r\n"}}));
+    a.hear("description").await;
+    a.say(&json!({"type": "candidate", "id": 1, "to": b.peer, "candidate": null}));
+    b.hear("ok").await;
+    b.hear("candidate").await;
+    drop(a);
+    b.hear("peerAway").await;
+    let noted = |node: &Node| -> Vec<String> {
+        let (_, recording) = node.hub.recording(&room()).expect("it is open");
+        let tell = |event| match event {
+            Noted::Joined { transport, .. } => format!("joined {}", transport.is_some()),
+            Noted::Relayed { step, outcome, .. } => format!("{} {}", step.name(), outcome.name()),
+            Noted::Away { .. } => "away".to_owned(),
+            other => format!("{other:?}"),
+        };
+        recording.expect("it is recorded").entries.iter().map(|entry| tell(entry.event)).collect()
+    };
+    let at_a = ["joined true", "joined false", "offer delivered", "endOfCandidates elsewhere", "away"];
+    assert_eq!(noted(&nodes[0]), at_a);
+    let at_b = ["joined false", "joined true", "offer elsewhere", "endOfCandidates delivered", "away"];
+    assert_eq!(noted(&nodes[1]), at_b);
 }
 
 #[tokio::test(start_paused = true)]

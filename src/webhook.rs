@@ -1,0 +1,217 @@
+//! Tells the operator's application what happens in rooms: signed requests to a URL of its own, in order, again until they are taken
+//! or it is too late.
+//!
+//! [`hooks`](crate::hooks) brings what has happened; one task tells it, in batches.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use ring::hmac;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+use uuid::Uuid;
+
+use crate::client::{Endpoint, Error, Http1, Trust};
+use crate::config::Webhook;
+use crate::context::Context;
+use crate::error::StartError;
+use crate::hooks::{self, Happening, Hook};
+use crate::metrics::Metrics;
+
+/// Events in one request.
+const BATCH: usize = 100;
+
+/// For one request, connecting included.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Before the second try; each further wait is twice as long as the last.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How long a batch is tried for; what happened before is no news then.
+const LATEST: Duration = Duration::from_secs(300);
+
+/// Says whose request it is: the time of the try in seconds since 1970, and the HMAC-SHA256 (RFC 2104) of that, a dot and the body.
+const SIGNATURE: HeaderName = HeaderName::from_static("wigwag-signature");
+/// The same for each try of a batch.
+const DELIVERY: HeaderName = HeaderName::from_static("wigwag-delivery");
+
+/// What the secret must be.
+const SECRET: &str = "what the application checks signatures with, long and random";
+
+/// Tells the application.
+pub struct Delivery {
+    queue: mpsc::Receiver<Happening>,
+    endpoint: Endpoint,
+    path: String,
+    key: hmac::Key,
+    trust: Trust,
+    connection: Option<Http1>,
+    metrics: Metrics,
+}
+
+impl std::fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Delivery").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// What became of one try.
+enum Tried {
+    /// The application has it.
+    Taken,
+    /// Another try may succeed.
+    Failed(String),
+    /// None will.
+    Refused(StatusCode),
+}
+
+/// The way from rooms to the application.
+///
+/// # Errors
+/// A secret or a CA that cannot be read, or a URL that leads nowhere.
+pub fn open(policy: &Webhook, metrics: &Metrics) -> Result<(Hook, Delivery), StartError> {
+    let secret = policy.secret.read("--webhook-secret", SECRET)?;
+    let endpoint = Endpoint::of(&policy.url).map_err(|error| StartError::new(format_args!("--webhook: {error}")))?;
+    let path = policy.url.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+    let trust = Trust::new(roots(policy)?, Vec::new()).map_err(StartError::new)?;
+    let (hook, queue) = hooks::open(metrics);
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    let delivery = Delivery { queue, endpoint, path, key, trust, connection: None, metrics: metrics.clone() };
+    Ok((hook, delivery))
+}
+
+fn roots(policy: &Webhook) -> Result<RootCertStore, StartError> {
+    let mut roots = RootCertStore::empty();
+    if policy.url.scheme_str() != Some("https") {
+        return Ok(roots);
+    }
+    // Certificates of the system's that cannot be read are as good as not there.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(ca) = &policy.ca {
+        let wrong =
+            |error: &dyn std::fmt::Display| StartError::new(format_args!("--webhook-ca {}: {error}", ca.display()));
+        roots.add(CertificateDer::from_pem_file(ca).map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))?;
+    }
+    Ok(roots)
+}
+
+impl Delivery {
+    /// Tells the application, until `stop`; what waits then is tried once more.
+    pub async fn run(mut self, context: Arc<Context>) {
+        let stop = &context.stop;
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            tokio::select! {
+                biased;
+                count = self.queue.recv_many(&mut batch, BATCH) => if count == 0 { return },
+                () = stop.raised() => return,
+            }
+            let body = body(&batch);
+            let outcome = tokio::select! {
+                taken = self.deliver(&body) => taken,
+                // There is no time for further tries.
+                () = stop.raised() => matches!(self.attempt(&body, Uuid::now_v7()).await, Tried::Taken),
+            };
+            self.metrics.told(if outcome { "delivered" } else { "failed" }).count(batch.len() as u64);
+            batch.clear();
+        }
+    }
+
+    /// Tries until the application has it, will not have it, or it is too late. Returns whether it has.
+    async fn deliver(&mut self, body: &str) -> bool {
+        let (begun, delivery) = (Instant::now(), Uuid::now_v7());
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.attempt(body, delivery).await {
+                Tried::Taken => return true,
+                Tried::Refused(status) => {
+                    warn!(%status, "the application does not take what the webhook tells");
+                    return false;
+                }
+                Tried::Failed(why) if begun.elapsed() + pause >= LATEST => {
+                    warn!(why, "the webhook could not be told in time");
+                    return false;
+                }
+                Tried::Failed(why) => debug!(why, pause_ms = pause.as_millis() as u64, "the webhook is told again"),
+            }
+            sleep(pause).await;
+            pause = (2 * pause).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn attempt(&mut self, body: &str, delivery: Uuid) -> Tried {
+        let answered = timeout(PATIENCE, self.post(body, delivery)).await;
+        let status = match answered {
+            Ok(Ok(status)) => status,
+            Ok(Err(error)) => {
+                self.connection = None;
+                return Tried::Failed(error.to_string());
+            }
+            Err(_) => {
+                self.connection = None;
+                return Tried::Failed("no answer in time".to_owned());
+            }
+        };
+        match status {
+            status if status.is_success() => Tried::Taken,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Tried::Failed(status.to_string()),
+            status if status.is_server_error() => Tried::Failed(status.to_string()),
+            // Redirects among them: who is told of rooms was decided by the operator.
+            status => Tried::Refused(status),
+        }
+    }
+
+    async fn post(&mut self, body: &str, delivery: Uuid) -> Result<StatusCode, Error> {
+        let connection = match self.connection.take().filter(Http1::is_open) {
+            Some(connection) => self.connection.insert(connection),
+            None => self.connection.insert(Http1::connect(&self.endpoint, &self.trust.tls).await?),
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(SIGNATURE, signature(&self.key, since_1970().as_secs(), body));
+        headers.insert(DELIVERY, HeaderValue::try_from(delivery.to_string()).expect("a UUID is a header value"));
+        Ok(connection.post(&self.path, &headers, body.to_owned().into()).await?.status())
+    }
+}
+
+fn body(batch: &[Happening]) -> String {
+    #[derive(Serialize)]
+    struct Events<'a> {
+        events: &'a [Happening],
+    }
+    serde_json::to_string(&Events { events: batch }).expect("names and numbers are JSON")
+}
+
+fn signature(key: &hmac::Key, seconds: u64, body: &str) -> HeaderValue {
+    let tag = hmac::sign(key, format!("{seconds}.{body}").as_bytes());
+    let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    HeaderValue::try_from(format!("t={seconds},v1={hex}")).expect("digits are a header value")
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_is_what_another_tool_computes() {
+        // printf '1700000000.{"events":[]}' | openssl dgst -sha256 -hmac secret
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"secret");
+        let made = signature(&key, 1_700_000_000, r#"{"events":[]}"#);
+        assert_eq!(
+            made.to_str().unwrap(),
+            "t=1700000000,v1=3947de27ec923573170fccda604ddfb25583ff98dc51e96cca2e11c59545026a"
+        );
+    }
+}

@@ -1,0 +1,194 @@
+//! What the operator's application is told of rooms, by an application of the test's own.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use ring::hmac;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use wigwag::client::Via;
+use wigwag::config::{Config, Webhook};
+use wigwag::secret::SecretSource;
+
+use crate::cli::{Shell, contains};
+use crate::metrics::{Operator, hear, join, observed, say};
+use crate::support::{TestServer, within};
+
+const SECRET: &str = "shared with the application";
+
+/// A request as it came.
+struct Heard {
+    headers: HeaderMap,
+    body: String,
+}
+
+impl Heard {
+    /// The events in it, once the signature has been found right.
+    fn events(&self) -> Vec<Value> {
+        let signature = self.headers["wigwag-signature"].to_str().expect("text");
+        let (seconds, tag) = signature.split_once(",v1=").expect("both parts");
+        let seconds = seconds.strip_prefix("t=").expect("the time");
+        let tag: Vec<u8> = (0..tag.len() / 2)
+            .map(|at| u8::from_str_radix(&tag[2 * at..2 * at + 2], 16).expect("hexadecimal"))
+            .collect();
+        let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
+        hmac::verify(&key, format!("{seconds}.{}", self.body).as_bytes(), &tag).expect("it is signed");
+        let told: Value = serde_json::from_str(&self.body).expect("JSON");
+        told["events"].as_array().expect("a list").clone()
+    }
+}
+
+/// The application: answers as it was told to, and 204 when that is used up.
+struct Application {
+    url: String,
+    heard: mpsc::Receiver<Heard>,
+    answers: Arc<Mutex<VecDeque<u16>>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Application {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Application {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/hooks?of=wigwag", listener.local_addr().expect("bound"));
+        let (tell, heard) = mpsc::channel(64);
+        let answers = Arc::new(Mutex::new(VecDeque::new()));
+        let script = Arc::clone(&answers);
+        let task = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.expect("a connection");
+                let (tell, script) = (tell.clone(), Arc::clone(&script));
+                let answer = service_fn(move |request: Request<Incoming>| {
+                    let (tell, script) = (tell.clone(), Arc::clone(&script));
+                    async move {
+                        assert_eq!(
+                            (request.method().as_str(), request.uri().to_string()),
+                            ("POST", "/hooks?of=wigwag".into())
+                        );
+                        let (head, body) = request.into_parts();
+                        let body = body.collect().await.expect("a body").to_bytes();
+                        let body = String::from_utf8(body.to_vec()).expect("UTF-8");
+                        let _ = tell.send(Heard { headers: head.headers, body }).await;
+                        let status = script.lock().pop_front().unwrap_or(204);
+                        let mut response = Response::new(Full::<Bytes>::default());
+                        *response.status_mut() = StatusCode::from_u16(status).expect("a status");
+                        Ok::<_, Infallible>(response)
+                    }
+                });
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
+            }
+        });
+        Application { url, heard, answers, task }
+    }
+
+    async fn next(&mut self) -> Heard {
+        within(self.heard.recv()).await.expect("the application is there")
+    }
+
+    /// The next events, however they are batched.
+    async fn events(&mut self, count: usize) -> Vec<Value> {
+        let mut events = Vec::new();
+        while events.len() < count {
+            events.extend(self.next().await.events());
+        }
+        events
+    }
+
+    fn told(&self) -> Config {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), format!("{SECRET}\n")).expect("written");
+        let (_, path) = file.keep().expect("it stays until the server has read it");
+        let url = self.url.parse().expect("a URL");
+        Config { webhook: Some(Webhook { url, secret: SecretSource::File(path), ca: None }), ..observed() }
+    }
+}
+
+fn names(events: &[Value]) -> Vec<&str> {
+    events.iter().map(|event| event["event"].as_str().expect("a name")).collect()
+}
+
+#[tokio::test]
+async fn the_application_is_told_in_order_and_knows_who_tells_it() {
+    let mut application = Application::start().await;
+    let server = TestServer::start_with(application.told()).await;
+    let (alice, _) = join(&server, Via::WebTransport, "demo").await;
+    let (mut bob, _) = join(&server, Via::WebSocketH2, "demo").await;
+    drop(alice);
+    hear(&mut bob, "peerAway").await;
+    say(&mut bob, r#"{"type":"leave","id":1}"#).await;
+    hear(&mut bob, "ok").await;
+    let events = application.events(5).await;
+    assert_eq!(names(&events), ["roomOpened", "peerJoined", "peerJoined", "peerAway", "peerLeft"]);
+    assert_eq!((&events[1]["transport"], &events[2]["transport"]), (&json!("webtransport"), &json!("websocket-h2")));
+    assert_eq!(events[3]["peer"], events[1]["peer"]);
+    assert_eq!((&events[4]["peer"], &events[4]["reason"]), (&events[2]["peer"], &json!("left")));
+    assert!(events.iter().all(|event| event["room"] == "demo" && event["atMs"].as_u64() > Some(1_700_000_000_000)));
+    let mut operator = Operator::of(&server).await;
+    operator.becomes("wigwag_webhook_events_total{outcome=\"delivered\"}", |count| count == 5.0).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_application_that_fails_is_told_again_and_one_that_refuses_is_not() {
+    let mut application = Application::start().await;
+    application.answers.lock().extend([503, 429, 204, 302, 204]);
+    let server = TestServer::start_with(application.told()).await;
+    let mut operator = Operator::of(&server).await;
+    let mut alice = join(&server, Via::WebSocketH2, "one").await.0;
+    let tries = [application.next().await, application.next().await, application.next().await];
+    let deliveries = tries.each_ref().map(|heard| heard.headers["wigwag-delivery"].to_str().expect("text").to_owned());
+    assert!(deliveries[0] == deliveries[1] && deliveries[1] == deliveries[2], "{deliveries:?}");
+    assert!(tries.iter().all(|heard| names(&heard.events()) == ["roomOpened", "peerJoined"]));
+    operator.becomes("wigwag_webhook_events_total{outcome=\"delivered\"}", |count| count == 2.0).await;
+    // Where a redirect leads, the operator has not said.
+    say(&mut alice, r#"{"type":"leave","id":1}"#).await;
+    let refused = application.next().await;
+    operator.becomes("wigwag_webhook_events_total{outcome=\"failed\"}", |count| count >= 1.0).await;
+    let mut after = refused.events();
+    if after.len() == 1 {
+        after.extend(application.next().await.events());
+    }
+    assert_eq!(names(&after), ["peerLeft", "roomEnded"]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_waits_for_an_application_that_is_not_there() {
+    let application = Application::start().await;
+    let settings = application.told();
+    drop(application);
+    let server = TestServer::start_with(settings).await;
+    let (mut alice, _) = join(&server, Via::WebSocketH2, "demo").await;
+    let (mut bob, _) = join(&server, Via::WebSocketH2, "demo").await;
+    say(&mut alice, r#"{"type":"message","id":1,"data":1}"#).await;
+    hear(&mut bob, "message").await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_webhook_must_be_signed_and_encrypted() {
+    let shell = Shell::new();
+    contains(&shell.refused(&["--webhook", "https://app.example/"]).await, &["--webhook-secret"]);
+    for wrong in ["http://app.example/", "https://user:secret@app.example/", "ftp://app.example/", "app.example"] {
+        let said = shell.refused(&["--webhook", wrong, "--webhook-secret", "env:X"]).await;
+        contains(&said, &["--webhook", "https://HOST/PATH"]);
+        assert!(!said.contains("secret@"), "{said}");
+    }
+    contains(&shell.refused(&["--webhook-ca", "ca.pem"]).await, &["--webhook-ca", "give it too"]);
+}
