@@ -387,6 +387,11 @@ impl Seat {
         Ok(())
     }
 
+    /// Whether it is wanted at another node, and nothing is read from its transport.
+    pub fn is_parting(&self) -> bool {
+        self.parting.is_some()
+    }
+
     /// The seat goes: its transport, if it has one, is replaced.
     pub fn part(&mut self, now: Instant, window: Duration) {
         if self.lease == Lease::Here {

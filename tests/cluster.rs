@@ -44,7 +44,7 @@ async fn linked(node: &TestServer, links: usize) {
     let cluster = node.context.cluster.as_ref().expect("a node of a cluster");
     within(async {
         while cluster.status().links != links {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
     .await;

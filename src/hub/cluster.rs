@@ -216,7 +216,9 @@ impl Hub {
     fn note(self: &Arc<Self>, node: NodeId, life: u64, text: &Text, progress: &mut Progress) {
         let note = match Note::parse(&text.0) {
             Ok(note) => note,
-            Err(error) => return debug!(%node, %error, "a note cannot be understood"),
+            Err(error) => {
+                return warn!(%node, %error, "a note cannot be understood: the two pictures may differ until the link begins anew");
+            }
         };
         let Some(cluster) = &self.cluster else { return };
         // Where the link has ended meanwhile, the next life brings the whole picture.

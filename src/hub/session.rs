@@ -16,7 +16,7 @@ use crate::protocol::{
     Body, Code, Command, Frame, Grant, Invite, LeftReason, Limits, Metadata, Moderate, Outbound, PeerId, Recipient,
     Refusal, Request, Rights, RoomName, Transport,
 };
-use crate::seat::{Admission, Ending, Lease, Log};
+use crate::seat::{Admission, Ending, Lease, Log, Seat};
 
 /// What has happened at a seat up to a moment.
 #[derive(Debug, Clone)]
@@ -141,7 +141,9 @@ impl Speaker {
     }
 
     fn ack(&self, id: Option<u64>, seq: u64) -> bool {
-        let acked = self.seat.quietly(|seat| (seat.generation() == self.generation).then(|| seat.ack(seq)));
+        // The `resume` that wants the seat elsewhere may have been sent before, and want what it acknowledges.
+        let is_ours = |seat: &Seat| seat.generation() == self.generation && !seat.is_parting();
+        let acked = self.seat.quietly(|seat| is_ours(seat).then(|| seat.ack(seq)));
         match acked {
             None => false,
             Some(Err(refusal)) => self.refuse(id, &refusal),

@@ -1,5 +1,8 @@
 //! Sessions that lose their transport and are resumed at another node.
 
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
 use serde_json::{Value, json};
 use wigwag::client::{Connection, Via};
 use wigwag::cluster::Policy;
@@ -13,14 +16,14 @@ use crate::tokens::{hear, next, say};
 
 /// A file with a key, readable by its owner alone; all tests have the same.
 pub(crate) fn key() -> SecretSource {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let path = std::env::temp_dir().join(format!("wigwag-test-{}.key", std::process::id()));
-    let mut options = std::fs::OpenOptions::new();
-    let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path).expect("a temporary directory");
-    if file.metadata().expect("a file").len() == 0 {
-        std::fs::write(&path, "0123456789abcdef0123456789abcdef\n").expect("ours");
-    }
-    SecretSource::File(path)
+    static FILE: OnceLock<PathBuf> = OnceLock::new();
+    let make = || {
+        let path = std::env::temp_dir().join(format!("wigwag-test-{}.key", std::process::id()));
+        std::fs::write(&path, "0123456789abcdef0123456789abcdef\n").expect("a temporary directory");
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("ours");
+        path
+    };
+    SecretSource::File(FILE.get_or_init(make).clone())
 }
 
 /// Nodes that share the key.

@@ -477,6 +477,37 @@ async fn a_link_that_is_full_refuses_payloads_and_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_for_all_and_has_no_room_on_a_link_is_told_although_the_link_lives() {
+    let bus = Memory::default();
+    let (x, y) = (Node::with(&bus, 20_000), Node::with(&bus, 20_000));
+    linked(&[&x, &y]).await;
+    let a = x.member().await;
+    let b = y.member().await;
+    a.hear("peerJoined").await;
+    for id in 1..=30 {
+        a.say(&json!({"type": "message", "id": id, "data": "x".repeat(1000)}));
+        assert_eq!(a.hear("ok").await["id"], id);
+    }
+    let mut heard = 0;
+    let ended = loop {
+        let message = b.next().await;
+        match message["type"].as_str() {
+            Some("message") => heard += 1,
+            _ => break message,
+        }
+    };
+    assert!(ended["with"].as_str().is_some_and(|with| with.contains("SlowConsumer")), "{ended}");
+    let ticket = b.session.seat.quietly(|seat| seat.ticket());
+    let resume = crate::protocol::Resume { ticket: Some(ticket), seq: heard, token: None };
+    drop(b);
+    a.hear("peerAway").await;
+    let (session, joined) = y.hub.resume(&room(), &resume, None, Transport::WebTransport).expect("the seat is there");
+    let rest = std::iter::from_fn(|| session.try_next()).count() as u64;
+    assert_eq!(value(&joined)["lost"].as_u64().map(|lost| lost + heard + rest), Some(30), "{heard} and {rest}");
+    assert_eq!((x.cluster.nodes().len(), y.cluster.nodes().len()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn presence_that_does_not_fit_is_made_up_for_by_the_whole_roster() {
     let bus = Memory::default();
     let (x, y) = (Node::with(&bus, 4_000), Node::with(&bus, 4_000));
