@@ -268,6 +268,12 @@ async fn mistakes_about_the_cluster_are_told_in_one_line() {
     contains(&shell.refused(&["--cluster-timeout", "6s"]).await, &["without --cluster"]);
     contains(&shell.refused(&cluster("--cluster-credentials", "none")).await, &["none", "--cluster-credentials"]);
     contains(&shell.refused(&cluster("--cluster-ca", "none")).await, &["none", "--cluster-ca"]);
+    contains(&shell.refused(&cluster("--cluster-key", "none")).await, &["none", "--cluster-key"]);
+    let short = shell.write("short.key", "0123456789");
+    std::fs::set_permissions(&short, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("ours");
+    let said = shell.refused(&cluster("--cluster-key", &short)).await;
+    contains(&said, &["--cluster-key", "32 characters"]);
+    assert!(!said.contains("0123456789"), "{said}");
     let creds = shell.write("user.creds", "no credentials");
     #[cfg(unix)]
     std::fs::set_permissions(&creds, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("ours");

@@ -94,7 +94,7 @@ struct Parcel {
     keys: Vec<String>,
     view: View,
     heard: Vec<(NodeId, Said)>,
-    /// Payloads for all that could not be sent, and that the last to go takes along, as nobody is left to tell of them.
+    /// Payloads for all that could not be sent, of which the nodes were not told yet.
     owed: Vec<(NodeId, u64)>,
 }
 
@@ -448,10 +448,10 @@ impl Hall {
         Ok(serde_json::to_string(&parcel).expect("a seat has string keys and no failing parts"))
     }
 
-    /// What the nodes have missed, if nobody will be left here to tell them.
+    /// What the nodes have missed and were not told yet. Who goes takes it along, as nobody may be left here to tell them; told twice is
+    /// better than not at all.
     fn owed(&self) -> Vec<(NodeId, u64)> {
-        let ties = self.ties.iter().filter(|_| self.seats.len() == 1);
-        let missed = ties.flat_map(|ties| &ties.nodes).map(|(&node, tie)| (node, tie.missed));
+        let missed = self.ties.iter().flat_map(|ties| &ties.nodes).map(|(&node, tie)| (node, tie.missed));
         missed.filter(|(_, missed)| *missed > 0).collect()
     }
 

@@ -54,11 +54,12 @@ struct World {
 }
 
 impl Client {
-    fn say(&self, message: &Value) {
-        if let Some(session) = &self.session {
-            let line = message.to_string();
-            session.handle(Request::parse(line.as_bytes(), &Limits::default()).expect("a request"));
-        }
+    /// Returns whether it was read: while a seat is wanted at another node nothing is, and a client says it again when it has resumed.
+    fn say(&self, message: &Value) -> bool {
+        let line = message.to_string();
+        let read =
+            |session: &Session| session.handle(Request::parse(line.as_bytes(), &Limits::default()).expect("a request"));
+        self.session.as_ref().is_some_and(read)
     }
 
     /// Takes in all that there is; loses the transport when it is told to.
@@ -208,12 +209,14 @@ impl World {
         client.next_id += 1;
         match to {
             _ if broadcast => {
-                client.broadcasts.insert(id, others);
-                client.say(&json!({"type": "message", "id": id, "data": id}));
+                if client.say(&json!({"type": "message", "id": id, "data": id})) {
+                    client.broadcasts.insert(id, others);
+                }
             }
             Some(to) => {
-                client.sent.insert(id, (to.clone(), None));
-                client.say(&json!({"type": "message", "id": id, "to": to, "data": id}));
+                if client.say(&json!({"type": "message", "id": id, "to": to, "data": id})) {
+                    client.sent.insert(id, (to, None));
+                }
             }
             None => {}
         }
@@ -241,8 +244,7 @@ impl World {
             (11..=12, Some(at)) => {
                 let metadata = json!({"n": self.rng.u16(..)});
                 let client = &mut self.clients[at];
-                if client.session.is_some() {
-                    client.say(&json!({"type": "metadata", "metadata": metadata}));
+                if client.say(&json!({"type": "metadata", "metadata": metadata})) {
                     client.metadata = metadata;
                 }
             }
