@@ -421,7 +421,7 @@ impl Default for Metrics {
         }
         let mut registry = Registry::default();
         metrics.register(registry.sub_registry_with_prefix("wigwag"));
-        registry.register_collector(Box::new(process::Process::new()));
+        registry.register_collector(Box::new(process::Process::default()));
         *metrics.registry.lock() = registry;
         metrics
     }

@@ -6,21 +6,11 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 /// Read anew whenever somebody asks; what cannot be read is left out.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Process {
-    /// In seconds since 1970. Read once: were the clock set meanwhile, it would look like another process.
+    /// In seconds since 1970. Read once, by whoever asks first: were the clock set meanwhile, it would look like another process.
     #[cfg(target_os = "linux")]
-    started: Option<f64>,
-}
-
-impl Process {
-    /// This one.
-    pub(super) fn new() -> Self {
-        Process {
-            #[cfg(target_os = "linux")]
-            started: linux::Stat::read().and_then(|stat| stat.started_at()),
-        }
-    }
+    started: std::sync::OnceLock<Option<f64>>,
 }
 
 impl Collector for Process {
@@ -41,7 +31,8 @@ impl Collector for Process {
             "Resident memory size in bytes",
             stat.as_ref().map(|stat| stat.resident_bytes),
         )?;
-        gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds", self.started)?;
+        let started = *self.started.get_or_init(|| stat.as_ref()?.started_at());
+        gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds", started)?;
         gauge("process_open_fds", "Number of open file descriptors", linux::open_files())?;
         gauge("process_max_fds", "Maximum number of open file descriptors", linux::most_files())?;
         let Some(stat) = stat else { return Ok(()) };
