@@ -209,14 +209,12 @@ impl World {
         client.next_id += 1;
         match to {
             _ if broadcast => {
-                if client.say(&json!({"type": "message", "id": id, "data": id})) {
-                    client.broadcasts.insert(id, others);
-                }
+                let read = client.say(&json!({"type": "message", "id": id, "data": id}));
+                client.broadcasts.extend(read.then_some((id, others)));
             }
             Some(to) => {
-                if client.say(&json!({"type": "message", "id": id, "to": to, "data": id})) {
-                    client.sent.insert(id, (to, None));
-                }
+                let read = client.say(&json!({"type": "message", "id": id, "to": to, "data": id}));
+                client.sent.extend(read.then_some((id, (to, None))));
             }
             None => {}
         }
