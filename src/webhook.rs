@@ -1,7 +1,7 @@
 //! Tells the operator's application what happens in rooms: signed requests to a URL of its own, in order, again until they are taken
 //! or it is too late.
 //!
-//! [`hooks`](crate::hooks) brings what has happened; one task tells it, in batches.
+//! [`hooks`] brings what has happened; one task tells it, in batches.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -114,11 +114,11 @@ impl Delivery {
                 count = self.queue.recv_many(&mut batch, BATCH) => if count == 0 { return },
                 () = stop.raised() => return,
             }
-            let body = body(&batch);
+            let (body, delivery) = (body(&batch), Uuid::now_v7());
             let outcome = tokio::select! {
-                taken = self.deliver(&body) => taken,
+                taken = self.deliver(&body, delivery) => taken,
                 // There is no time for further tries.
-                () = stop.raised() => matches!(self.attempt(&body, Uuid::now_v7()).await, Tried::Taken),
+                () = stop.raised() => matches!(self.attempt(&body, delivery).await, Tried::Taken),
             };
             self.metrics.told(if outcome { "delivered" } else { "failed" }).count(batch.len() as u64);
             batch.clear();
@@ -126,9 +126,8 @@ impl Delivery {
     }
 
     /// Tries until the application has it, will not have it, or it is too late. Returns whether it has.
-    async fn deliver(&mut self, body: &str) -> bool {
-        let (begun, delivery) = (Instant::now(), Uuid::now_v7());
-        let mut pause = FIRST_PAUSE;
+    async fn deliver(&mut self, body: &str, delivery: Uuid) -> bool {
+        let (begun, mut pause) = (Instant::now(), FIRST_PAUSE);
         loop {
             match self.attempt(body, delivery).await {
                 Tried::Taken => return true,
