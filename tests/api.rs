@@ -490,6 +490,8 @@ async fn what_the_operator_asks_of_rooms(server: &TestServer, description: &mut 
     let etag = held("/admin", "GET", "/admin", &[], "", 200).await.headers()["etag"].to_str().expect("text").to_owned();
     held("/admin", "GET", "/admin", &[("if-none-match", &etag)], "", 304).await;
     held("/admin/{file}", "GET", "/admin/main.js", &[], "", 200).await;
+    held("/demo/dom.js", "GET", "/demo/dom.js", &[], "", 200).await;
+    held("/demo/dom.js", "POST", "/demo/dom.js", &[], "", 405).await;
     held("/admin/{file}", "GET", "/admin/nothing.js", &[], "", 404).await;
     held("/admin/{file}", "POST", "/admin/main.js", &[], "", 405).await;
 

@@ -80,6 +80,7 @@ pub fn admin(context: Arc<Context>, token: Option<String>) -> Router {
         .route("/", get(|| async { Redirect::to("/admin") }))
         .route("/admin", get(page::page))
         .route("/admin/{file}", get(page::asset))
+        .route("/demo/dom.js", get(page::shared))
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))

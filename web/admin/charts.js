@@ -1,6 +1,6 @@
 // Charts of the last two minutes, drawn as SVG: lines, or areas on top of one another.
 
-import { make, setText, svg } from './dom.js';
+import { make, makeSvg, setText } from '../demo/dom.js';
 import { kept, roundUp } from './series.js';
 import { short3 } from './words.js';
 
@@ -24,7 +24,7 @@ const nothing = '–';
 
 export class Chart {
   #manner;
-  #svg = svg('svg', { role: 'img' });
+  #svg = makeSvg('svg', { role: 'img' });
   #legend = make('ul', { class: 'legend' });
   #total = make('span', { class: 'chart-total' });
   /** @type {Line[]} */
@@ -74,15 +74,15 @@ export class Chart {
     const x = (/** @type {number} */ at, /** @type {number} */ count) => pad.left + inner.width * (1 - (count - 1 - at) / (kept - 1));
     const y = (/** @type {number} */ value) => pad.top + inner.height * (1 - value / top);
     const parts = [0, top / 2, top].flatMap((value) => [
-      svg('line', { class: 'grid', x1: pad.left, x2: this.#width - pad.right, y1: y(value), y2: y(value) }),
-      svg('text', { class: 'tick', x: pad.left - 6, y: y(value) + 4, 'text-anchor': 'end' }, short3(value)),
+      makeSvg('line', { class: 'grid', x1: pad.left, x2: this.#width - pad.right, y1: y(value), y2: y(value) }),
+      makeSvg('text', { class: 'tick', x: pad.left - 6, y: y(value) + 4, 'text-anchor': 'end' }, short3(value)),
     ]);
     // The uppermost area first, so that those below cover it.
     for (const { values, base, tone } of [...lines].reverse()) parts.push(...shapes(values, base, tone, x, y));
     if (this.#pointed !== null) {
       const count = this.#lines[0]?.values.length ?? 0;
       const at = x(count - 1 - this.#pointed, count);
-      parts.push(svg('line', { class: 'cursor', x1: at, x2: at, y1: pad.top, y2: height - pad.bottom }));
+      parts.push(makeSvg('line', { class: 'cursor', x1: at, x2: at, y1: pad.top, y2: height - pad.bottom }));
     }
     this.#svg.setAttribute('viewBox', `0 0 ${this.#width} ${height}`);
     this.#svg.setAttribute('height', String(height));
@@ -142,7 +142,7 @@ function shapes(values, base, tone, x, y) {
     if (!values.some((value, at) => (value ?? 0) > base[at])) return [];
     const above = values.map((value, at) => point(at, value ?? 0));
     const below = base.map((value, at) => point(at, value)).reverse();
-    return [svg('path', { class: `area ${tone}`, d: `M${[...above, ...below].join('L')}Z` })];
+    return [makeSvg('path', { class: `area ${tone}`, d: `M${[...above, ...below].join('L')}Z` })];
   }
   // A gap where nothing was measured.
   let d = '';
@@ -153,5 +153,5 @@ function shapes(values, base, tone, x, y) {
     // By itself it is a dot.
     if (isFirst && (values[at + 1] ?? null) === null) d += `L${point(at, value)}`;
   });
-  return d === '' ? [] : [svg('path', { class: `line ${tone}`, d })];
+  return d === '' ? [] : [makeSvg('path', { class: `line ${tone}`, d })];
 }

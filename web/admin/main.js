@@ -4,7 +4,7 @@
 
 import { Refused, act, follow, read, roomPath, setToken, token } from './api.js';
 import { Chart } from './charts.js';
-import { byId, setText } from './dom.js';
+import { byId, setText } from '../demo/dom.js';
 import { RoomPage } from './room.js';
 import { pageSize, showEnded, showRooms } from './rooms.js';
 import { Series } from './series.js';

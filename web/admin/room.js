@@ -2,7 +2,8 @@
 
 /** @import { Member, Pair, Timeline, View } from './api.js' */
 
-import { byId, make, reconcile, setText } from './dom.js';
+import { byId, make, setText } from '../demo/dom.js';
+import { reconcile } from './dom.js';
 import { describe, draw, rows } from './sequence.js';
 import { after, lasted, ofState, short, size, tell } from './words.js';
 

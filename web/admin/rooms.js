@@ -2,7 +2,8 @@
 
 /** @import { Ended, Rooms } from './api.js' */
 
-import { byId, make, reconcile, setText } from './dom.js';
+import { byId, make, setText } from '../demo/dom.js';
+import { reconcile } from './dom.js';
 import { lasted, ofState, size } from './words.js';
 
 /** Rooms on a page of the list. */

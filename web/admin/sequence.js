@@ -2,7 +2,7 @@
 
 /** @import { Happening, Pair } from './api.js' */
 
-import { make, svg } from './dom.js';
+import { make, makeSvg } from '../demo/dom.js';
 import { after, outcomes, short, size } from './words.js';
 
 /**
@@ -126,13 +126,13 @@ export function draw(rows, names, width, pair) {
     const y = middle(at);
     if (row.kind !== 'missing') {
       const text = after(row.offset);
-      if (row.offset !== last) parts.push(svg('text', { class: 'seq-time', x: gutter - 8, y: y + 4, 'text-anchor': 'end' }, text));
+      if (row.offset !== last) parts.push(makeSvg('text', { class: 'seq-time', x: gutter - 8, y: y + 4, 'text-anchor': 'end' }, text));
       last = row.offset;
     }
     parts.push(...shape(row, lines, y, isNarrow));
   });
   const title = `Between ${short(pair.impolite)} and ${short(pair.polite)}: ${pair.text}`;
-  return svg('svg', { role: 'img', 'aria-label': title, viewBox: `0 0 ${width} ${height}`, width, height }, ...parts);
+  return makeSvg('svg', { role: 'img', 'aria-label': title, viewBox: `0 0 ${width} ${height}`, width, height }, ...parts);
 }
 
 /** The same in words, for whoever cannot see it. @param {Row[]} rows @param {[string, string]} names */
@@ -143,17 +143,17 @@ export function describe(rows, names) {
 }
 
 function arrowHeads() {
-  const marker = (/** @type {string} */ tone) => svg('marker', { id: `head-${tone}`, viewBox: '0 0 10 10', refX: 9, refY: 5, markerWidth: 8, markerHeight: 8, orient: 'auto-start-reverse', class: `fill ${tone}` }, svg('path', { d: 'M0 0L10 5L0 10Z' }));
-  return svg('defs', {}, ...['offer', 'answer', 'candidate', 'rollback'].map(marker));
+  const marker = (/** @type {string} */ tone) => makeSvg('marker', { id: `head-${tone}`, viewBox: '0 0 10 10', refX: 9, refY: 5, markerWidth: 8, markerHeight: 8, orient: 'auto-start-reverse', class: `fill ${tone}` }, makeSvg('path', { d: 'M0 0L10 5L0 10Z' }));
+  return makeSvg('defs', {}, ...['offer', 'answer', 'candidate', 'rollback'].map(marker));
 }
 
 /** @param {number} x @param {number} side @param {string} name @param {string} role */
 function head(x, side, name, role) {
   const width = Math.min(2 * side - 2, 150);
   return [
-    svg('rect', { class: 'seq-head', x: x - width / 2, y: 4, width, height: 44, rx: 9 }),
-    svg('text', { class: 'seq-name', x, y: 23, 'text-anchor': 'middle' }, name),
-    svg('text', { class: 'seq-role', x, y: 39, 'text-anchor': 'middle' }, role),
+    makeSvg('rect', { class: 'seq-head', x: x - width / 2, y: 4, width, height: 44, rx: 9 }),
+    makeSvg('text', { class: 'seq-name', x, y: 23, 'text-anchor': 'middle' }, name),
+    makeSvg('text', { class: 'seq-role', x, y: 39, 'text-anchor': 'middle' }, role),
   ];
 }
 
@@ -173,10 +173,10 @@ function lifelines(rows, lines, middle, height) {
     if (opening?.kind === 'state' && opening.life === 'here') life = 'before';
     rows.forEach((row, at) => {
       if (row.kind !== 'state' || row.side !== side) return;
-      parts.push(svg('line', { class: `seq-life ${life}`, x1: x, x2: x, y1: from, y2: middle(at) }));
+      parts.push(makeSvg('line', { class: `seq-life ${life}`, x1: x, x2: x, y1: from, y2: middle(at) }));
       [life, from] = [row.life, middle(at)];
     });
-    parts.push(svg('line', { class: `seq-life ${life}`, x1: x, x2: x, y1: from, y2: height - 4 }));
+    parts.push(makeSvg('line', { class: `seq-life ${life}`, x1: x, x2: x, y1: from, y2: height - 4 }));
     return parts;
   });
 }
@@ -186,28 +186,28 @@ function shape(row, lines, y, isNarrow) {
   const [from, to] = [lines[row.side], lines[1 - row.side]];
   const toward = Math.sign(to - from);
   const middle = (from + to) / 2;
-  const label = (/** @type {string} */ text, /** @type {string} */ tone) => svg('text', { class: `seq-label ${tone}`, x: middle, y: y - 6, 'text-anchor': 'middle' }, text);
+  const label = (/** @type {string} */ text, /** @type {string} */ tone) => makeSvg('text', { class: `seq-label ${tone}`, x: middle, y: y - 6, 'text-anchor': 'middle' }, text);
   switch (row.kind) {
     case 'arrow': {
       const told = isNarrow ? row.label : `${row.label}${row.span}`;
       if (row.lost === null) {
-        return [svg('line', { class: `seq-arrow ${row.tone}`, x1: from, x2: to - toward * 3, y1: y, y2: y, 'marker-end': `url(#head-${row.tone})` }), label(told, row.tone)];
+        return [makeSvg('line', { class: `seq-arrow ${row.tone}`, x1: from, x2: to - toward * 3, y1: y, y2: y, 'marker-end': `url(#head-${row.tone})` }), label(told, row.tone)];
       }
       const end = from + (to - from) * 0.62;
       return [
-        svg('line', { class: `seq-arrow ${row.tone}`, x1: from, x2: end, y1: y, y2: y }), ...cross(end, y), label(told, row.tone),
-        svg('text', { class: 'seq-label missing', x: middle, y: y + 16, 'text-anchor': 'middle' }, row.lost),
+        makeSvg('line', { class: `seq-arrow ${row.tone}`, x1: from, x2: end, y1: y, y2: y }), ...cross(end, y), label(told, row.tone),
+        makeSvg('text', { class: 'seq-label missing', x: middle, y: y + 16, 'text-anchor': 'middle' }, row.lost),
       ];
     }
     case 'missing': return [
-      svg('line', { class: 'seq-arrow missing', x1: from, x2: to - toward * 12, y1: y, y2: y }), ...cross(to - toward * 8, y), label(row.label, 'missing'),
+      makeSvg('line', { class: 'seq-arrow missing', x1: from, x2: to - toward * 12, y1: y, y2: y }), ...cross(to - toward * 8, y), label(row.label, 'missing'),
     ];
     default: {
       const anchor = row.side === 0 ? 'start' : 'end';
       const life = row.kind === 'state' ? row.life : 'note';
       return [
-        svg('circle', { class: `seq-dot ${life}`, cx: from, cy: y, r: 5 }),
-        svg('text', { class: `seq-label ${life}`, x: from + toward * 12, y: y + 4, 'text-anchor': anchor }, row.label),
+        makeSvg('circle', { class: `seq-dot ${life}`, cx: from, cy: y, r: 5 }),
+        makeSvg('text', { class: `seq-label ${life}`, x: from + toward * 12, y: y + 4, 'text-anchor': anchor }, row.label),
       ];
     }
   }
@@ -215,5 +215,5 @@ function shape(row, lines, y, isNarrow) {
 
 /** @param {number} x @param {number} y */
 function cross(x, y) {
-  return [svg('path', { class: 'seq-cross', d: `M${x - 5} ${y - 5}L${x + 5} ${y + 5}M${x + 5} ${y - 5}L${x - 5} ${y + 5}` })];
+  return [makeSvg('path', { class: 'seq-cross', d: `M${x - 5} ${y - 5}L${x + 5} ${y + 5}M${x + 5} ${y - 5}L${x - 5} ${y + 5}` })];
 }

@@ -35,7 +35,7 @@ export function make(tag, attributes = {}, ...children) {
 /**
  * @param {string} tag
  * @param {Record<string, string|number|boolean|null|undefined>} [attributes]
- * @param {...Node} children
+ * @param {...(Node|string)} children
  * @returns {SVGElement}
  */
 export function makeSvg(tag, attributes = {}, ...children) {

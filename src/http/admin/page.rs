@@ -1,4 +1,4 @@
-//! The operator's page, embedded in the binary; debug builds read it from `web/admin/`.
+//! The operator's page, embedded in the binary; debug builds read it from `web/`.
 
 use axum::body::Body;
 use axum::extract::Path;
@@ -16,7 +16,9 @@ use crate::problem::problem;
 use crate::protocol::{Code, Refusal};
 
 #[derive(RustEmbed)]
-#[folder = "web/admin/"]
+#[folder = "web/"]
+#[include = "admin/*"]
+#[include = "demo/dom.js"]
 struct Page;
 
 /// It loads and asks nothing but what stands beside it, and is shown in nobody's frame.
@@ -25,12 +27,17 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 
 /// `GET /admin`.
 pub(super) async fn page(headers: HeaderMap) -> Response {
-    file("index.html", &headers)
+    file("admin/index.html", &headers)
 }
 
 /// `GET /admin/{file}`.
 pub(super) async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
-    file(&name, &headers)
+    file(&format!("admin/{name}"), &headers)
+}
+
+/// `GET /demo/dom.js`: what it shares with the demo page.
+pub(super) async fn shared(headers: HeaderMap) -> Response {
+    file("demo/dom.js", &headers)
 }
 
 fn file(name: &str, headers: &HeaderMap) -> Response {
