@@ -22,21 +22,24 @@ use crate::protocol::{NodeId, PeerId, RoomName, Ticket};
 pub mod bus;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+pub mod journal;
 pub mod key;
 pub mod link;
 pub mod mesh;
 pub mod moves;
 pub mod nats;
 pub mod note;
+pub mod store;
 
 use bus::{Bus, Incoming};
 use key::Key;
 use link::{Limits, NoLink};
-pub use nats::{Address, Name, Policy};
+pub use nats::{Address, Durable, Name, Policy};
 
 use mesh::{Event, Mark, Mesh, Settings, Status, Weight};
 use moves::Moves;
 use note::Written;
+use store::{Desk, Due, Store};
 
 /// Who waits for what another node will answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +83,8 @@ pub struct Cluster {
     /// Counts rooms that were opened here, so that none is taken for an earlier one of the same name.
     halls: AtomicU64,
     bus: Arc<dyn Bus>,
+    /// The way to where seats outlive their node, if they are to.
+    desk: Option<Arc<Desk>>,
     /// Something has happened that the task has to look at.
     wake: Notify,
 }
@@ -89,6 +94,8 @@ pub struct Cluster {
 pub struct Events {
     cluster: Arc<Cluster>,
     incoming: mpsc::Receiver<Incoming>,
+    /// What is to be stored next, where anything is; taken by who sees to it.
+    pub dues: Option<mpsc::UnboundedReceiver<Due>>,
 }
 
 /// A fresh node's id.
@@ -110,23 +117,24 @@ impl Cluster {
         let id = fresh_id();
         let limits = Limits { bytes: LINK_BYTES, timeout: policy.timeout };
         let key = policy.key.as_ref().map(Key::load).transpose()?;
-        let (bus, incoming) = nats::Nats::connect(policy, id).await?;
+        let nats::Connected { bus, incoming, store } = nats::Nats::connect(policy, id, keep).await?;
         info!(node = %id, servers = ?policy.servers, name = %policy.name, "this server is a node of a cluster");
         if key.is_none() {
             warn!("without --cluster-key a session can be resumed at the node alone at which it began");
         }
-        Ok(Self::new(id, Settings { limits, keep }, key, bus, incoming))
+        Ok(Self::new(id, Settings { limits, keep }, key, (bus, incoming), store))
     }
 
-    /// This node on a bus, and what comes in from the others.
+    /// This node on a bus, and what comes in from the others. Seats outlive it in the store, if there is one.
     pub fn new(
         id: NodeId,
         settings: Settings,
         key: Option<Key>,
-        bus: Arc<dyn Bus>,
-        incoming: mpsc::Receiver<Incoming>,
+        (bus, incoming): (Arc<dyn Bus>, mpsc::Receiver<Incoming>),
+        store: Option<Arc<dyn Store>>,
     ) -> (Arc<Self>, Events) {
         let mesh = Mutex::new(Mesh::new(id, settings, now()));
+        let (desk, dues) = store.map(Desk::new).map(|(desk, dues)| (Arc::new(desk), dues)).unzip();
         let cluster = Arc::new(Cluster {
             id,
             key,
@@ -136,9 +144,10 @@ impl Cluster {
             moves: Moves::default(),
             halls: AtomicU64::new(0),
             bus,
+            desk,
             wake: Notify::new(),
         });
-        let events = Events { cluster: Arc::clone(&cluster), incoming };
+        let events = Events { cluster: Arc::clone(&cluster), incoming, dues };
         (cluster, events)
     }
 
@@ -170,6 +179,16 @@ impl Cluster {
     /// Whether a node is silent, or has never been heard of.
     pub fn is_lost(&self, node: NodeId) -> bool {
         self.mesh.lock().is_lost(node)
+    }
+
+    /// Whether a node was there and is given up: its members have left.
+    pub fn has_gone(&self, node: NodeId) -> bool {
+        self.mesh.lock().has_gone(node)
+    }
+
+    /// The way to where seats outlive this node, if they are to.
+    pub fn desk(&self) -> Option<&Arc<Desk>> {
+        self.desk.as_ref()
     }
 
     /// A number for a room that is opened here, greater than all before.

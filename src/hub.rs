@@ -32,6 +32,7 @@ use crate::timeline::{self, Event, Outcome, Timeline, Timelines};
 
 mod census;
 mod cluster;
+mod durable;
 mod handover;
 mod invitations;
 mod moving;
@@ -530,9 +531,15 @@ impl Hub {
 impl Hall {
     /// Carries out what the room decided, in order. A receipt is answered at once, where the recipient is here. Returns what has
     /// become of what there was a receipt for.
-    fn carry_out(&self, deliveries: Vec<Delivery>) -> Option<Outcome> {
+    fn carry_out(&mut self, deliveries: Vec<Delivery>) -> Option<Outcome> {
         let mut outcome = None;
         for Delivery { to, body, receipt } in deliveries {
+            if let Some(receipt) = receipt
+                && let Some(kept) = self.keep_here(to, &body, receipt)
+            {
+                outcome = outcome.or(Some(kept));
+                continue;
+            }
             let Some(seat) = self.seats.get(&to) else {
                 self.carry_elsewhere(to, &body, receipt);
                 outcome = outcome.or(receipt.map(|_| Outcome::Elsewhere));
@@ -622,6 +629,7 @@ impl Hall {
         if let Some(ties) = &mut self.ties {
             ties.moving.forget(peer);
         }
+        self.end_journal(peer);
         self.carry_out(out);
         if news {
             self.announce(|room| Note::Left { room, peer, reason });

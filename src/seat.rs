@@ -586,6 +586,36 @@ impl Seat {
     /// resume, and finds all that had fitted. Answers always fit, or a refusal could get lost: there is at most one for each
     /// request, and once they have filled the queue no request is taken any more until a transport has come for them.
     pub fn push(&mut self, body: Body) -> bool {
+        self.take(body, Buffer::push)
+    }
+
+    /// The same for a payload that is being stored: it is not written before [`release_held`](Self::release_held).
+    pub fn push_held(&mut self, body: Body) -> bool {
+        self.take(body, Buffer::push_held)
+    }
+
+    /// The first so many of those that were being stored are.
+    pub fn release_held(&mut self, count: usize) {
+        self.buffer.release(count);
+    }
+
+    /// The first so many of those that were being stored are not, and were never there.
+    pub fn retract_held(&mut self, count: usize) {
+        self.buffer.retract(count);
+    }
+
+    /// The first so many payloads that are being stored, with their numbers.
+    pub fn held(&self, count: usize) -> Vec<(u64, &Body)> {
+        self.buffer.held(count)
+    }
+
+    /// All payloads that its client has not acknowledged, of those that are being stored the first so many, with their numbers and
+    /// in no more bytes than that. What was written first is left out for it; `None` if what was not written takes more.
+    pub fn unacknowledged(&self, held: usize, most: usize) -> Option<Vec<(u64, &Body)>> {
+        self.buffer.payloads(held, most)
+    }
+
+    fn take(&mut self, body: Body, push: impl FnOnce(&mut Buffer, Body) -> bool) -> bool {
         if let Kind::Error(code) = body.kind {
             self.log.count_error(code);
         }
@@ -597,7 +627,7 @@ impl Seat {
             return true;
         }
         let is_payload = body.kind == Kind::Payload;
-        let taken = self.buffer.push(body);
+        let taken = push(&mut self.buffer, body);
         self.payloads = self.payloads.wrapping_add((taken && is_payload).into());
         let is_slow = !taken && self.lease == Lease::Here;
         if (is_slow || self.buffer.is_over()) && self.ending.is_none() {
@@ -699,6 +729,11 @@ impl Seat {
     /// Another node will answer this request. Said again until then, it is not answered: `ok` would be a guess.
     pub fn ask(&mut self, id: u64) {
         self.asked.push(id);
+    }
+
+    /// Whether a request has no answer yet.
+    pub fn is_owed_answers(&self) -> bool {
+        !self.asked.is_empty()
     }
 
     /// Another node, or its loss, has answered.

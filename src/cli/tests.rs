@@ -45,7 +45,7 @@ fn the_defaults_that_help_tells_are_the_defaults() {
         assert_eq!(served(&line), served(without), "{line}");
         told += 1;
     }
-    assert_eq!(told, 48, "every setting with a default tells it");
+    assert_eq!(told, 50, "every setting with a default tells it");
 }
 
 /// After a change of the settings: `wigwag config example > wigwag.example.toml`.
@@ -67,6 +67,9 @@ fn the_example_file_tells_every_setting_and_is_valid() {
         cluster_ca: None,
         cluster_timeout: None,
         cluster_key: None,
+        cluster_durable: None,
+        cluster_replicas: None,
+        cluster_store: None,
         web: None,
         cert: None,
         key: None,

@@ -24,7 +24,7 @@ pub const HEARD_OF_ALL: Duration = Duration::from_secs(3);
 /// Other nodes at once. Links grow with the square of it, and no larger cluster was thought of.
 const MOST_NODES: usize = 256;
 
-/// Nodes that have said that they stop, or that cannot be talked to; the latest of them are remembered.
+/// Nodes that have said that they stop, that cannot be talked to, or that are given up; the latest of them are remembered.
 const MOST_STRANGERS: usize = MOST_NODES;
 
 /// Receipts that may be open for one node.
@@ -98,6 +98,8 @@ pub struct Mesh {
     settings: Settings,
     peers: BTreeMap<NodeId, Peer>,
     strangers: VecDeque<NodeId>,
+    /// Nodes that were there and are given up; the latest of them are remembered.
+    gone: VecDeque<NodeId>,
     drains: bool,
     next_beat: Instant,
     /// When to look next, at the latest.
@@ -164,6 +166,7 @@ impl Mesh {
             settings,
             peers: BTreeMap::new(),
             strangers: VecDeque::new(),
+            gone: VecDeque::new(),
             drains: false,
             next_beat: now,
             alarm: now,
@@ -323,6 +326,11 @@ impl Mesh {
     /// Whether a node is silent, or has never been heard of.
     pub fn is_lost(&self, node: NodeId) -> bool {
         self.peers.get(&node).is_none_or(|peer| peer.is_lost)
+    }
+
+    /// Whether a node was there and is given up.
+    pub fn has_gone(&self, node: NodeId) -> bool {
+        self.gone.contains(&node) && !self.peers.contains_key(&node)
     }
 
     /// Whether there is such an open receipt.
@@ -498,16 +506,22 @@ impl Mesh {
         if let Some(peer) = self.peers.remove(&node) {
             self.lives = self.lives.max(peer.link.last_life());
             self.again += peer.link.again();
+            remember(&mut self.gone, node);
             self.events.push_back(Event::Gone(node));
         }
     }
 
     fn estrange(&mut self, node: NodeId) {
-        if self.strangers.len() >= MOST_STRANGERS {
-            self.strangers.pop_front();
-        }
-        self.strangers.push_back(node);
+        remember(&mut self.strangers, node);
     }
+}
+
+/// The latest of them are.
+fn remember(nodes: &mut VecDeque<NodeId>, node: NodeId) {
+    if nodes.len() >= MOST_STRANGERS {
+        nodes.pop_front();
+    }
+    nodes.push_back(node);
 }
 
 impl Peer {

@@ -1,4 +1,5 @@
 //! The bus over NATS (core, without JetStream): two subjects, of which nothing is asked but that most of what is published arrives.
+//! Beside it, where the operator wants that, the store of seats in JetStream.
 
 use std::fmt;
 use std::io;
@@ -17,10 +18,16 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
 use super::bus::{Bus, Flushed, INCOMING, Incoming, To};
+use super::store::Store;
 use crate::error::StartError;
 use crate::files;
 use crate::protocol::NodeId;
 use crate::secret::SecretSource;
+
+mod jetstream;
+
+use jetstream::JetStream;
+pub use jetstream::Durable;
 
 /// Texts that may wait to be written. What comes beyond is lost, and sent again.
 const OUTGOING: usize = 4096;
@@ -53,6 +60,15 @@ pub struct Policy {
     pub timeout: Duration,
     /// Where the key is that all nodes share.
     pub key: Option<SecretSource>,
+    /// How seats are kept beyond the life of their node, if they are.
+    pub durable: Option<Durable>,
+}
+
+/// What comes of a connection.
+pub(super) struct Connected {
+    pub(super) bus: Arc<dyn Bus>,
+    pub(super) incoming: mpsc::Receiver<Incoming>,
+    pub(super) store: Option<Arc<dyn Store>>,
 }
 
 /// A cluster's name: 1 to 64 of `A-Z a-z 0-9 - _`, so that it is one token of a subject.
@@ -127,7 +143,7 @@ pub struct Nats {
     is_connected: Arc<AtomicBool>,
     client: Client,
     outgoing: mpsc::Sender<Outgoing>,
-    _tasks: [AbortOnDropHandle<()>; 2],
+    _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
 enum Outgoing {
@@ -149,14 +165,12 @@ impl Subjects {
 }
 
 impl Nats {
-    /// Connects, and again whenever the connection is lost. That a server cannot be reached is no error: it may come.
+    /// Connects, and again whenever the connection is lost. That a server cannot be reached is no error: it may come. `keep` is
+    /// how long a seat without a transport is kept.
     ///
     /// # Errors
     /// Credentials or a CA that cannot be read.
-    pub async fn connect(
-        policy: &Policy,
-        node: NodeId,
-    ) -> Result<(Arc<dyn Bus>, mpsc::Receiver<Incoming>), StartError> {
+    pub(super) async fn connect(policy: &Policy, node: NodeId, keep: Duration) -> Result<Connected, StartError> {
         let (sender, incoming) = mpsc::channel(INCOMING);
         let is_connected = Arc::new(AtomicBool::new(false));
         let state =
@@ -171,8 +185,13 @@ impl Nats {
         let (outgoing, queue) = mpsc::channel(OUTGOING);
         let writing = tokio::spawn(write(client.clone(), Arc::clone(&is_connected), subjects, queue));
         let reading = tokio::spawn(read([own, all], sender));
-        let tasks = [writing, reading].map(AbortOnDropHandle::new);
-        Ok((Arc::new(Nats { is_connected, client, outgoing, _tasks: tasks }), incoming))
+        let mut tasks = vec![AbortOnDropHandle::new(writing), AbortOnDropHandle::new(reading)];
+        let store = policy.durable.map(|durable| {
+            let store = Arc::new(JetStream::new(client.clone(), &policy.name, durable, keep));
+            tasks.push(AbortOnDropHandle::new(tokio::spawn(Arc::clone(&store).watch())));
+            store as Arc<dyn Store>
+        });
+        Ok(Connected { bus: Arc::new(Nats { is_connected, client, outgoing, _tasks: tasks }), incoming, store })
     }
 }
 

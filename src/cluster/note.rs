@@ -17,7 +17,7 @@ pub const VERSION: u32 = 1;
 pub const ENVELOPE_BYTES: usize = 192;
 
 /// What a note adds to the payload that it carries, at most.
-pub const PAYLOAD_BYTES: usize = 320;
+pub const PAYLOAD_BYTES: usize = 400;
 
 /// Said by each node once a second, to all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -188,6 +188,9 @@ pub enum Note<'a> {
         receipt: Option<u64>,
         /// It may be dropped.
         ephemeral: bool,
+        /// Who has said it, and its id there, by which it is known when it comes again.
+        #[serde(default)]
+        sender: Option<(PeerId, u64)>,
         /// The message as the member gets it, without its number.
         #[serde(borrow)]
         body: &'a RawValue,
@@ -381,10 +384,18 @@ impl<'a> Note<'a> {
 }
 
 /// A [`Note::Relay`], whose body need not be parsed to be put into it.
-pub fn relay(room: &RoomName, to: PeerId, receipt: Option<u64>, body: &Body) -> Written {
+pub fn relay(
+    room: &RoomName,
+    to: PeerId,
+    receipt: Option<u64>,
+    sender: Option<(PeerId, u64)>,
+    body: &Body,
+) -> Written {
     let receipt = receipt.map_or("null".to_owned(), |receipt| receipt.to_string());
+    let sender = sender.map_or(String::new(), |(peer, id)| format!(r#","sender":["{peer}",{id}]"#));
     let ephemeral = body.kind == Kind::Ephemeral;
-    payload("relay", &format!(r#""room":"{room}","to":"{to}","receipt":{receipt},"ephemeral":{ephemeral}"#), body)
+    let members = format!(r#""room":"{room}","to":"{to}","receipt":{receipt},"ephemeral":{ephemeral}{sender}"#);
+    payload("relay", &members, body)
 }
 
 /// A [`Note::Broadcast`], which may be dropped if it does not count in what was `said`.
@@ -536,14 +547,16 @@ mod tests {
     fn payloads_come_out_as_the_text_that_they_were() {
         let long = RoomName::parse(&"x".repeat(128)).expect("a name");
         let sent = message("1", false);
-        assert!(relay(&long, peer(4), Some(u64::MAX), &sent).text.0.len() <= sent.len() + PAYLOAD_BYTES);
+        assert!(relay(&long, peer(4), Some(u64::MAX), Some((peer(5), u64::MAX)), &sent).text.0.len() <= sent.len() + PAYLOAD_BYTES);
         for ephemeral in [false, true] {
             let sent = message(r#"{"b" :1.50, "a":"x\ny"}"#, ephemeral);
-            let Text(text) = relay(&room(), peer(4), Some(5), &sent).text;
-            let Ok(Note::Relay { room: name, to, receipt, ephemeral: may_drop, body: raw }) = Note::parse(&text) else {
+            let from = (!ephemeral).then_some((peer(5), 6));
+            let Text(text) = relay(&room(), peer(4), Some(5), from, &sent).text;
+            let Ok(Note::Relay { room: name, to, receipt, ephemeral: may_drop, sender, body: raw }) = Note::parse(&text)
+            else {
                 panic!("a relay")
             };
-            assert_eq!((name, to, receipt, may_drop), (room(), peer(4), Some(5), ephemeral));
+            assert_eq!((name, to, receipt, may_drop, sender), (room(), peer(4), Some(5), ephemeral, from));
             let received = body(&text, raw, may_drop).expect("a body");
             assert_eq!((received.text(), received.kind), (sent.text(), sent.kind));
             let said = (!ephemeral).then_some(Said { hall: 7, number: u64::MAX });

@@ -197,6 +197,11 @@ impl Settings {
         let key = self.cluster_key.as_ref();
         let key = key.map(|text| text.parse().map_err(|why| check.wrong("cluster-key", text, why))).transpose()?;
         let timeout = check.span("cluster-timeout", self.cluster_timeout, cluster::TIMEOUT, SECOND..=MINUTE)?;
+        let durable = cluster::Durable::default();
+        let durable = cluster::Durable {
+            replicas: check.number("cluster-replicas", self.cluster_replicas, durable.replicas, 1..=5)?,
+            bytes: check.size("cluster-store", self.cluster_store, durable.bytes, MIB..=64 * KIB * KIB * MIB)?,
+        };
         if servers.is_empty() {
             let alone = [
                 ("cluster-name", self.cluster_name.is_some()),
@@ -204,12 +209,21 @@ impl Settings {
                 ("cluster-ca", self.cluster_ca.is_some()),
                 ("cluster-timeout", self.cluster_timeout.is_some()),
                 ("cluster-key", self.cluster_key.is_some()),
+                ("cluster-durable", self.cluster_durable == Some(true)),
+                ("cluster-replicas", self.cluster_replicas.is_some()),
+                ("cluster-store", self.cluster_store.is_some()),
             ];
             let alone = alone.iter().find(|(_, said)| *said);
             let refused = |key| check.bad(key, "set", "without --cluster there is only this node; give it too");
             return alone.map_or(Ok(None), |(key, _)| Err(refused(key)));
         }
+        let is_durable = self.cluster_durable == Some(true);
+        if is_durable && key.is_none() {
+            let why = "without --cluster-key no other node can take a session up; give it too";
+            return Err(check.bad("cluster-durable", "set", why));
+        }
         Ok(Some(cluster::Policy {
+            durable: is_durable.then_some(durable),
             servers,
             name: name.unwrap_or_default(),
             credentials: self.cluster_credentials.clone(),

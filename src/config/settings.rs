@@ -389,6 +389,22 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster_key: Option<String>,
 
+    /// Let sessions outlive a node that is lost: keep them, and what is said to one peer alone, in JetStream of the same NATS; needs
+    /// --cluster-key
+    #[arg(long, env = "WIGWAG_CLUSTER_DURABLE", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = CLUSTER)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_durable: Option<bool>,
+
+    /// Keep them at so many servers of NATS [default: 1]
+    #[arg(long, env = "WIGWAG_CLUSTER_REPLICAS", value_name = "N", help_heading = CLUSTER)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_replicas: Option<u64>,
+
+    /// Bytes of all that is kept in JetStream; beyond, senders are told that the peer's queue is full [default: 1GiB]
+    #[arg(long, env = "WIGWAG_CLUSTER_STORE", value_name = "SIZE", help_heading = CLUSTER)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_store: Option<Size>,
+
     /// Record so many events of each room (who came and went, which offers, answers and candidates went where), for `wigwag why`
     /// and the admin page; 0 records nothing [default: 512]
     #[arg(long, env = "WIGWAG_TIMELINE_EVENTS", value_name = "N", help_heading = TIMELINES)]

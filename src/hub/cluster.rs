@@ -9,6 +9,7 @@ use tracing::{debug, warn};
 use super::handover::Wanted;
 use super::ties::{Tie, on_its_way, unreachable};
 use super::{Hall, Hub, now, session};
+use crate::cluster::journal::{Asker, Sender};
 use crate::cluster::mesh::{Event, Weight};
 use crate::cluster::moves::Move;
 use crate::cluster::note::{self, Lock, Note, Present, Refused, Said, Text, Wish};
@@ -86,8 +87,13 @@ impl Hub {
         Ok(Some(entering))
     }
 
-    /// Carries out what other nodes say. Runs until it is dropped.
+    /// Carries out what other nodes say, and keeps seats where they outlive this node. Runs until it is dropped.
     pub async fn keep_cluster(self: &Arc<Self>, mut events: Events) {
+        let dues = events.dues.take();
+        tokio::join!(self.hear(events), self.keep_seats(dues));
+    }
+
+    async fn hear(self: &Arc<Self>, mut events: Events) {
         let mut progress = Progress::default();
         loop {
             let transit = self.next_transit();
@@ -246,12 +252,13 @@ impl Hub {
             Note::Gone { room } => {
                 self.with_hall(&room, |hall| hall.forget(node, LeftReason::Left));
             }
-            Note::Relay { room, to, receipt, ephemeral, body } => {
+            Note::Relay { room, to, receipt, ephemeral, sender, body } => {
+                let asker = receipt.map(|receipt| Asker::Node(node, life, receipt));
                 let result = match note::body(&text.0, body, ephemeral) {
-                    Some(body) => self.take_in(&room, to, body),
-                    None => Err(Refusal::bad_request("the payload is not one line")),
+                    Some(body) => self.take_in(&room, to, body, sender, asker),
+                    None => Some(Err(Refusal::bad_request("the payload is not one line"))),
                 };
-                if let Some(receipt) = receipt {
+                if let Some((receipt, result)) = receipt.zip(result) {
                     answer(done(receipt, result));
                 }
             }
@@ -317,21 +324,38 @@ impl Hub {
             self.watch_transit(room, peer);
             return Ok(None);
         }
-        let wants = self.with_hall(&room, |hall| {
+        let mut shard = self.shard(&room).lock();
+        let wants = shard.get_mut(&room).map(|hall| {
             hall.change(node, note);
             hall.tie(node).is_some_and(|tie| std::mem::take(&mut tie.wants_roster))
         });
+        // What it has told may have been that the last member here has gone there.
+        self.drop_if_empty(&mut shard, &room);
         wants.map(|wants| wants.then(|| room.clone())).ok_or(room)
     }
 
-    /// A payload for one member here.
-    fn take_in(&self, room: &RoomName, to: PeerId, body: Body) -> Result<(), Refusal> {
+    /// A payload for one member here. Who asks is answered later if this tells nothing.
+    fn take_in(
+        &self,
+        room: &RoomName,
+        to: PeerId,
+        body: Body,
+        sender: Option<Sender>,
+        asker: Option<Asker>,
+    ) -> Option<Result<(), Refusal>> {
         let mut shard = self.shard(room).lock();
-        let taken = shard.get_mut(room).and_then(|hall| hall.take_in(to, body));
-        match taken.ok_or_else(|| self.absence(room, to, shard.get(room)))? {
-            true => Ok(()),
-            false => Err(Refusal::new(Code::QueueFull, "the peer's queue has no room for it")),
+        if let Some(asker) = asker
+            && let Some(hall) = shard.get_mut(room)
+            && let Some(kept) = hall.keep_from_elsewhere(to, &body, sender, asker)
+        {
+            return kept;
         }
+        let taken = shard.get_mut(room).and_then(|hall| hall.take_in(to, body));
+        Some(match taken {
+            Some(true) => Ok(()),
+            Some(false) => Err(Refusal::new(Code::QueueFull, "the peer's queue has no room for it")),
+            None => Err(self.absence(room, to, shard.get(room))),
+        })
     }
 
     /// What there is to say of a peer that another node takes to be here: it has gone from here to another one, or is about to come.
@@ -394,7 +418,7 @@ impl Hall {
     }
 
     /// A member here is told what another node has done for it, or not.
-    fn settle(&mut self, from: PeerId, id: Option<u64>, outcome: Result<(), Refusal>) {
+    pub(super) fn settle(&mut self, from: PeerId, id: Option<u64>, outcome: Result<(), Refusal>) {
         let Some(seat) = self.seats.get(&from) else { return };
         if let Some(id) = id {
             seat.quietly(|seat| seat.answered(id));
@@ -430,18 +454,22 @@ impl Hall {
     /// A payload for one member here: whether its queue has room for it; `None` if there is no such member.
     fn take_in(&mut self, to: PeerId, body: Body) -> Option<bool> {
         let seat = self.seats.get(&to).filter(|_| self.room.has(to))?;
-        let step = self.timeline.as_ref().and_then(|_| body.step());
-        let bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
-        let (taken, lease) = seat.with(|seat| (seat.push(body), seat.lease()));
-        if let Some((from, step)) = step {
-            let outcome = match taken {
-                true if matches!(lease, Lease::Away { .. }) => Outcome::Kept,
-                true => Outcome::Delivered,
-                false => Outcome::QueueFull,
-            };
-            self.record_elsewhere(|| Noted::Relayed { from, to, step, bytes, outcome });
-        }
+        let (kept, lease) = (body.clone(), seat.quietly(|seat| seat.lease()));
+        let taken = seat.with(|seat| seat.push(body));
+        self.record_taken(to, &kept, taken, lease);
         Some(taken)
+    }
+
+    /// A step of a negotiation was taken in for a member here, or was not.
+    pub(super) fn record_taken(&mut self, to: PeerId, body: &Body, taken: bool, lease: Lease) {
+        let Some((from, step)) = self.timeline.as_ref().and_then(|_| body.step()) else { return };
+        let bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
+        let outcome = match taken {
+            true if matches!(lease, Lease::Away { .. }) => Outcome::Kept,
+            true => Outcome::Delivered,
+            false => Outcome::QueueFull,
+        };
+        self.record_elsewhere(|| Noted::Relayed { from, to, step, bytes, outcome });
     }
 
     /// A payload for all members here.
@@ -559,6 +587,10 @@ impl Hall {
 
     fn join_elsewhere(&mut self, node: NodeId, present: Present, out: &mut Vec<Delivery>) {
         let Present { member, away, moves } = present;
+        // It took this node for lost.
+        if self.room.own_member(member.peer).is_some() && moves > self.room.moves_of(member.peer) {
+            self.give_up(member.peer, node);
+        }
         let state = if away { PeerState::Away } else { PeerState::Here };
         self.room.join_elsewhere(node, member, (state, moves), out);
     }
@@ -594,7 +626,7 @@ fn gone() -> Refusal {
     Refusal::new(Code::PeerGone, "no such peer in the room")
 }
 
-fn done(receipt: u64, result: Result<(), Refusal>) -> Note<'static> {
+pub(super) fn done(receipt: u64, result: Result<(), Refusal>) -> Note<'static> {
     Note::Done { receipt, refused: result.err().as_ref().map(Refused::from) }
 }
 

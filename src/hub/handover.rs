@@ -13,9 +13,11 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, info, warn};
 
+use super::durable::{Claim, Restored};
 use super::moving::{Going, Heard};
 use super::ties::present;
 use super::{Hall, Hub, now, resume_expired};
+use crate::cluster::journal::Sender;
 use crate::cluster::mesh::Weight;
 use crate::cluster::moves::Move;
 use crate::cluster::note::{Kept, Note, Present, Refused, Said, Written};
@@ -96,6 +98,9 @@ struct Parcel {
     heard: Vec<(NodeId, Said)>,
     /// Payloads for all that could not be sent, of which the nodes were not told yet.
     owed: Vec<(NodeId, u64)>,
+    /// The last record that was kept of it, if that is known, and who has said what to it, where seats outlive their node.
+    #[serde(default)]
+    journal: Option<(Option<u64>, Vec<Sender>)>,
 }
 
 /// Where a seat is.
@@ -109,15 +114,16 @@ enum Place {
 
 impl Hub {
     /// Brings a seat here for which a client has come with a ticket, if another node of the cluster has it. When it is done the
-    /// client can take it up as any other; what is not to be had is left as it is, and will be refused then.
+    /// client, which has handled everything up to `seq`, can take it up as any other; what is not to be had is left as it is, and will
+    /// be refused then.
     ///
     /// # Errors
     /// `goingAway` if the node that has it cannot be reached at the moment, or says so; the refusal of that node.
-    pub async fn fetch(self: &Arc<Self>, room: &RoomName, ticket: Option<Ticket>) -> Result<(), Refusal> {
+    pub async fn fetch(self: &Arc<Self>, room: &RoomName, ticket: Option<Ticket>, seq: u64) -> Result<(), Refusal> {
         let Some((ticket, writer)) = self.is_elsewhere(room, ticket) else { return Ok(()) };
         let given_up = CancellationToken::new();
         let _guard = given_up.clone().drop_guard();
-        let bring = Arc::clone(self).bring(room.clone(), ticket, writer, given_up);
+        let bring = Arc::clone(self).bring(room.clone(), (ticket, Some(seq)), writer, given_up);
         // What was begun with another node is ended, whether the client waits for it or not.
         tokio::spawn(bring.in_current_span()).await.unwrap_or(Ok(()))
     }
@@ -133,7 +139,7 @@ impl Hub {
     async fn bring(
         self: Arc<Self>,
         room: RoomName,
-        ticket: Ticket,
+        (ticket, seq): (Ticket, Option<u64>),
         writer: NodeId,
         given_up: CancellationToken,
     ) -> Result<(), Refusal> {
@@ -165,6 +171,16 @@ impl Hub {
                     waited = Some((now() - begun).as_millis() as u64);
                     sleep(AGAIN).await;
                 }
+                None if cluster.is_lost(node) && !cluster.is_young() => {
+                    let claim = seq.map(|seq| Claim { room: &room, ticket, seq, writer, heard: &expecting.heard });
+                    let Some(claim) = claim else { return Ok(()) };
+                    match self.restore(cluster, &claim).await {
+                        Restored::Done => return Ok(()),
+                        Restored::At(owner) => hint = Some(owner),
+                        Restored::Again => sleep(AGAIN).await,
+                        Restored::Unreachable => return Err(out_of_reach()),
+                    }
+                }
                 None if cluster.is_lost(node) => return self.is_young(cluster),
                 None => sleep(AGAIN).await,
             }
@@ -184,7 +200,7 @@ impl Hub {
         let known = self.with_hall(room, |hall| match hall.room.node_of(peer) {
             _ if hall.seats.contains_key(&peer) => Some(Place::Here),
             _ if hint.is_some_and(|hint| hint != cluster.id()) => hint.map(Place::At),
-            Some(_) if hall.room.is_in_transit(peer) => Some(Place::Between),
+            Some(node) if hall.room.is_in_transit(peer) && !self.may_claim_from(cluster, node) => Some(Place::Between),
             Some(node) => Some(Place::At(node)),
             None => None,
         });
@@ -194,6 +210,11 @@ impl Hub {
             None => Place::Nowhere,
         };
         known.flatten().unwrap_or_else(unknown)
+    }
+
+    /// Whether a seat is kept that this node had when it was lost.
+    fn may_claim_from(&self, cluster: &Cluster, node: NodeId) -> bool {
+        cluster.desk().is_some() && cluster.is_lost(node)
     }
 
     /// Asks another node for something and waits for its answer; `None` if it cannot be asked, or does not answer in time.
@@ -290,7 +311,7 @@ impl Hub {
     }
 
     fn take_in_seat(self: &Arc<Self>, cluster: &Cluster, parcel: Parcel) {
-        let Parcel { room, present, seat, keys, view, heard, owed } = parcel;
+        let Parcel { room, present, seat, keys, view, heard, owed, journal } = parcel;
         let Present { member, away, moves } = present;
         let peer = member.peer;
         let seat = match Seat::unpack(seat, self.policy.limits.checks, now()) {
@@ -310,6 +331,7 @@ impl Hub {
         hall.keys.extend(keys.iter().filter_map(|key| Some((JoinKey::parse(key)?, peer))));
         cluster.moves.forget(&room, peer);
         hall.welcome(peer, &seat, &view, &heard.into_iter().collect(), cluster.id());
+        hall.go_on_with_journal(peer, journal);
         hall.announce_newcomer(peer);
         hall.owe(owed);
         if seat.quietly(|seat| seat.is_poll_expected()) {
@@ -319,7 +341,7 @@ impl Hub {
     }
 
     /// A seat that was wanted at another node, or has come from there, is looked at if nothing more becomes of that.
-    fn tend_soon(&self, room: &RoomName, peer: PeerId) {
+    pub(super) fn tend_soon(&self, room: &RoomName, peer: PeerId) {
         self.looks.lock().push(Reverse((now() + GRACE, room.clone(), peer)));
         self.look_added.notify_one();
     }
@@ -329,7 +351,7 @@ impl Hub {
         let wanted = self.is_elsewhere(&room, ticket);
         let place = Arc::clone(&self.handovers.offers).try_acquire_owned();
         let (Some((ticket, writer)), Ok(place)) = (wanted, place) else { return };
-        let bring = Arc::clone(self).bring(room, ticket, writer, CancellationToken::new());
+        let bring = Arc::clone(self).bring(room, (ticket, None), writer, CancellationToken::new());
         tokio::spawn(async move {
             if let Err(refusal) = bring.await {
                 debug!(reason = %refusal.message, "a seat that was offered could not be had");
@@ -411,6 +433,10 @@ impl Hub {
 impl Hall {
     /// Whether something is on its way that its client has said, or that was said to all and that the other node has already.
     fn is_busy(&mut self, peer: PeerId, seat: &SharedSeat, wanted: &Wanted) -> bool {
+        // What is being stored for it, or has been said by it and is being stored for somebody else.
+        if self.is_storing(peer) || seat.quietly(|seat| seat.is_owed_answers()) {
+            return true;
+        }
         let Some(ties) = &mut self.ties else { return true };
         let requests = seat.quietly(|seat| seat.log().requests());
         if ties.moving.going(peer).is_none_or(|going| going.requests != requests) {
@@ -444,6 +470,7 @@ impl Hall {
             view: self.room.view(peer),
             heard: self.ties.iter().flat_map(|ties| ties.heard()).collect(),
             owed: self.owed(),
+            journal: self.hand_on_journal(peer),
         };
         Ok(serde_json::to_string(&parcel).expect("a seat has string keys and no failing parts"))
     }
@@ -470,7 +497,7 @@ impl Hall {
 
     /// A seat is no longer here. Members here are told nothing: for them its peer goes on.
     /// Returns how often it was handed on by now.
-    fn send_off(&mut self, peer: PeerId, to: NodeId) -> u64 {
+    pub(super) fn send_off(&mut self, peer: PeerId, to: NodeId) -> u64 {
         if let Some(seat) = self.seats.remove(&peer) {
             let replaced = Refusal::new(Code::Replaced, "a later transport took the seat at another node");
             seat.with(|seat| seat.vacate(Ending::Closed(replaced)));
@@ -482,12 +509,13 @@ impl Hall {
         if let Some(ties) = &mut self.ties {
             ties.moving.forget(peer);
         }
+        self.leave_journal(peer);
         self.announce(|room| Note::Moved { room, peer, to, moves });
         moves
     }
 
     /// Tells a member that has come what it has not heard where it was.
-    fn welcome(&mut self, peer: PeerId, seat: &SharedSeat, view: &View, heard: &Heard, own: NodeId) {
+    pub(super) fn welcome(&mut self, peer: PeerId, seat: &SharedSeat, view: &View, heard: &Heard, own: NodeId) {
         let moderates = seat.quietly(|seat| seat.grant().rights.moderate);
         // What it knows of who waits it was told there.
         self.room.moderate(peer, moderates);

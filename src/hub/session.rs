@@ -187,6 +187,7 @@ impl Speaker {
                 hall.room.update(self.peer, metadata.clone(), &mut out);
                 hall.carry_out(out);
                 hall.announce(|room| Note::Updated { room, peer: self.peer, metadata });
+                hall.touch_journal(self.peer);
                 Ok(())
             }
             Command::IceServers => {
@@ -257,6 +258,7 @@ impl Speaker {
                     hall.answer(self.peer, Body::ok(id));
                 }
                 hall.update_role(self.peer, &self.seat, false);
+                hall.touch_journal(self.peer);
                 self.hub.spare_waiting(hall, self.peer, &self.seat);
                 self.hub.tend(hall, self.peer);
             }

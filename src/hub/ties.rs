@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::durable::Journals;
 use super::moving::{Heard, Moving};
 use super::{Hall, cluster::moved, session};
 use crate::cluster::mesh::Weight;
@@ -40,6 +41,8 @@ pub(super) struct Ties {
     heard: Heard,
     /// Members on their way.
     pub(super) moving: Moving,
+    /// What is kept of members here beyond the life of this node, if anything is.
+    pub(super) journals: Option<Journals>,
 }
 
 /// One of them.
@@ -88,6 +91,7 @@ impl Ties {
             said: Said { hall: cluster.number_hall(), number: 0 },
             heard: Heard::new(),
             moving: Moving::default(),
+            journals: cluster.desk().cloned().map(Journals::new),
         };
         ties.check_whole();
         ties
@@ -158,6 +162,7 @@ impl Hall {
 
     /// Tells them of a new member here, or of one who waits.
     pub(super) fn announce_newcomer(&mut self, peer: PeerId) {
+        self.begin_journal(peer);
         let Some(ties) = &mut self.ties else { return };
         let room = self.room.name().clone();
         if let Some((member, state)) = self.room.own_member(peer) {
@@ -207,7 +212,7 @@ impl Hall {
         let (Some(ties), Some(node), Some(receipt)) = (&self.ties, self.room.node_of(to), receipt) else { return };
         let room = self.room.name();
         if body.kind == Kind::Ephemeral {
-            let written = note::relay(room, to, None, body);
+            let written = note::relay(room, to, None, None, body);
             // It may be dropped.
             let _ = ties.life(node).map(|life| ties.cluster.send(node, Some(life), written, Weight::Ephemeral));
             return self.reply(receipt.accepted());
@@ -217,7 +222,9 @@ impl Hall {
                 Refusal::new(Code::TooLarge, "the peer's node cannot be sent so much; see max_payload of NATS");
             return self.reply(Some(receipt.refused(&refusal)));
         }
-        let asked = self.ask(node, receipt.from, receipt.id, |number| note::relay(room, to, Some(number), body));
+        let sender = receipt.id.map(|id| (receipt.from, id));
+        let make = |number| note::relay(room, to, Some(number), sender, body);
+        let asked = self.ask(node, receipt.from, receipt.id, make);
         if let Err(refusal) = asked {
             self.reply(Some(receipt.refused(&refusal)));
         }

@@ -12,6 +12,9 @@ use crate::protocol::{Body, Frame, Kind};
 /// As many requests as a client may have without an answer: each could have been refused.
 const MOST_ERRORS: usize = 1024;
 
+/// What a number takes beside its payload, in JSON.
+const NUMBER_BYTES: usize = 24;
+
 /// Messages in the order in which the client gets them, bounded in bytes and in number.
 ///
 /// Only waiting messages count as queue: written ones are kept for a replay as long as there is room, and the oldest of them
@@ -24,6 +27,8 @@ pub(super) struct Buffer {
     written: VecDeque<Entry>,
     /// Not yet written to the present transport.
     waiting: VecDeque<Entry>,
+    /// Numbers of those that are being stored. Neither they nor what is behind them is written before that is done.
+    held: VecDeque<u64>,
     written_bytes: usize,
     waiting_bytes: usize,
     /// The number that the next message gets.
@@ -79,10 +84,34 @@ pub(super) struct Packed {
     told: Missed,
 }
 
+impl Packed {
+    /// That of a client which has handled everything up to `seq`, is told these payloads next, and has to be given a whole picture.
+    pub(super) fn after(seq: u64, payloads: Vec<Box<RawValue>>) -> Self {
+        let next_seq = seq + 1 + payloads.len() as u64;
+        let waiting = payloads.into_iter().zip(seq + 1..);
+        Packed {
+            written: Vec::new(),
+            waiting: waiting.map(|(text, seq)| PackedEntry(Some(seq), Kind::Payload, text)).collect(),
+            next_seq,
+            sent: seq,
+            gone: seq,
+            pushed_out: VecDeque::new(),
+            pushed_out_before: 0,
+            errors: Vec::new(),
+            missed: Missed { payloads: 0, presence: true },
+            told: Missed::default(),
+        }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct PackedEntry(Option<u64>, Kind, Box<RawValue>);
 
 impl Entry {
+    fn seq(&self) -> Option<u64> {
+        self.seq
+    }
+
     fn pack(&self) -> PackedEntry {
         let text = RawValue::from_string(self.body.text().to_owned());
         PackedEntry(self.seq, self.body.kind, text.expect("a message is JSON"))
@@ -108,6 +137,7 @@ impl Buffer {
             max_messages,
             written: VecDeque::new(),
             waiting: VecDeque::new(),
+            held: VecDeque::new(),
             written_bytes: 0,
             waiting_bytes: 0,
             next_seq: 1,
@@ -209,6 +239,9 @@ impl Buffer {
 
     /// The next message to write; counts as written from now on.
     pub(super) fn next(&mut self) -> Option<Frame> {
+        if self.is_held() {
+            return None;
+        }
         let entry = self.waiting.pop_front()?;
         let size = entry.body.len();
         self.waiting_bytes -= size;
@@ -223,7 +256,67 @@ impl Buffer {
 
     /// Whether anything waits.
     pub(super) fn has_next(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.waiting.is_empty() && !self.is_held()
+    }
+
+    /// Whether the next one is being stored.
+    fn is_held(&self) -> bool {
+        !self.held.is_empty() && self.waiting.front().is_some_and(|entry| entry.seq == self.held.front().copied())
+    }
+
+    /// Takes a payload in as [`push`](Self::push) does, which is being stored: it has its place and its number, but is not written.
+    pub(super) fn push_held(&mut self, body: Body) -> bool {
+        let pushed = self.push(body);
+        if pushed {
+            self.held.push_back(self.next_seq - 1);
+        }
+        pushed
+    }
+
+    /// The first so many of those that were being stored are.
+    pub(super) fn release(&mut self, count: usize) {
+        self.held.drain(..count.min(self.held.len()));
+    }
+
+    /// The first so many of those that were being stored are not, and were never there: what is behind them, which nobody has been told
+    /// yet, closes up.
+    pub(super) fn retract(&mut self, count: usize) {
+        let gone: Vec<u64> = self.held.drain(..count.min(self.held.len())).collect();
+        self.waiting.retain(|entry| entry.seq.is_none_or(|seq| gone.binary_search(&seq).is_err()));
+        let before = |seq: u64| gone.partition_point(|lost| *lost < seq) as u64;
+        self.waiting.iter_mut().filter_map(|entry| entry.seq.as_mut()).for_each(|seq| *seq -= before(*seq));
+        self.held.iter_mut().for_each(|seq| *seq -= before(*seq));
+        self.next_seq -= gone.len() as u64;
+        self.waiting_bytes = self.waiting.iter().map(|entry| entry.body.len()).sum();
+    }
+
+    /// The first so many payloads that are being stored, with their numbers.
+    pub(super) fn held(&self, count: usize) -> Vec<(u64, &Body)> {
+        let held = |entry: &&Entry| entry.seq.is_some_and(|seq| self.held.binary_search(&seq).is_ok());
+        let entries = self.waiting.iter().filter(held).take(count);
+        entries.filter_map(|entry| Some((entry.seq?, &entry.body))).collect()
+    }
+
+    /// All payloads that were not acknowledged, with their numbers; of those that are being stored the first so many. As many of the
+    /// earliest that were written are left out as it takes to have no more bytes than that; `None` if it takes more.
+    pub(super) fn payloads(&self, held: usize, most: usize) -> Option<Vec<(u64, &Body)>> {
+        let until = self.held.get(held).copied().unwrap_or(u64::MAX);
+        let payload = |entry: &&Entry| entry.body.kind == Kind::Payload && entry.seq < Some(until);
+        let numbered = |entry| -> Option<(u64, &Body)> { Some((Entry::seq(entry)?, &entry.body)) };
+        let mut kept: Vec<_> = self.waiting.iter().filter(payload).filter_map(numbered).collect();
+        let mut bytes: usize = kept.iter().map(|(_, body)| body.len() + NUMBER_BYTES).sum();
+        if bytes > most {
+            return None;
+        }
+        let fits = |(_, body): &(u64, &Body)| {
+            bytes += body.len() + NUMBER_BYTES;
+            bytes <= most
+        };
+        let written = self.written.iter().rev().filter(payload).filter_map(numbered).take_while(fits);
+        let mut all: Vec<_> = written.collect();
+        all.reverse();
+        all.append(&mut kept);
+        Some(all)
     }
 
     /// How many messages wait, and their bytes.

@@ -1,4 +1,5 @@
-//! A seat on its way to another node: all that its client was promised, as JSON. Times are counted from the moment of packing.
+//! A seat on its way to another node, or kept for one: all that its client was promised, as JSON. Times are counted from the moment of
+//! packing.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -70,8 +71,20 @@ impl Seat {
             Lease::Away { until } => PackedLease::Away(millis(until, now)),
             Lease::Here | Lease::Left => return None,
         };
+        (self.standing == Standing::Member).then(|| self.pack_as(lease, self.last_id, self.buffer.pack(), now))
+    }
+
+    /// The seat without what waits for its client, for a node that takes it up when this one is lost; `None` if its peer is no member.
+    ///
+    /// No id counts as handled: which ones are by then nobody will know, and what was not would be answered `ok`.
+    pub fn outline(&self, now: Instant) -> Option<Packed> {
+        let empty = buffer::Packed::after(0, Vec::new());
+        (self.standing == Standing::Member).then(|| self.pack_as(PackedLease::Away(0), 0, empty, now))
+    }
+
+    fn pack_as(&self, lease: PackedLease, last_id: u64, buffer: buffer::Packed, now: Instant) -> Packed {
         let grant = &self.grant;
-        (self.standing == Standing::Member).then(|| Packed {
+        Packed {
             peer: self.peer,
             keyed: self.keyed,
             lease,
@@ -82,8 +95,8 @@ impl Seat {
                 newest_in_use: self.tickets.newest_in_use,
                 shown: self.tickets.shown,
             },
-            last_id: self.last_id,
-            buffer: self.buffer.pack(),
+            last_id,
+            buffer,
             rate: self.rate.pack(now),
             grant: PackedGrant {
                 user: grant.user.clone(),
@@ -97,7 +110,7 @@ impl Seat {
             ice_due_in: self.ice_due.map(|at| millis(at, now)),
             payloads: self.payloads,
             log: self.log.pack(now),
-        })
+        }
     }
 
     /// Goes on with a seat that another node has packed, and checks payloads as this one does.
@@ -147,6 +160,30 @@ impl Seat {
             parting: None,
             log: log::Log::unpack(packed.log, now),
         })
+    }
+}
+
+impl Packed {
+    /// Whether a ticket was its client's when it was packed.
+    pub fn accepts(&self, ticket: Ticket) -> bool {
+        let PackedTickets { newest, previous, .. } = &self.tickets;
+        [Some(newest), previous.as_ref()].into_iter().flatten().any(|text| Ticket::parse(text) == Some(ticket))
+    }
+
+    /// An outline after some time, for a client that has shown this ticket, and has a while to take its seat up.
+    pub fn taken_up(mut self, ticket: Ticket, passed: Duration, window: Duration) -> Self {
+        let passed = passed.as_millis() as u64;
+        let passes = |left: &mut Option<u64>| *left = left.map(|left| left.saturating_sub(passed));
+        [&mut self.grant.expires_in, &mut self.warn_in, &mut self.ice_due_in].into_iter().for_each(passes);
+        let newest = ticket.to_text();
+        self.tickets = PackedTickets { newest, previous: None, newest_in_use: false, shown: true };
+        self.lease = PackedLease::Away(window.as_millis() as u64);
+        self
+    }
+
+    /// With what its client, which has handled everything up to `seq`, is to be told next.
+    pub fn with_payloads(self, seq: u64, payloads: Vec<Box<RawValue>>) -> Self {
+        Packed { buffer: buffer::Packed::after(seq, payloads), ..self }
     }
 }
 

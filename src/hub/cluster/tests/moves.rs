@@ -6,7 +6,7 @@ use crate::protocol::{Resume, Ticket};
 /// Takes a seat up at a node.
 async fn resume(node: &Node, ticket: &str, seq: u64) -> Result<(Member, Value), Refusal> {
     let resume = Resume { ticket: Ticket::parse(ticket), seq, token: None };
-    node.hub.fetch(&room(), resume.ticket).await?;
+    node.hub.fetch(&room(), resume.ticket, resume.seq).await?;
     let (session, greeting) = node.hub.resume(&room(), &resume, None, Transport::WebTransport)?;
     Ok((Member { peer: session.peer().to_string(), session }, value(&greeting)))
 }
@@ -186,7 +186,7 @@ async fn polls_may_come_to_any_node_and_wait_there_and_nobody_hears_of_it() {
     let mut seq = 0;
     for (number, node) in [&y, &z, &x, &z, &y, &y, &x].into_iter().enumerate() {
         let resume = Resume { ticket: Ticket::parse(&present), seq, token: None };
-        node.hub.fetch(&room(), resume.ticket).await.expect("it can be had");
+        node.hub.fetch(&room(), resume.ticket, resume.seq).await.expect("it can be had");
         let poll = node.hub.poll(&room(), &resume, None, next_poll()).expect("it is here");
         assert!(!poll.moved() && !poll.is_due(), "it waits, as where it was");
         if number % 2 == 0 {

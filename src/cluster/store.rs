@@ -1,0 +1,297 @@
+//! Where seats are kept beyond the life of their node: a log for each, which one node at a time may write.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use crate::protocol::{PeerId, RoomName};
+
+/// How long a record may take. After that it may or may not be stored.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+
+/// After a failure nothing is tried for so long: whoever has something to store is told at once.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Bytes of payloads that may wait to be stored, of all seats.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
+
+/// Why nothing was stored, or read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The log's last record is another one: somebody else has written since.
+    Overtaken,
+    /// There is no answer, or none that says what has become of it.
+    Unreachable,
+}
+
+/// A seat's log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Log {
+    /// From the first to the last.
+    pub records: Vec<Bytes>,
+    /// The last one's number; 0 for none.
+    pub last: u64,
+}
+
+/// Completes when the store has answered, or has not in time.
+pub type Doing<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A store of logs.
+pub trait Store: fmt::Debug + Send + Sync {
+    /// Whether there is one. Without it nodes do as if nobody had asked for it.
+    fn is_there(&self) -> bool;
+
+    /// Bytes that a record may have.
+    fn largest(&self) -> usize;
+
+    /// Adds a record to a seat's log, or puts it in the place of `all` before it, if the last one has this number; 0 stands for
+    /// none. Returns the record's own number, a greater one.
+    fn append(&self, peer: PeerId, last: u64, record: Bytes, all: bool) -> Doing<'_, Result<u64, Failure>>;
+
+    /// Reads a seat's log.
+    fn read(&self, peer: PeerId) -> Doing<'_, Result<Log, Failure>>;
+
+    /// Removes it. What cannot be removed is forgotten with time.
+    fn forget(&self, peer: PeerId) -> Doing<'_, ()>;
+}
+
+/// What is to be done next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Due {
+    /// This seat has something to write.
+    Write(RoomName, PeerId),
+    /// This one is left.
+    Forget(PeerId),
+}
+
+/// What was stored since the start.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Records.
+    pub stored: u64,
+    /// Records of which that is not known.
+    pub failed: u64,
+    /// Seats of lost nodes that go on here.
+    pub restored: u64,
+    /// Seats that were here and go on at another node, which took this one for lost.
+    pub dropped: u64,
+}
+
+/// A node's way to the store: which seats have something to write, each of which does so by itself, one record after the other.
+#[derive(Debug)]
+pub struct Desk {
+    store: Arc<dyn Store>,
+    due: mpsc::UnboundedSender<Due>,
+    /// Seats of which a task takes care, and whether they are to be forgotten afterwards. No more than there are seats.
+    busy: Mutex<Busy>,
+    bytes: AtomicUsize,
+    failed_at: Mutex<Option<Instant>>,
+    stored: AtomicU64,
+    failed: AtomicU64,
+    restored: AtomicU64,
+    dropped: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Busy {
+    seats: HashSet<PeerId>,
+    left: HashSet<PeerId>,
+}
+
+impl Desk {
+    /// A desk, and what comes from it, for one task to see to. No seat is in there twice.
+    pub fn new(store: Arc<dyn Store>) -> (Self, mpsc::UnboundedReceiver<Due>) {
+        let (due, dues) = mpsc::unbounded_channel();
+        let desk = Desk {
+            store,
+            due,
+            busy: Mutex::default(),
+            bytes: AtomicUsize::new(0),
+            failed_at: Mutex::default(),
+            stored: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            restored: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+        };
+        (desk, dues)
+    }
+
+    /// The store, if there is one at the moment.
+    pub fn store(&self) -> Option<&Arc<dyn Store>> {
+        Some(&self.store).filter(|store| store.is_there())
+    }
+
+    /// Whether it has failed so lately that it is not tried.
+    pub fn is_failing(&self, now: Instant) -> bool {
+        self.failed_at.lock().is_some_and(|at| now < at + PAUSE)
+    }
+
+    /// A seat has something to write.
+    pub fn write(&self, room: &RoomName, peer: PeerId) {
+        if self.busy.lock().seats.insert(peer) {
+            let _ = self.due.send(Due::Write(room.clone(), peer));
+        }
+    }
+
+    /// It has nothing to write any more. Returns whether it was left meanwhile, and is to be forgotten.
+    pub fn rest(&self, peer: PeerId) -> bool {
+        let mut busy = self.busy.lock();
+        busy.seats.remove(&peer);
+        busy.left.remove(&peer)
+    }
+
+    /// Its peer has left: when what is being written is written, all is to be forgotten.
+    pub fn leave(&self, peer: PeerId) {
+        let mut busy = self.busy.lock();
+        if busy.seats.contains(&peer) {
+            busy.left.insert(peer);
+        } else {
+            let _ = self.due.send(Due::Forget(peer));
+        }
+    }
+
+    /// So many more bytes wait to be stored. False, and they must not, if there are too many.
+    pub fn take(&self, bytes: usize) -> bool {
+        let more = |waiting: usize| Some(waiting + bytes).filter(|sum| *sum <= MOST_BYTES);
+        self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// They wait no more.
+    pub fn give_back(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of payloads that wait to be stored.
+    pub fn waiting(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// What has become of a record.
+    pub fn note(&self, result: Result<(), Failure>, now: Instant) {
+        match result {
+            Ok(()) => {
+                self.stored.fetch_add(1, Ordering::Relaxed);
+                *self.failed_at.lock() = None;
+            }
+            Err(Failure::Unreachable) => {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                *self.failed_at.lock() = Some(now);
+            }
+            Err(Failure::Overtaken) => {}
+        }
+    }
+
+    /// A lost node's seat goes on here.
+    pub fn note_restored(&self) {
+        self.restored.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A seat of this node goes on elsewhere.
+    pub fn note_dropped(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was done since the start.
+    pub fn counts(&self) -> Counts {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Counts {
+            stored: read(&self.stored),
+            failed: read(&self.failed),
+            restored: read(&self.restored),
+            dropped: read(&self.dropped),
+        }
+    }
+}
+
+/// A store within one process, which outlives its nodes.
+#[derive(Debug, Default)]
+pub struct Memory {
+    logs: Mutex<(u64, HashMap<PeerId, Log>)>,
+    is_off: AtomicBool,
+    is_cut: AtomicBool,
+    /// A record gets stored in one of two cases, without an answer.
+    swallows: AtomicBool,
+}
+
+impl Memory {
+    /// There is none any more, or there is.
+    pub fn turn_off(&self, is_off: bool) {
+        self.is_off.store(is_off, Ordering::Relaxed);
+    }
+
+    /// Nothing gets there, or back.
+    pub fn cut(&self, is_cut: bool) {
+        self.is_cut.store(is_cut, Ordering::Relaxed);
+    }
+
+    /// Its answers get lost, and every other record too.
+    pub fn swallow(&self, swallows: bool) {
+        self.swallows.store(swallows, Ordering::Relaxed);
+    }
+
+    /// How many seats are kept.
+    pub fn seats(&self) -> usize {
+        self.logs.lock().1.len()
+    }
+
+    fn put(&self, peer: PeerId, last: u64, record: Bytes, all: bool) -> Result<u64, Failure> {
+        let (number, logs) = &mut *self.logs.lock();
+        let present = logs.get(&peer).map_or(0, |log| log.last);
+        if present != last {
+            return Err(Failure::Overtaken);
+        }
+        *number += 1;
+        let log = logs.entry(peer).or_default();
+        if all {
+            log.records.clear();
+        }
+        log.records.push(record);
+        log.last = *number;
+        Ok(*number)
+    }
+
+    async fn answer<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let is_lost = self.is_cut.load(Ordering::Relaxed) || self.swallows.load(Ordering::Relaxed);
+        if is_lost { Err(Failure::Unreachable) } else { result }
+    }
+}
+
+impl Store for Memory {
+    fn is_there(&self) -> bool {
+        !self.is_off.load(Ordering::Relaxed)
+    }
+
+    fn largest(&self) -> usize {
+        1024 * 1024
+    }
+
+    fn append(&self, peer: PeerId, last: u64, record: Bytes, all: bool) -> Doing<'_, Result<u64, Failure>> {
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let is_lost = self.is_cut.load(Ordering::Relaxed)
+                || self.swallows.load(Ordering::Relaxed) && record.len().is_multiple_of(2);
+            let result = if is_lost { Err(Failure::Unreachable) } else { self.put(peer, last, record, all) };
+            self.answer(result).await
+        })
+    }
+
+    fn read(&self, peer: PeerId) -> Doing<'_, Result<Log, Failure>> {
+        Box::pin(async move {
+            let log = self.logs.lock().1.get(&peer).cloned().unwrap_or_default();
+            self.answer(Ok(log)).await
+        })
+    }
+
+    fn forget(&self, peer: PeerId) -> Doing<'_, ()> {
+        self.logs.lock().1.remove(&peer);
+        Box::pin(std::future::ready(()))
+    }
+}
