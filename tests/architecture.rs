@@ -150,11 +150,7 @@ fn wires_are_known_to_transports_alone() {
 fn nats_is_known_to_one_place() {
     for (path, text) in sources() {
         let is_there = path.ends_with("cluster/nats.rs") || path.ends_with("cluster/nats/jetstream.rs");
-        assert!(
-            !code(&text).contains("async_nats::") || is_there,
-            "{} uses it",
-            path.display()
-        );
+        assert!(!code(&text).contains("async_nats::") || is_there, "{} uses it", path.display());
     }
 }
 

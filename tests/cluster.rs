@@ -1,5 +1,6 @@
 //! Several servers as one, over a real NATS: members of one room at different nodes, over different transports.
 
+mod durable;
 mod loss;
 mod moves;
 pub(crate) mod nats;
@@ -266,6 +267,10 @@ async fn mistakes_about_the_cluster_are_told_in_one_line() {
     );
     contains(&shell.refused(&cluster("--cluster-name", "a.b")).await, &["--cluster-name is a.b"]);
     contains(&shell.refused(&["--cluster-timeout", "6s"]).await, &["without --cluster"]);
+    contains(
+        &shell.refused(&["--cluster", "nats://127.0.0.1:4222", "--cluster-durable"]).await,
+        &["--cluster-durable", "without --cluster-key"],
+    );
     contains(&shell.refused(&cluster("--cluster-credentials", "none")).await, &["none", "--cluster-credentials"]);
     contains(&shell.refused(&cluster("--cluster-ca", "none")).await, &["none", "--cluster-ca"]);
     contains(&shell.refused(&cluster("--cluster-key", "none")).await, &["none", "--cluster-key"]);

@@ -23,7 +23,7 @@ pub type Sender = (PeerId, u64);
 pub type Mail = (u64, Box<RawValue>);
 
 /// One record. Of several, the later ones hold.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
     /// Who has written it, and has the seat.
@@ -53,6 +53,7 @@ impl Record {
 }
 
 /// What a log comes to.
+#[derive(Debug)]
 pub struct Kept {
     /// Who had the seat last.
     pub owner: NodeId,
@@ -125,6 +126,8 @@ pub enum Known {
     Stored,
     /// It is being stored: who asks is answered then.
     Waiting,
+    /// It was not, but something that was said after it: it comes too late.
+    Late,
     /// It was not.
     New,
 }
@@ -141,6 +144,7 @@ pub struct Journal {
     /// How many of those that wait are being written, and whether anything is.
     in_flight: Option<usize>,
     waiting: VecDeque<Waiting>,
+    /// Of whom payloads were stored, the latest last.
     said: VecDeque<Sender>,
     records: usize,
     bytes: usize,
@@ -219,13 +223,21 @@ impl Journal {
         if self.said.contains(&sender) {
             return Known::Stored;
         }
+        let latest = self.latest_of(sender.0);
         match self.waiting.iter_mut().find(|waiting| waiting.sender == Some(sender)) {
             Some(waiting) => {
                 waiting.askers.push(asker.clone());
                 Known::Waiting
             }
+            None if latest > Some(sender.1) => Known::Late,
             None => Known::New,
         }
+    }
+
+    /// The greatest id that somebody's payload had.
+    fn latest_of(&self, peer: PeerId) -> Option<u64> {
+        let waiting = self.waiting.iter().filter_map(|waiting| waiting.sender);
+        self.said.iter().copied().chain(waiting).filter(|(from, _)| *from == peer).map(|(_, id)| id).max()
     }
 
     /// A payload waits to be stored.
@@ -302,5 +314,103 @@ impl Journal {
 impl Default for Journal {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn peer(number: u128) -> PeerId {
+        PeerId::new(Uuid::from_u128(number))
+    }
+
+    fn mail(number: u64, text: &str) -> Mail {
+        (number, RawValue::from_string(text.to_owned()).expect("JSON"))
+    }
+
+    fn record(node: u64, claim: Option<u64>, mails: Vec<Mail>) -> Record {
+        let owner = NodeId::new(NonZeroU64::new(node).expect("not zero"));
+        Record { owner, moves: node, state: None, claim, said: vec![(peer(1), node)], mails }
+    }
+
+    fn kept(records: &[Record]) -> Kept {
+        let records: Vec<Bytes> = records.iter().map(Record::write).collect();
+        Kept::read(&Log { last: records.len() as u64, records }).expect("records").expect("one or more")
+    }
+
+    fn mails(kept: &Kept) -> Vec<(u64, &str)> {
+        kept.mails.iter().map(|(&number, mail)| (number, mail.get())).collect()
+    }
+
+    #[test]
+    fn who_takes_a_seat_up_numbers_what_its_client_has_not_handled() {
+        let log = [record(1, None, vec![mail(2, "2"), mail(5, "5")]), record(1, None, vec![mail(9, "9")])];
+        assert_eq!(mails(&kept(&log)), [(2, "2"), (5, "5"), (9, "9")]);
+        let [first, second] = log;
+        let log = [first, second, record(2, Some(4), vec![]), record(2, None, vec![mail(8, "8")])];
+        let kept = kept(&log);
+        assert_eq!(mails(&kept), [(5, "5"), (6, "9"), (8, "8")]);
+        assert_eq!((kept.moves, kept.said.len()), (2, 4));
+    }
+
+    #[test]
+    fn what_was_recorded_without_an_answer_gives_its_numbers_to_what_follows() {
+        let log = [record(1, None, vec![mail(2, "20"), mail(3, "30")]), record(1, None, vec![mail(3, "31")])];
+        assert_eq!(mails(&kept(&log)), [(2, "20"), (3, "31")]);
+        assert!(Kept::read(&Log::default()).expect("nothing").is_none());
+        assert!(Kept::read(&Log { records: vec![Bytes::from_static(b"{}")], last: 1 }).is_err());
+    }
+
+    fn waits(journal: &mut Journal, id: u64) -> Known {
+        let asker = Asker::Here(peer(1), Some(id));
+        let known = journal.knows(Some((peer(1), id)), &asker);
+        if known == Known::New {
+            journal.push(Waiting { sender: Some((peer(1), id)), askers: vec![asker], bytes: 10 });
+        }
+        known
+    }
+
+    #[test]
+    fn one_record_is_written_at_a_time_and_the_next_takes_what_has_come_meanwhile() {
+        let mut journal = Journal::new();
+        let first = Step::Write { last: 0, mails: 0, state: true, all: true };
+        assert_eq!(journal.begin(100), first);
+        assert!(journal.stored(7, 10).is_empty());
+        assert_eq!(journal.begin(100), Step::Rest);
+        assert_eq!([1, 2, 3].map(|id| waits(&mut journal, id)), [Known::New, Known::New, Known::New]);
+        assert_eq!(journal.begin(25), Step::Write { last: 7, mails: 2, state: false, all: false });
+        assert_eq!(journal.senders(2, false), [(peer(1), 1), (peer(1), 2)]);
+        journal.touch();
+        assert_eq!(waits(&mut journal, 2), Known::Waiting);
+        let stored = journal.stored(9, 10);
+        assert_eq!(stored.iter().map(|waiting| waiting.askers.len()).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(waits(&mut journal, 2), Known::Stored);
+        assert_eq!(journal.begin(5), Step::Write { last: 9, mails: 1, state: true, all: false });
+        assert_eq!(journal.failed(false).len(), 1);
+        assert_eq!(waits(&mut journal, 4), Known::New);
+        assert_eq!(waits(&mut journal, 3), Known::Late);
+        assert_eq!(journal.begin(5), Step::Look);
+        journal.found(12);
+        assert_eq!(journal.begin(5), Step::Write { last: 12, mails: 1, state: true, all: true });
+        assert_eq!(journal.senders(1, true).len(), 3);
+    }
+
+    #[test]
+    fn a_long_log_is_replaced_and_few_senders_are_remembered() {
+        let mut journal = Journal::new();
+        let mut replaced = 0;
+        for id in 1..=2 * REMEMBERED as u64 {
+            assert_eq!(waits(&mut journal, id), Known::New);
+            let Step::Write { all, .. } = journal.begin(100) else { panic!("there is something to write") };
+            replaced += usize::from(all);
+            journal.stored(id, 100);
+        }
+        assert_eq!(replaced, 2 * REMEMBERED / LONG.0);
+        assert_eq!(journal.hand_on().1.len(), REMEMBERED);
     }
 }

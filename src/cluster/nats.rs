@@ -26,8 +26,8 @@ use crate::secret::SecretSource;
 
 mod jetstream;
 
-use jetstream::JetStream;
 pub use jetstream::Durable;
+use jetstream::JetStream;
 
 /// Texts that may wait to be written. What comes beyond is lost, and sent again.
 const OUTGOING: usize = 4096;

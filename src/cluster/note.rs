@@ -384,13 +384,7 @@ impl<'a> Note<'a> {
 }
 
 /// A [`Note::Relay`], whose body need not be parsed to be put into it.
-pub fn relay(
-    room: &RoomName,
-    to: PeerId,
-    receipt: Option<u64>,
-    sender: Option<(PeerId, u64)>,
-    body: &Body,
-) -> Written {
+pub fn relay(room: &RoomName, to: PeerId, receipt: Option<u64>, sender: Option<(PeerId, u64)>, body: &Body) -> Written {
     let receipt = receipt.map_or("null".to_owned(), |receipt| receipt.to_string());
     let sender = sender.map_or(String::new(), |(peer, id)| format!(r#","sender":["{peer}",{id}]"#));
     let ephemeral = body.kind == Kind::Ephemeral;
@@ -547,12 +541,16 @@ mod tests {
     fn payloads_come_out_as_the_text_that_they_were() {
         let long = RoomName::parse(&"x".repeat(128)).expect("a name");
         let sent = message("1", false);
-        assert!(relay(&long, peer(4), Some(u64::MAX), Some((peer(5), u64::MAX)), &sent).text.0.len() <= sent.len() + PAYLOAD_BYTES);
+        assert!(
+            relay(&long, peer(4), Some(u64::MAX), Some((peer(5), u64::MAX)), &sent).text.0.len()
+                <= sent.len() + PAYLOAD_BYTES
+        );
         for ephemeral in [false, true] {
             let sent = message(r#"{"b" :1.50, "a":"x\ny"}"#, ephemeral);
             let from = (!ephemeral).then_some((peer(5), 6));
             let Text(text) = relay(&room(), peer(4), Some(5), from, &sent).text;
-            let Ok(Note::Relay { room: name, to, receipt, ephemeral: may_drop, sender, body: raw }) = Note::parse(&text)
+            let Ok(Note::Relay { room: name, to, receipt, ephemeral: may_drop, sender, body: raw }) =
+                Note::parse(&text)
             else {
                 panic!("a relay")
             };

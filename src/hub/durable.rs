@@ -73,9 +73,15 @@ impl Journals {
 /// What to write next.
 enum Write {
     Look,
-    Append { last: u64, record: bytes::Bytes, all: bool },
+    Append {
+        last: u64,
+        record: bytes::Bytes,
+        all: bool,
+    },
     /// Nothing; or nothing any more, as the peer has left.
-    Rest { forget: bool },
+    Rest {
+        forget: bool,
+    },
 }
 
 /// A client that has come with the ticket of a lost node.
@@ -367,7 +373,7 @@ impl Hall {
         let asker = self.seats.get(&receipt.from).map(Arc::clone);
         match kept {
             Ok(Known::Stored) => self.settle(receipt.from, receipt.id, Ok(())),
-            Ok(Known::Waiting | Known::New) => {
+            Ok(Known::Waiting | Known::New | Known::Late) => {
                 if let (Some(asker), Some(id)) = (asker, receipt.id) {
                     asker.quietly(|seat| seat.ask(id));
                 }
@@ -393,7 +399,7 @@ impl Hall {
         let lease = self.seats.get(&to)?.quietly(|seat| seat.lease());
         Some(match kept {
             Ok(Known::Stored) => Some(Ok(())),
-            Ok(Known::Waiting) => None,
+            Ok(Known::Waiting | Known::Late) => None,
             Ok(Known::New) => {
                 self.record_taken(to, body, true, lease);
                 None
@@ -419,6 +425,7 @@ impl Hall {
         let (desk, journal) = (Arc::clone(&journals.desk), journals.open.get_mut(&to)?);
         match journal.knows(sender, &asker) {
             Known::New => {}
+            Known::Late => return Some(Err(late())),
             known => return Some(Ok(known)),
         }
         if desk.store().is_none() {
@@ -453,7 +460,8 @@ impl Hall {
         match self.journal(peer, |journal| journal.begin(largest / 2)) {
             None | Some(Step::Rest) => Write::Rest { forget: desk.rest(peer) },
             Some(Step::Look) => Write::Look,
-            Some(Step::Write { last, mails, state, all }) => match self.next_record(peer, largest, (mails, state, all)) {
+            Some(Step::Write { last, mails, state, all }) => match self.next_record(peer, largest, (mails, state, all))
+            {
                 Some(record) => Write::Append { last, record: record.write(), all },
                 None => {
                     debug!(%peer, "more waits for a client than can be kept");
@@ -465,7 +473,12 @@ impl Hall {
     }
 
     /// The next record; `None` if it is too large.
-    fn next_record(&mut self, peer: PeerId, largest: usize, (mails, state, all): (usize, bool, bool)) -> Option<Record> {
+    fn next_record(
+        &mut self,
+        peer: PeerId,
+        largest: usize,
+        (mails, state, all): (usize, bool, bool),
+    ) -> Option<Record> {
         let owner = self.ties.as_ref()?.cluster.id();
         let said = self.journal(peer, |journal| journal.senders(mails, all))?;
         let seat = Arc::clone(self.seats.get(&peer)?);
@@ -542,7 +555,8 @@ impl Hall {
 
 /// A log, and the state in it, if they are of the seat for which a client has come.
 fn read(log: &Log, claim: &Claim<'_>, cluster: &Cluster) -> Option<(Kept, State)> {
-    let kept = Kept::read(log).inspect_err(|error| warn!(%error, "what was kept of a seat cannot be understood")).ok()??;
+    let kept =
+        Kept::read(log).inspect_err(|error| warn!(%error, "what was kept of a seat cannot be understood")).ok()??;
     let state: State = serde_json::from_str(kept.state.as_ref()?.get()).ok()?;
     let is_its = state.room == *claim.room && state.present.member.peer == claim.ticket.peer;
     // Which ticket was its last is not stored each time, so that nobody waits for that; but by whom it was written is known.
@@ -554,6 +568,10 @@ async fn forget(desk: Arc<Desk>, peer: PeerId) {
     if let Some(store) = desk.store() {
         store.forget(peer).await;
     }
+}
+
+fn late() -> Refusal {
+    Refusal::new(Code::QueueFull, "what was said after it has come before; say it again under another id")
 }
 
 fn not_stored() -> Refusal {

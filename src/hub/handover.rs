@@ -388,7 +388,7 @@ impl Hub {
         }
     }
 
-    fn has_seat(&self, room: &RoomName, peer: PeerId) -> bool {
+    pub(super) fn has_seat(&self, room: &RoomName, peer: PeerId) -> bool {
         self.with_hall(room, |hall| hall.seats.contains_key(&peer)).unwrap_or(false)
     }
 

@@ -8,6 +8,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::cluster::Cluster;
+use crate::cluster::store::{Counts, Desk};
 
 /// What the cluster is when somebody asks.
 #[derive(Debug)]
@@ -27,6 +28,9 @@ impl Collector for Collected {
             let gauge = ConstGauge::new(value as i64);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
+        if let Some(desk) = self.0.desk() {
+            tell_of_store(desk, &mut encoder)?;
+        }
         let again = ConstCounter::new(status.again);
         let help = "Notes sent to other nodes again, because they were not acknowledged in time";
         again.encode(encoder.encode_descriptor(
@@ -42,4 +46,31 @@ impl Collector for Collected {
         }
         Ok(())
     }
+}
+
+/// Where seats outlive their node.
+fn tell_of_store(desk: &Desk, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+    let is_there = usize::from(desk.store().is_some());
+    let gauges = [
+        ("wigwag_cluster_durable", "Whether JetStream keeps sessions beyond the loss of their node", is_there),
+        ("wigwag_cluster_unstored_bytes", "Bytes of payloads that wait to be stored", desk.waiting()),
+    ];
+    for (name, help, value) in gauges {
+        let gauge = ConstGauge::new(value as i64);
+        gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+    }
+    let Counts { stored, failed, restored, dropped } = desk.counts();
+    let kinds = [("stored", stored), ("failed", failed)];
+    let counter = ConstCounter::new(0_u64);
+    let help = "Records of sessions for JetStream, by what has become of them";
+    let mut records = encoder.encode_descriptor("wigwag_cluster_records", help, None, counter.metric_type())?;
+    for (outcome, count) in kinds {
+        ConstCounter::new(count).encode(records.encode_family(&[("outcome", outcome)])?)?;
+    }
+    let help = "Sessions that have outlived their node: that go on here, or elsewhere as this one was taken for lost";
+    let mut seats = encoder.encode_descriptor("wigwag_cluster_restored", help, None, counter.metric_type())?;
+    for (place, count) in [("here", restored), ("elsewhere", dropped)] {
+        ConstCounter::new(count).encode(seats.encode_family(&[("place", place)])?)?;
+    }
+    Ok(())
 }

@@ -491,6 +491,39 @@ mod tests {
     }
 
     #[test]
+    fn what_is_being_stored_keeps_its_place_and_what_is_not_leaves_no_hole() {
+        let mut buffer = Buffer::new(1_000_000, 100);
+        buffer.push(small());
+        assert!(buffer.push_held(small()));
+        buffer.push(ephemeral());
+        buffer.push(small());
+        for _ in 0..2 {
+            assert!(buffer.push_held(small()));
+        }
+        assert_eq!(written(&mut buffer), [1]);
+        assert!(!buffer.has_next());
+        assert_eq!(buffer.held(2).iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [2, 4]);
+        let all = |buffer: &Buffer, held| -> Vec<u64> {
+            buffer.payloads(held, 10_000).expect("they fit").iter().map(|(seq, _)| *seq).collect()
+        };
+        assert_eq!((all(&buffer, 1), all(&buffer, 3)), (vec![1, 2, 3], vec![1, 2, 3, 4, 5]));
+        buffer.retract(2);
+        assert_eq!((all(&buffer, 0), buffer.last_seq()), (vec![1, 2], 3));
+        assert_eq!(written(&mut buffer), [2]);
+        assert!(buffer.push_held(small()));
+        buffer.release(1);
+        assert_eq!(written(&mut buffer), [3]);
+        buffer.release(1);
+        assert_eq!(written(&mut buffer), [4]);
+        let size = small().len() + NUMBER_BYTES;
+        let last = buffer.payloads(0, 2 * size).expect("what was written is left out");
+        assert_eq!(last.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [3, 4]);
+        buffer.push(small());
+        buffer.push(small());
+        assert!(buffer.payloads(0, size).is_none());
+    }
+
+    #[test]
     fn numbers_have_no_gap_and_ephemeral_ones_have_none() {
         let mut buffer = Buffer::new(10_000, 10);
         for body in [small(), ephemeral(), small()] {

@@ -75,5 +75,5 @@ impl Nats {
 /// How a node connects to a server at `url`.
 pub(crate) fn policy(url: &str) -> Policy {
     let servers = vec![url.parse::<Address>().expect("an address")];
-    Policy { servers, name: Name::default(), credentials: None, ca: None, timeout: TIMEOUT, key: None }
+    Policy { servers, name: Name::default(), credentials: None, ca: None, timeout: TIMEOUT, key: None, durable: None }
 }

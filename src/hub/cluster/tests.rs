@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 mod chaos;
+mod durable;
 mod moves;
 
 use super::*;
@@ -14,6 +15,7 @@ use crate::cluster::bus::{Faults, Memory};
 use crate::cluster::key::Key;
 use crate::cluster::link::Limits as LinkLimits;
 use crate::cluster::mesh::Settings;
+use crate::cluster::store::Store;
 use crate::cluster::{LINK_BYTES, TIMEOUT, fresh_id};
 use crate::hub::{Policy, Session};
 use crate::ice::IceServers;
@@ -34,10 +36,16 @@ impl Node {
     }
 
     fn with(bus: &Memory, bytes: usize) -> Self {
+        Self::storing(bus, bytes, None)
+    }
+
+    /// One whose seats are kept.
+    fn storing(bus: &Memory, bytes: usize, store: Option<Arc<dyn Store>>) -> Self {
         let id = fresh_id();
         let (plug, incoming) = bus.plug(id);
         let settings = Settings { limits: LinkLimits { bytes, timeout: TIMEOUT }, keep: WINDOW };
-        let (cluster, events) = crate::cluster::Cluster::new(id, settings, Some(Key::new(b"shared")), plug, incoming);
+        let (cluster, events) =
+            crate::cluster::Cluster::new(id, settings, Some(Key::new(b"shared")), (plug, incoming), store);
         let policy = Policy {
             limits: Limits {
                 queue_messages: 4096,

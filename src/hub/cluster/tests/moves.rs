@@ -4,14 +4,14 @@ use super::*;
 use crate::protocol::{Resume, Ticket};
 
 /// Takes a seat up at a node.
-async fn resume(node: &Node, ticket: &str, seq: u64) -> Result<(Member, Value), Refusal> {
+pub(super) async fn resume(node: &Node, ticket: &str, seq: u64) -> Result<(Member, Value), Refusal> {
     let resume = Resume { ticket: Ticket::parse(ticket), seq, token: None };
     node.hub.fetch(&room(), resume.ticket, resume.seq).await?;
     let (session, greeting) = node.hub.resume(&room(), &resume, None, Transport::WebTransport)?;
     Ok((Member { peer: session.peer().to_string(), session }, value(&greeting)))
 }
 
-fn ticket(message: &Value) -> &str {
+pub(super) fn ticket(message: &Value) -> &str {
     message["ticket"].as_str().expect("a ticket")
 }
 

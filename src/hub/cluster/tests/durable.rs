@@ -1,0 +1,205 @@
+//! Seats that outlive their node.
+
+use super::moves::{resume, ticket};
+use super::*;
+use crate::cluster::store::{self, Counts};
+
+/// Nodes over one store.
+fn nodes<const N: usize>(bus: &Memory, store: &Arc<store::Memory>) -> [Node; N] {
+    std::array::from_fn(|_| Node::storing(bus, LINK_BYTES, Some(Arc::clone(store) as Arc<dyn Store>)))
+}
+
+impl Node {
+    fn counts(&self) -> Counts {
+        self.cluster.desk().map(|desk| desk.counts()).unwrap_or_default()
+    }
+
+    /// How many seats of lost nodes have gone on here.
+    pub(super) fn restored(&self) -> usize {
+        self.counts().restored as usize
+    }
+
+    /// As if its process were killed.
+    fn kill(self, bus: &Memory) {
+        bus.unplug(self.cluster.id());
+    }
+}
+
+/// Takes a seat up, again and again while that is not to be had at the moment.
+async fn come_back(node: &Node, ticket: &str, seq: u64) -> Result<(Member, Value), Refusal> {
+    loop {
+        match resume(node, ticket, seq).await {
+            Err(refusal) if refusal.code == Code::GoingAway => tokio::time::sleep(Duration::from_millis(500)).await,
+            result => return result,
+        }
+    }
+}
+
+fn message(id: u64, to: &Member) -> Value {
+    json!({"type": "message", "id": id, "to": to.peer, "data": id})
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_of_a_node_that_was_killed_goes_on_with_what_it_was_promised() {
+    let (bus, store) = (Memory::default(), Arc::new(store::Memory::default()));
+    let [x, y, z] = nodes(&bus, &store);
+    linked(&[&x, &y, &z]).await;
+    let (a, _) = x.join(Rights::MEMBER).await;
+    let (b, joined) = y.join(Rights::MEMBER).await;
+    a.hear("peerJoined").await;
+    for id in 1..=3 {
+        a.say(&message(id, &b));
+        a.hear("ok").await;
+    }
+    assert_eq!(b.hear("message").await["data"], 1);
+    let seq = b.hear("message").await["seq"].as_u64().expect("a number");
+    let ticket = ticket(&joined).to_owned();
+    y.kill(&bus);
+    let begun = tokio::time::Instant::now();
+    let (b, joined) = come_back(&z, &ticket, seq).await.expect("it is kept");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!((&joined["self"]["peer"], &joined["type"]), (&json!(b.peer), &json!("joined")));
+    assert_eq!((&joined["replayFrom"], &joined["lastId"], &joined["lost"]), (&json!(3), &json!(0), &json!(0)));
+    assert_eq!(joined["self"]["metadata"], json!({"a": 1}));
+    let third = b.hear("message").await;
+    assert_eq!((&third["data"], &third["seq"]), (&json!(3), &json!(3)));
+    assert_eq!(a.hear("peerAway").await["peer"], b.peer);
+    assert_eq!(a.hear("peerBack").await["peer"], b.peer);
+    a.say(&message(4, &b));
+    a.hear("ok").await;
+    assert_eq!(b.hear("message").await["data"], 4);
+    // What it has said it says again, as it cannot know what was heard.
+    b.say(&message(1, &a));
+    assert_eq!(a.hear("message").await["data"], 1);
+    assert_eq!((z.restored(), x.counts().failed), (1, 0));
+    // Its place is gone with it.
+    b.say(&json!({"type": "leave"}));
+    assert_eq!(a.hear("peerLeft").await["reason"], "left");
+    until(|| store.seats() == 1).await;
+    assert_eq!(resume(&x, &ticket, 0).await.expect_err("it is over").code, Code::ResumeExpired);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_said_before_the_senders_node_was_killed_comes_once_though_it_is_said_again() {
+    let (bus, store) = (Memory::default(), Arc::new(store::Memory::default()));
+    let [x, y, z] = nodes(&bus, &store);
+    linked(&[&x, &y, &z]).await;
+    let (a, joined) = x.join(Rights::MEMBER).await;
+    let (b, _) = y.join(Rights::MEMBER).await;
+    a.hear("peerJoined").await;
+    a.say(&message(1, &b));
+    a.say(&message(2, &b));
+    for number in [1, 2] {
+        assert_eq!(b.hear("message").await["data"], number);
+    }
+    // Nobody has read an answer.
+    let ticket = ticket(&joined).to_owned();
+    x.kill(&bus);
+    let (a, _) = come_back(&z, &ticket, 1).await.expect("it is kept");
+    for id in 1..=3 {
+        a.say(&message(id, &b));
+        assert_eq!(a.hear("ok").await["id"], id);
+    }
+    b.hear("peerAway").await;
+    b.hear("peerBack").await;
+    assert_eq!(b.hear("message").await["data"], 3);
+    b.hears_nothing();
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_nodes_that_want_a_seat_at_once_one_has_it() {
+    for shift in 0..6 {
+        let (bus, store) = (Memory::default(), Arc::new(store::Memory::default()));
+        let [x, y, z] = nodes(&bus, &store);
+        linked(&[&x, &y, &z]).await;
+        let (a, _) = x.join(Rights::MEMBER).await;
+        let (b, joined) = y.join(Rights::MEMBER).await;
+        a.hear("peerJoined").await;
+        a.say(&message(1, &b));
+        a.hear("ok").await;
+        let ticket = ticket(&joined).to_owned();
+        y.kill(&bus);
+        until(|| [&x, &z].iter().all(|node| node.cluster.status().nodes == 1)).await;
+        let late = async {
+            tokio::time::sleep(Duration::from_micros(700 * shift)).await;
+            come_back(&z, &ticket, 0).await
+        };
+        let came = tokio::join!(come_back(&x, &ticket, 0), late);
+        let places = || [&x, &z].map(|node| node.hub.has_seat(&room(), b.session.peer()));
+        until(|| places() == [true, false] || places() == [false, true]).await;
+        // The later one has taken it from the other, or could not have it.
+        let came = [came.0, came.1].into_iter().filter_map(Result::ok);
+        let frames = |member: &Member| -> Vec<Value> {
+            let frames = std::iter::from_fn(|| match member.session.try_next() {
+                Some(Output::Frame(frame)) => Some(value(&frame)["data"].clone()),
+                Some(Output::End(_)) | None => None,
+            });
+            frames.filter(|data| !data.is_null()).collect()
+        };
+        let told: Vec<Vec<Value>> = came.map(|(member, _)| frames(&member)).collect();
+        assert!(told.iter().any(|told| told == &[json!(1)]), "{told:?}");
+        assert_eq!(x.restored() + z.restored(), 1, "one has won");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_taken_for_lost_gives_up_its_seat_and_accepts_nothing_more_for_it() {
+    let (bus, store) = (Memory::default(), Arc::new(store::Memory::default()));
+    let [x, y] = nodes(&bus, &store);
+    linked(&[&x, &y]).await;
+    let (b, joined) = x.join(Rights::MEMBER).await;
+    let a = x.member().await;
+    b.hear("peerJoined").await;
+    bus.cut(true);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let (again, _) = come_back(&y, ticket(&joined), 1).await.expect("it is kept");
+    assert_eq!(again.peer, b.peer);
+    // The first node does not know it yet.
+    a.say(&message(1, &b));
+    assert_eq!(a.hear("error").await["code"], "queueFull");
+    assert_eq!(b.next().await["with"].as_str().map(|with| with.contains("Replaced")), Some(true));
+    bus.cut(false);
+    until(|| x.roster() == y.roster()).await;
+    again.hear("peerJoined").await;
+    a.say(&message(2, &again));
+    a.hear("ok").await;
+    assert_eq!(again.hear("message").await["data"], 2);
+    assert_eq!(x.counts().dropped, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_stored_is_refused_and_leaves_no_hole() {
+    let (bus, store) = (Memory::default(), Arc::new(store::Memory::default()));
+    let [x, y] = nodes(&bus, &store);
+    linked(&[&x, &y]).await;
+    let (a, b, c) = (x.member().await, x.member().await, y.member().await);
+    a.hear("peerJoined").await;
+    a.hear("peerJoined").await;
+    b.hear("peerJoined").await;
+    store.cut(true);
+    for sender in [&a, &c] {
+        sender.say(&message(1, &b));
+    }
+    // Behind what is being stored.
+    a.say(&json!({"type": "message", "id": 2, "data": "to all"}));
+    for _ in 0..2 {
+        let heard = a.next().await;
+        if heard["id"] == 1 {
+            assert_eq!((&heard["code"], &heard["retryAfterMs"]), (&json!("queueFull"), &json!(1000)));
+        }
+    }
+    assert_eq!(c.hear("message").await["data"], "to all");
+    assert_eq!(c.hear("error").await["code"], "queueFull");
+    let all = b.hear("message").await;
+    assert_eq!((&all["data"], &all["seq"]), (&json!("to all"), &json!(2)));
+    store.cut(false);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    a.say(&message(3, &b));
+    a.hear("ok").await;
+    assert_eq!(b.hear("message").await["seq"], 3);
+    // Without a store all is as it is where nobody has asked for one.
+    store.turn_off(true);
+    a.say(&message(4, &b));
+    a.hear("ok").await;
+    assert_eq!(b.hear("message").await["seq"], 4);
+}
