@@ -39,7 +39,7 @@ pub use nats::{Address, Durable, Name, Policy};
 use mesh::{Event, Mark, Mesh, Settings, Status, Weight};
 use moves::Moves;
 use note::Written;
-use store::{Desk, Due, Store};
+use store::{Desk, Store};
 
 /// Who waits for what another node will answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,8 +94,6 @@ pub struct Cluster {
 pub struct Events {
     cluster: Arc<Cluster>,
     incoming: mpsc::Receiver<Incoming>,
-    /// What is to be stored next, where anything is; taken by who sees to it.
-    pub dues: Option<mpsc::UnboundedReceiver<Due>>,
 }
 
 /// A fresh node's id.
@@ -134,7 +132,7 @@ impl Cluster {
         store: Option<Arc<dyn Store>>,
     ) -> (Arc<Self>, Events) {
         let mesh = Mutex::new(Mesh::new(id, settings, now()));
-        let (desk, dues) = store.map(Desk::new).map(|(desk, dues)| (Arc::new(desk), dues)).unzip();
+        let desk = store.map(|store| Arc::new(Desk::new(store)));
         let cluster = Arc::new(Cluster {
             id,
             key,
@@ -147,7 +145,7 @@ impl Cluster {
             desk,
             wake: Notify::new(),
         });
-        let events = Events { cluster: Arc::clone(&cluster), incoming, dues };
+        let events = Events { cluster: Arc::clone(&cluster), incoming };
         (cluster, events)
     }
 

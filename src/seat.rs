@@ -610,8 +610,9 @@ impl Seat {
     }
 
     /// All payloads that its client has not acknowledged, of those that are being stored the first so many, with their numbers and
-    /// in no more bytes than that. What was written first is left out for it; `None` if what was not written takes more.
-    pub fn unacknowledged(&self, held: usize, most: usize) -> Option<Vec<(u64, &Body)>> {
+    /// in no more bytes than that; before them those that are left out for it, how many up to which number. What was written first is
+    /// left out; `None` if what was not written takes more.
+    pub fn unacknowledged(&self, held: usize, most: usize) -> Option<(Vec<(u64, u64)>, Vec<(u64, &Body)>)> {
         self.buffer.payloads(held, most)
     }
 

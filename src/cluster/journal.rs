@@ -40,6 +40,9 @@ pub struct Record {
     /// Who has said what is in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub said: Vec<Sender>,
+    /// How many payloads up to which number are in no record any more though their client has not acknowledged them, for want of room.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<(u64, u64)>,
     /// What was said. What was recorded before with one of these numbers, or a greater one, never got it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mails: Vec<Mail>,
@@ -63,6 +66,10 @@ pub struct Kept {
     pub state: Option<Box<RawValue>>,
     /// What was said to it, by its number.
     pub mails: BTreeMap<u64, Box<RawValue>>,
+    /// How many payloads more were said up to which number.
+    left: BTreeMap<u64, u64>,
+    /// How many of these were not handled when the seat was taken up, and are lost.
+    pub lost: u64,
     /// Who has said it, and what was said before.
     pub said: Vec<Sender>,
 }
@@ -77,7 +84,8 @@ impl Kept {
         for record in &log.records {
             let record: Record = serde_json::from_slice(record)?;
             let (owner, moves) = (record.owner, record.moves);
-            let empty = || Kept { owner, moves, state: None, mails: BTreeMap::new(), said: Vec::new() };
+            let (mails, left) = (BTreeMap::new(), BTreeMap::new());
+            let empty = || Kept { owner, moves, state: None, mails, left, lost: 0, said: Vec::new() };
             kept.get_or_insert_with(empty).add(record);
         }
         Ok(kept)
@@ -88,9 +96,13 @@ impl Kept {
         (self.owner, self.moves) = (record.owner, record.moves);
         self.state = record.state.or(self.state.take());
         if let Some(handled) = record.claim {
-            let left = self.mails.split_off(&handled.saturating_add(1));
-            self.mails = left.into_values().zip(handled + 1..).map(|(mail, number)| (number, mail)).collect();
+            let next = handled.saturating_add(1);
+            let unread = self.mails.split_off(&next).into_values();
+            self.mails = unread.zip(next..).map(|(mail, number)| (number, mail)).collect();
+            self.lost += self.left.split_off(&next).into_values().sum::<u64>();
+            self.left.clear();
         }
+        self.left.extend(record.left);
         if let Some((first, _)) = record.mails.first() {
             self.mails.split_off(first);
         }
@@ -335,7 +347,7 @@ mod tests {
 
     fn record(node: u64, claim: Option<u64>, mails: Vec<Mail>) -> Record {
         let owner = NodeId::new(NonZeroU64::new(node).expect("not zero"));
-        Record { owner, moves: node, state: None, claim, said: vec![(peer(1), node)], mails }
+        Record { owner, moves: node, state: None, claim, said: vec![(peer(1), node)], left: vec![], mails }
     }
 
     fn kept(records: &[Record]) -> Kept {
@@ -356,6 +368,21 @@ mod tests {
         let kept = kept(&log);
         assert_eq!(mails(&kept), [(5, "5"), (6, "9"), (8, "8")]);
         assert_eq!((kept.moves, kept.said.len()), (2, 4));
+    }
+
+    #[test]
+    fn what_had_no_room_is_lost_if_its_client_has_not_handled_it() {
+        let all = Record { left: vec![(3, 2), (5, 1)], ..record(1, None, vec![mail(9, "9")]) };
+        let lost = |handled| {
+            let kept = kept(&[
+                Record { left: all.left.clone(), ..record(1, None, vec![mail(9, "9")]) },
+                record(2, Some(handled), vec![]),
+            ]);
+            (kept.lost, kept.mails.len())
+        };
+        assert_eq!([lost(2), lost(3), lost(5), lost(9)], [(3, 1), (1, 1), (0, 1), (0, 0)]);
+        let twice = kept(&[all, record(2, Some(4), vec![]), record(3, Some(4), vec![])]);
+        assert_eq!((twice.lost, mails(&twice)), (1, vec![(5, "9")]));
     }
 
     #[test]

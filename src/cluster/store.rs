@@ -1,6 +1,6 @@
 //! Where seats are kept beyond the life of their node: a log for each, which one node at a time may write.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 use crate::protocol::{PeerId, RoomName};
 
@@ -21,6 +21,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Bytes of payloads that may wait to be stored, of all seats.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
+
+/// Seats that are left and wait to be forgotten; the store forgets any others with time.
+const MOST_LEFT: usize = 16_384;
 
 /// Why nothing was stored, or read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,9 +91,9 @@ pub struct Counts {
 #[derive(Debug)]
 pub struct Desk {
     store: Arc<dyn Store>,
-    due: mpsc::UnboundedSender<Due>,
-    /// Seats of which a task takes care, and whether they are to be forgotten afterwards. No more than there are seats.
     busy: Mutex<Busy>,
+    /// Something is due.
+    wake: Notify,
     bytes: AtomicUsize,
     failed_at: Mutex<Option<Instant>>,
     stored: AtomicU64,
@@ -101,26 +104,52 @@ pub struct Desk {
 
 #[derive(Debug, Default)]
 struct Busy {
+    /// Seats that are to be written next, each once, so that there are no more than seats; and those that are left.
+    to_write: VecDeque<(RoomName, PeerId)>,
+    to_forget: VecDeque<PeerId>,
+    /// Seats that are to be written or are being written, and which of them are to be forgotten afterwards.
     seats: HashSet<PeerId>,
     left: HashSet<PeerId>,
 }
 
+impl Busy {
+    fn forget(&mut self, peer: PeerId) {
+        if self.to_forget.len() < MOST_LEFT {
+            self.to_forget.push_back(peer);
+        }
+    }
+}
+
 impl Desk {
-    /// A desk, and what comes from it, for one task to see to. No seat is in there twice.
-    pub fn new(store: Arc<dyn Store>) -> (Self, mpsc::UnboundedReceiver<Due>) {
-        let (due, dues) = mpsc::unbounded_channel();
-        let desk = Desk {
+    /// A desk with nothing to do.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Desk {
             store,
-            due,
             busy: Mutex::default(),
+            wake: Notify::new(),
             bytes: AtomicUsize::new(0),
             failed_at: Mutex::default(),
             stored: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             restored: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
-        };
-        (desk, dues)
+        }
+    }
+
+    /// Waits for what is to be done next. For one task; cancel safe.
+    pub async fn next(&self) -> Due {
+        loop {
+            if let Some(due) = self.take_due() {
+                return due;
+            }
+            self.wake.notified().await;
+        }
+    }
+
+    fn take_due(&self) -> Option<Due> {
+        let mut busy = self.busy.lock();
+        let write = busy.to_write.pop_front().map(|(room, peer)| Due::Write(room, peer));
+        write.or_else(|| busy.to_forget.pop_front().map(Due::Forget))
     }
 
     /// The store, if there is one at the moment.
@@ -135,8 +164,10 @@ impl Desk {
 
     /// A seat has something to write.
     pub fn write(&self, room: &RoomName, peer: PeerId) {
-        if self.busy.lock().seats.insert(peer) {
-            let _ = self.due.send(Due::Write(room.clone(), peer));
+        let mut busy = self.busy.lock();
+        if busy.seats.insert(peer) {
+            busy.to_write.push_back((room.clone(), peer));
+            self.wake.notify_one();
         }
     }
 
@@ -153,7 +184,8 @@ impl Desk {
         if busy.seats.contains(&peer) {
             busy.left.insert(peer);
         } else {
-            let _ = self.due.send(Due::Forget(peer));
+            busy.forget(peer);
+            self.wake.notify_one();
         }
     }
 

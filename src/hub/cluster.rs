@@ -88,9 +88,8 @@ impl Hub {
     }
 
     /// Carries out what other nodes say, and keeps seats where they outlive this node. Runs until it is dropped.
-    pub async fn keep_cluster(self: &Arc<Self>, mut events: Events) {
-        let dues = events.dues.take();
-        tokio::join!(self.hear(events), self.keep_seats(dues));
+    pub async fn keep_cluster(self: &Arc<Self>, events: Events) {
+        tokio::join!(self.hear(events), self.keep_seats());
     }
 
     async fn hear(self: &Arc<Self>, mut events: Events) {

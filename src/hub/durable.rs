@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 use tokio::time::interval;
 use tracing::{debug, info, warn};
@@ -31,6 +30,9 @@ use crate::timeline::Outcome;
 
 /// How often it is looked whether anything is to be stored that could not be.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// Seats that are written at once.
+const MOST_TASKS: usize = 1024;
 
 /// After so many looks all is written again, so that the store does not take it for old.
 const LOOKS: u64 = 36;
@@ -110,15 +112,14 @@ pub(super) enum Restored {
 
 impl Hub {
     /// Stores what is to be stored. Runs until it is dropped.
-    pub(super) async fn keep_seats(self: &Arc<Self>, dues: Option<UnboundedReceiver<Due>>) {
-        let desk = self.cluster.as_ref().and_then(|cluster| cluster.desk().cloned());
-        let (Some(mut dues), Some(desk)) = (dues, desk) else { return };
+    pub(super) async fn keep_seats(self: &Arc<Self>) {
+        let Some(desk) = self.cluster.as_ref().and_then(|cluster| cluster.desk().cloned()) else { return };
         let mut tasks = JoinSet::new();
         let mut looks = interval(LOOK);
         let mut count = 0;
         loop {
             tokio::select! {
-                Some(due) = dues.recv() => match due {
+                due = desk.next(), if tasks.len() < MOST_TASKS => match due {
                     Due::Write(room, peer) => drop(tasks.spawn(Arc::clone(self).write_seat(Arc::clone(&desk), room, peer))),
                     Due::Forget(peer) => drop(tasks.spawn(forget(Arc::clone(&desk), peer))),
                 },
@@ -221,6 +222,7 @@ impl Hub {
             state: text.clone(),
             claim: Some(claim.seq),
             said: Vec::new(),
+            left: Vec::new(),
             mails: Vec::new(),
         };
         let last = match store.append(peer, log.last, record().write(), false).await {
@@ -231,7 +233,7 @@ impl Hub {
         kept.add(record());
         let payloads = kept.mails.into_values().collect();
         let State { present, seat, .. } = state;
-        let seat = Seat::unpack(seat.with_payloads(claim.seq, payloads), self.policy.limits.checks, now());
+        let seat = Seat::unpack(seat.with_payloads(claim.seq, payloads, kept.lost), self.policy.limits.checks, now());
         let Ok(seat) = seat else {
             warn!(%peer, "a seat that was kept contradicts itself, and is lost");
             return Restored::Done;
@@ -488,11 +490,11 @@ impl Hall {
         };
         let most = largest.saturating_sub(state.as_ref().map_or(0, |state| state.get().len()) + said.len() * 64);
         let text = |(number, body): (u64, &Body)| Some((number, RawValue::from_string(body.text().to_owned()).ok()?));
-        let mails = seat.quietly(|seat| {
-            let payloads = if all { seat.unacknowledged(mails, most)? } else { seat.held(mails) };
-            payloads.into_iter().map(text).collect::<Option<Vec<_>>>()
+        let (left, mails) = seat.quietly(|seat| {
+            let (left, payloads) = if all { seat.unacknowledged(mails, most)? } else { (Vec::new(), seat.held(mails)) };
+            Some((left, payloads.into_iter().map(text).collect::<Option<Vec<_>>>()?))
         })?;
-        Some(Record { owner, moves: self.room.moves_of(peer), state, claim: None, said, mails })
+        Some(Record { owner, moves: self.room.moves_of(peer), state, claim: None, said, left, mails })
     }
 
     fn state(&self, peer: PeerId, seat: &SharedSeat) -> Option<Box<RawValue>> {

@@ -30,6 +30,9 @@ use crate::seat::{Ending, Packed, Seat};
 /// How long it is tried to get a seat from another node.
 const HAND_OVER: Duration = Duration::from_secs(3);
 
+/// The same where seats outlive their node: until that counts as lost, if it is.
+const HAND_OVER_OR_TAKE_UP: Duration = Duration::from_secs(6);
+
 /// For so long a seat is not handed over if its node lacks payloads for all that the other one has: they are on their way.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -145,10 +148,11 @@ impl Hub {
     ) -> Result<(), Refusal> {
         let Some(cluster) = &self.cluster else { return Ok(()) };
         let begun = now();
+        let until = begun + if cluster.desk().is_some() { HAND_OVER_OR_TAKE_UP } else { HAND_OVER };
         let _entering = self.enter(&room).await?;
         let Some(expecting) = Expecting::begin(&self, &room, ticket.peer) else { return Ok(()) };
         let (mut hint, mut waited) = (None, None);
-        while now() < begun + HAND_OVER && !given_up.is_cancelled() {
+        while now() < until && !given_up.is_cancelled() {
             let node = match self.place_of(&room, ticket.peer, hint.take(), writer) {
                 Place::Here => return Ok(()),
                 Place::Nowhere => return self.is_young(cluster),
@@ -163,7 +167,7 @@ impl Hub {
                 let ticket = ticket.to_text().into();
                 Note::Take { room: room.clone(), ticket, heard, waited, receipt }.write()
             };
-            match self.call(cluster, node, begun + HAND_OVER, take).await {
+            match self.call(cluster, node, until, take).await {
                 Some(Ok(())) => return Ok(()),
                 Some(Err(Kept::Moved(to))) => hint = Some(to),
                 Some(Err(Kept::Refused(refused))) => return Err(refused.into()),

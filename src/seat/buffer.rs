@@ -15,6 +15,9 @@ const MOST_ERRORS: usize = 1024;
 /// What a number takes beside its payload, in JSON.
 const NUMBER_BYTES: usize = 24;
 
+/// So many payloads that are left out are told apart by their numbers.
+const MOST_LEFT: usize = 1024;
+
 /// Messages in the order in which the client gets them, bounded in bytes and in number.
 ///
 /// Only waiting messages count as queue: written ones are kept for a replay as long as there is room, and the oldest of them
@@ -85,8 +88,9 @@ pub(super) struct Packed {
 }
 
 impl Packed {
-    /// That of a client which has handled everything up to `seq`, is told these payloads next, and has to be given a whole picture.
-    pub(super) fn after(seq: u64, payloads: Vec<Box<RawValue>>) -> Self {
+    /// That of a client which has handled everything up to `seq`, is told these payloads next, and has to be given a whole picture and
+    /// to be told that so many more are lost.
+    pub(super) fn after(seq: u64, payloads: Vec<Box<RawValue>>, lost: u64) -> Self {
         let next_seq = seq + 1 + payloads.len() as u64;
         let waiting = payloads.into_iter().zip(seq + 1..);
         Packed {
@@ -98,9 +102,14 @@ impl Packed {
             pushed_out: VecDeque::new(),
             pushed_out_before: 0,
             errors: Vec::new(),
-            missed: Missed { payloads: 0, presence: true },
+            missed: Missed { payloads: lost, presence: true },
             told: Missed::default(),
         }
+    }
+
+    /// How many payloads are lost of which its client has still to be told.
+    pub(super) fn lost(&self) -> u64 {
+        self.missed.payloads
     }
 }
 
@@ -298,25 +307,44 @@ impl Buffer {
     }
 
     /// All payloads that were not acknowledged, with their numbers; of those that are being stored the first so many. As many of the
-    /// earliest that were written are left out as it takes to have no more bytes than that; `None` if it takes more.
-    pub(super) fn payloads(&self, held: usize, most: usize) -> Option<Vec<(u64, &Body)>> {
+    /// earliest that were written are left out as it takes to have no more bytes than that, and come first, as [`left`](Self::left)
+    /// counts them; `None` if it takes more.
+    pub(super) fn payloads(&self, held: usize, most: usize) -> Option<(Vec<(u64, u64)>, Vec<(u64, &Body)>)> {
         let until = self.held.get(held).copied().unwrap_or(u64::MAX);
         let payload = |entry: &&Entry| entry.body.kind == Kind::Payload && entry.seq < Some(until);
         let numbered = |entry| -> Option<(u64, &Body)> { Some((Entry::seq(entry)?, &entry.body)) };
-        let mut kept: Vec<_> = self.waiting.iter().filter(payload).filter_map(numbered).collect();
-        let mut bytes: usize = kept.iter().map(|(_, body)| body.len() + NUMBER_BYTES).sum();
+        let waiting: Vec<_> = self.waiting.iter().filter(payload).filter_map(numbered).collect();
+        let mut all: Vec<_> = self.written.iter().filter(payload).filter_map(numbered).collect();
+        let size = |(_, body): &(u64, &Body)| body.len() + NUMBER_BYTES;
+        let may_be_left = (self.pushed_out.len() + all.len()).min(MOST_LEFT);
+        let mut bytes = may_be_left * NUMBER_BYTES + waiting.iter().map(size).sum::<usize>();
         if bytes > most {
             return None;
         }
-        let fits = |(_, body): &(u64, &Body)| {
-            bytes += body.len() + NUMBER_BYTES;
+        let fits = |one: &&(u64, &Body)| {
+            bytes += size(one);
             bytes <= most
         };
-        let written = self.written.iter().rev().filter(payload).filter_map(numbered).take_while(fits);
-        let mut all: Vec<_> = written.collect();
-        all.reverse();
-        all.append(&mut kept);
-        Some(all)
+        let kept = all.iter().rev().take_while(fits).count();
+        let left = self.left(all.drain(..all.len() - kept).map(|(number, _)| number));
+        all.extend(waiting);
+        Some((left, all))
+    }
+
+    /// How many payloads up to which number were pushed out, or are these, and not acknowledged. The earliest are counted as one.
+    fn left(&self, more: impl Iterator<Item = u64>) -> Vec<(u64, u64)> {
+        let numbers: Vec<u64> = self.pushed_out.iter().copied().chain(more).collect();
+        let first = numbers.len().saturating_sub(MOST_LEFT);
+        let mut left: Vec<(u64, u64)> = numbers[first..].iter().map(|&number| (number, 1)).collect();
+        if let Some((_, count)) = left.first_mut() {
+            *count += first as u64 + self.pushed_out_before;
+        }
+        left
+    }
+
+    /// How many payloads are lost beside those, of which the client may not have been told yet.
+    pub(super) fn untold(&self) -> u64 {
+        self.told.and(self.missed).payloads
     }
 
     /// How many messages wait, and their bytes.
@@ -504,7 +532,9 @@ mod tests {
         assert!(!buffer.has_next());
         assert_eq!(buffer.held(2).iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [2, 4]);
         let all = |buffer: &Buffer, held| -> Vec<u64> {
-            buffer.payloads(held, 10_000).expect("they fit").iter().map(|(seq, _)| *seq).collect()
+            let (left, kept) = buffer.payloads(held, 10_000).expect("they fit");
+            assert!(left.is_empty());
+            kept.iter().map(|(seq, _)| *seq).collect()
         };
         assert_eq!((all(&buffer, 1), all(&buffer, 3)), (vec![1, 2, 3], vec![1, 2, 3, 4, 5]));
         buffer.retract(2);
@@ -516,11 +546,26 @@ mod tests {
         buffer.release(1);
         assert_eq!(written(&mut buffer), [4]);
         let size = small().len() + NUMBER_BYTES;
-        let last = buffer.payloads(0, 2 * size).expect("what was written is left out");
-        assert_eq!(last.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [3, 4]);
+        let (left, kept) = buffer.payloads(0, 4 * NUMBER_BYTES + 2 * size).expect("what was written is left out");
+        assert_eq!((left, kept.iter().map(|(seq, _)| *seq).collect()), (vec![(1, 1), (2, 1)], vec![3, 4]));
         buffer.push(small());
         buffer.push(small());
-        assert!(buffer.payloads(0, size).is_none());
+        assert!(buffer.payloads(0, 4 * NUMBER_BYTES + size).is_none());
+    }
+
+    #[test]
+    fn what_was_pushed_out_and_not_acknowledged_is_counted_where_it_is_left_out() {
+        let mut buffer = Buffer::new(1_000_000, 2);
+        for _ in 0..5 {
+            assert!(buffer.push(small()));
+            written(&mut buffer);
+        }
+        let left = |buffer: &Buffer| buffer.payloads(0, 10_000).expect("they fit").0;
+        assert_eq!(left(&buffer), [(2, 2), (3, 1)], "of as many as fit the numbers are known");
+        buffer.ack(2);
+        assert_eq!(left(&buffer), [(3, 1)]);
+        let numbers: Vec<(u64, u64)> = buffer.left(100..100 + MOST_LEFT as u64);
+        assert_eq!((numbers.len(), numbers[0], numbers[1]), (MOST_LEFT, (100, 2), (101, 1)));
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl Seat {
     ///
     /// No id counts as handled: which ones are by then nobody will know, and what was not would be answered `ok`.
     pub fn outline(&self, now: Instant) -> Option<Packed> {
-        let empty = buffer::Packed::after(0, Vec::new());
+        let empty = buffer::Packed::after(0, Vec::new(), self.buffer.untold());
         (self.standing == Standing::Member).then(|| self.pack_as(PackedLease::Away(0), 0, empty, now))
     }
 
@@ -181,9 +181,10 @@ impl Packed {
         self
     }
 
-    /// With what its client, which has handled everything up to `seq`, is to be told next.
-    pub fn with_payloads(self, seq: u64, payloads: Vec<Box<RawValue>>) -> Self {
-        Packed { buffer: buffer::Packed::after(seq, payloads), ..self }
+    /// With what its client, which has handled everything up to `seq`, is to be told next, and that so many more payloads are lost.
+    pub fn with_payloads(self, seq: u64, payloads: Vec<Box<RawValue>>, lost: u64) -> Self {
+        let lost = self.buffer.lost().saturating_add(lost);
+        Packed { buffer: buffer::Packed::after(seq, payloads, lost), ..self }
     }
 }
 

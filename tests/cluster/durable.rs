@@ -170,9 +170,25 @@ async fn sessions_of_a_node_that_was_killed_go_on_and_nothing_that_was_accepted_
     while let Some(done) = tasks.join_next().await {
         times.extend(done.expect("it goes on"));
     }
+    for node in nodes.iter() {
+        metric(node, &format!("wigwag_cluster_restored_total{{place=\"here\"}} {}", times.len() / 2)).await;
+        metric(node, "wigwag_cluster_restored_total{place=\"elsewhere\"} 0").await;
+        metric(node, "wigwag_cluster_unstored_bytes 0").await;
+        metric(node, "wigwag_cluster_records_total{outcome=\"failed\"} 0").await;
+        let metrics = ask(node, "/metrics").await;
+        let stored =
+            metrics.lines().find_map(|line| line.strip_prefix("wigwag_cluster_records_total{outcome=\"stored\"} "));
+        let stored: usize = stored.expect("a counter").parse().expect("a number");
+        assert!(stored >= times.len() / 2, "{stored}");
+    }
     times.sort();
     let most = times[times.len() * 95 / 100];
-    println!("{} sessions are back: 95 % in {most:?}, all in {:?}", times.len(), times[times.len() - 1]);
+    println!(
+        "{} sessions are back: the first in {:?}, 95 % in {most:?}, all in {:?}",
+        times.len(),
+        times[0],
+        times[times.len() - 1]
+    );
     assert!(times[times.len() - 1] < Duration::from_secs(15), "{times:?}");
 }
 
