@@ -1,4 +1,4 @@
-// Decides when to restart ICE with one peer.
+// Decides when to restart ICE with one peer, and when only another connection helps.
 
 import { fragmentOf } from './sdp.js';
 
@@ -16,6 +16,7 @@ export class Recovery {
   #pc;
   #polite;
   #reachable;
+  #died;
   #restarts = 0;
   /** @type {ReturnType<typeof setTimeout>|undefined} */
   #timer;
@@ -25,13 +26,16 @@ export class Recovery {
   /**
    * @param {RTCPeerConnection} pc
    * @param {boolean} polite
-   * @param {() => boolean} reachable whether signals reach the peer now: else a restart waits for `nudge`
+   * @param {object} calls
+   * @param {() => boolean} calls.reachable  whether signals reach the peer now: else a restart waits for `nudge`
+   * @param {() => void} calls.died          the connection will not come back, whatever ICE does
    */
-  constructor(pc, polite, reachable) {
+  constructor(pc, polite, { reachable, died }) {
     this.#pc = pc;
     this.#polite = polite;
     this.#reachable = reachable;
-    pc.addEventListener('iceconnectionstatechange', () => this.#look());
+    this.#died = died;
+    for (const change of ['iceconnectionstatechange', 'connectionstatechange']) pc.addEventListener(change, () => this.#look());
   }
 
   /** Signals reach the peer again, or the network has changed: looks at the connection now. */
@@ -63,7 +67,13 @@ export class Recovery {
     return ['connected', 'completed'].includes(this.#pc.iceConnectionState);
   }
 
+  /** Only DTLS is left to have failed, which is final (WebRTC 1.0, 5.5.1). Firefox's does so, rarely, where restarts of ICE cross. */
+  #isDead() {
+    return this.#pc.connectionState === 'failed' && this.#isHealthy();
+  }
+
   #look() {
+    if (this.#isDead()) return this.#died();
     switch (this.#pc.iceConnectionState) {
       case 'connected':
       case 'completed':
