@@ -60,6 +60,7 @@ function rememberConnection() {
 /** Runs in the page: tells what a connection tells whose DTLS has failed, which no script can bring about. */
 function die() {
   Object.defineProperty(globalThis.former, 'connectionState', { value: 'failed' });
+  Object.defineProperty(globalThis.former.sctp.transport, 'state', { value: 'failed' });
   globalThis.former.dispatchEvent(new Event('connectionstatechange'));
 }
 

@@ -194,8 +194,11 @@ export class Negotiation {
    * one has found a path leaves Firefox without any, and the data channel's next packet then ends its DTLS for good.
    */
   #restartAgain() {
+    const agreed = fragmentOf(this.#pc.localDescription);
     clearTimeout(this.#restartTimer);
-    this.#restartTimer = setTimeout(() => this.#pc.restartIce(), restartAgainMs);
+    this.#restartTimer = setTimeout(() => {
+      if (fragmentOf(this.#pc.localDescription) === agreed) this.#pc.restartIce();
+    }, restartAgainMs);
   }
 
   /** @param {RTCIceCandidateInit|null} candidate */

@@ -4,6 +4,8 @@ import { fragmentOf } from './sdp.js';
 
 /** ICE often recovers from `disconnected` by itself within this time. */
 const graceMs = 3_000;
+/** Checks that lead neither to a connection nor to a failure: Firefox may wait for a nomination for ever. */
+const checkingMs = 10_000;
 /** The polite side restarts first; the other only if that has not helped. */
 const impoliteLagMs = 1_500;
 /** With fresh credentials as well: long enough for the polite side's restart to have been answered. */
@@ -67,9 +69,10 @@ export class Recovery {
     return ['connected', 'completed'].includes(this.#pc.iceConnectionState);
   }
 
-  /** Only DTLS is left to have failed, which is final (WebRTC 1.0, 5.5.1). Firefox's does so, rarely, where restarts of ICE cross. */
+  /** A failure of DTLS is final (WebRTC 1.0, 5.5.1). Firefox's fails, rarely, where a restart of ICE leaves it without a path. */
   #isDead() {
-    return this.#pc.connectionState === 'failed' && this.#isHealthy();
+    const users = [...this.#pc.getSenders(), ...this.#pc.getReceivers(), this.#pc.sctp];
+    return this.#pc.connectionState === 'failed' && users.some((user) => user?.transport?.state === 'failed');
   }
 
   #look() {
@@ -83,7 +86,9 @@ export class Recovery {
         return this.#plan(this.#restarts === 0 ? 0 : this.#pauseMs());
       case 'disconnected':
         return this.#plan(graceMs);
-      default: // `new` and `checking` lead on, `closed` is the end.
+      case 'checking':
+        return this.#plan(checkingMs);
+      default: // `new` leads on, `closed` is the end.
     }
   }
 

@@ -403,6 +403,14 @@ describe('negotiation', options, () => {
     assert.equal(restarts, 1);
     t.mock.timers.tick(1);
     assert.equal(restarts, 2);
+    await turns();
+    for (const fragment of ['c', 'd']) {
+      negotiation.receiveDescription(offer(fragment));
+      await turns();
+    }
+    assert.equal(pc.rollbacks, 2);
+    t.mock.timers.tick(10_000);
+    assert.equal(restarts, 2, 'none is due after one that was not rolled back');
     assert.deepEqual(errors, []);
     negotiation.close();
   });
@@ -600,6 +608,7 @@ describe('recovery', () => {
     t.mock.timers.enable({ apis: ['setTimeout'] });
     const pc = Object.assign(new EventTarget(), {
       iceConnectionState: 'connected', signalingState: 'stable', remoteDescription: {}, restarts: 0, restartIce: () => { pc.restarts += 1; },
+      getSenders: () => [], getReceivers: () => [], sctp: { transport: { state: 'connected' } },
     });
     const state = { isReachable: true, deaths: 0 };
     const recovery = new Recovery(pc, polite, { reachable: () => state.isReachable, died: () => { state.deaths += 1; } });
@@ -622,17 +631,28 @@ describe('recovery', () => {
     assert.equal(pc.restarts, 1);
   });
 
-  test('knows a dead connection by its having failed while ICE has not', (t) => {
+  test('knows a dead connection by its DTLS', (t) => {
     const { pc, become, state } = recover(t);
     pc.connectionState = 'failed';
     become('failed');
     become('checking');
     assert.equal(state.deaths, 0);
+    pc.sctp.transport.state = 'failed';
+    pc.dispatchEvent(new Event('connectionstatechange'));
+    assert.equal(state.deaths, 1);
+  });
+
+  test('restarts one whose checks have no end', (t) => {
+    const { pc, become, tick } = recover(t);
+    become('checking');
+    tick(9_999);
+    assert.equal(pc.restarts, 0);
+    tick(1);
+    assert.equal(pc.restarts, 1);
+    become('checking');
     become('connected');
-    assert.equal(state.deaths, 1);
-    pc.connectionState = 'connected';
-    become('completed');
-    assert.equal(state.deaths, 1);
+    tick(60_000);
+    assert.equal(pc.restarts, 1);
   });
 
   test('restarts a failed one at once, and ever more seldom while it does not help', (t) => {

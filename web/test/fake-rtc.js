@@ -63,6 +63,7 @@ export class FakePeerConnection extends EventTarget {
   rollbacks = 0;
   offers = 0;
   channel = null;
+  sctp = null;
   /** What `getStats` tells. */
   stats = new Map();
   #id = connections += 1;
@@ -256,8 +257,17 @@ export class FakePeerConnection extends EventTarget {
     this.dispatchEvent(new Event('connectionstatechange'));
   }
 
+  getSenders() {
+    return this.#senders;
+  }
+
+  getReceivers() {
+    return [];
+  }
+
   /** As after an error of DTLS, of which ICE knows nothing. */
   die() {
+    this.sctp = { transport: { state: 'failed' } };
     this.connectionState = 'failed';
     this.dispatchEvent(new Event('connectionstatechange'));
   }
