@@ -534,8 +534,7 @@ impl Hall {
         let mut outcome = None;
         for Delivery { to, body, receipt } in deliveries {
             let Some(seat) = self.seats.get(&to) else {
-                self.carry_elsewhere(to, &body, receipt);
-                outcome = outcome.or(receipt.map(|_| Outcome::Elsewhere));
+                outcome = outcome.or(self.carry_elsewhere(to, &body, receipt));
                 continue;
             };
             let (taken, is_away) = seat.with(|seat| {
@@ -614,6 +613,10 @@ impl Hall {
     fn remove(&mut self, peer: PeerId, reason: LeftReason, ending: Option<Ending>) {
         let mut out = Vec::new();
         let news = self.room.leave(peer, reason, &mut out) || self.room.withdraw(peer, reason, &mut out);
+        if news {
+            // As long as the seat tells whose it was.
+            self.record(|| Event::Left { peer, reason });
+        }
         if let Some(seat) = self.seats.remove(&peer) {
             seat.with(|seat| seat.vacate(ending.unwrap_or(Ending::Left)));
             seat.expect_poll(None);
@@ -625,7 +628,6 @@ impl Hall {
         self.carry_out(out);
         if news {
             self.announce(|room| Note::Left { room, peer, reason });
-            self.record(|| Event::Left { peer, reason });
         }
     }
 }

@@ -12,8 +12,9 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::{Id, JoinSet};
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{error, info, warn};
+use uuid::Uuid;
 
 use crate::auth::Verifier;
 use crate::clients::Clients;
@@ -118,7 +119,11 @@ impl Server {
         };
         let metrics = Metrics::with(cluster.clone());
         let (hook, delivery) = match &config.webhook {
-            Some(webhook) => webhook::open(webhook, &metrics).map(|(hook, delivery)| (Some(hook), Some(delivery)))?,
+            Some(webhook) => {
+                let node =
+                    cluster.as_ref().map_or_else(|| Uuid::now_v7().to_string(), |cluster| cluster.id().to_string());
+                webhook::open(webhook, node, &metrics).map(|(hook, delivery)| (Some(hook), Some(delivery)))?
+            }
             None => (None, None),
         };
         let policy = Policy {
@@ -229,10 +234,9 @@ impl Server {
         if let Some((listener, router)) = admin {
             essential.spawn("admin listener", tcp::serve_admin(listener, router, Arc::clone(&context)));
         }
-        if let Some(delivery) = delivery {
-            // Waited for at the end: it has something to tell still.
-            context.tasks.spawn(delivery.run(Arc::clone(&context)));
-        }
+        // Nothing happens in rooms any more.
+        let over = Arc::new(Signal::default());
+        let telling = delivery.map(|delivery| AbortOnDropHandle::new(tokio::spawn(delivery.run(Arc::clone(&over)))));
         context.tasks.close();
         let ended = tokio::select! {
             biased;
@@ -246,6 +250,12 @@ impl Server {
             context.hub.give_away(GIVE_AWAY).await;
             cluster.stop().await;
         }
+        over.raise();
+        if let Some(telling) = telling {
+            // It has a deadline of its own; a panic of it is nobody else's matter.
+            let _ = telling.await;
+        }
+        info!("stopped");
         ended.map_or(Ok(()), Err)
     }
 }
@@ -352,7 +362,6 @@ async fn shut_down(context: &Context, hurry: impl Future<Output = ()>) {
     if tokio::time::timeout(last_words + Duration::from_secs(1), context.tasks.wait()).await.is_err() {
         warn!(tasks = context.tasks.len(), "some connections did not end in time");
     }
-    info!("stopped");
 }
 
 /// The directory of `--web`, with all links resolved, so that no file's path can lead out of it unseen.

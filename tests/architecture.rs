@@ -16,7 +16,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("timeline", &["protocol"]),
     ("hub", &["cluster", "protocol", "room", "seat", "outbox", "ice", "metrics", "timeline", "hooks"]),
     ("hooks", &["metrics", "protocol", "timeline"]),
-    ("webhook", &["client", "config", "context", "error", "hooks", "metrics"]),
+    ("webhook", &["client", "config", "error", "hooks", "metrics", "signal"]),
     ("clients", &[]),
     ("origin", &[]),
     ("pace", &[]),

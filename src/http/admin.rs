@@ -147,8 +147,8 @@ async fn drain(State(admin): State<Arc<Admin>>) -> Response {
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Response {
-    if admin.token.as_ref().is_some_and(|token| !shows(&headers, token)) {
-        return problem(&no_token());
+    if let Err(refusal) = admin.allow(&Method::GET, &headers) {
+        return problem(&refusal);
     }
     let Context { hub, metrics, drain, .. } = &*admin.context;
     metrics.population(&hub.census());

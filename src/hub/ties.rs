@@ -14,6 +14,7 @@ use crate::protocol::{
     Body, Code, Kind, Member, Moderate, NodeId, Outbound, PeerId, PeerState, Recipient, Refusal, RoomName,
 };
 use crate::room::{Delivery, Receipt};
+use crate::timeline::Outcome;
 
 /// Bytes of metadata in one part of a roster, so that it fits on any bus.
 const PART_BYTES: usize = 64 * 1024;
@@ -202,25 +203,30 @@ impl Hall {
         }
     }
 
-    /// Carries a directed payload to a member's node, which will answer for it.
-    pub(super) fn carry_elsewhere(&self, to: PeerId, body: &Body, receipt: Option<Receipt>) {
-        let (Some(ties), Some(node), Some(receipt)) = (&self.ties, self.room.node_of(to), receipt) else { return };
+    /// Carries a directed payload to a member's node, which will answer for it. Returns what has become of it so far, if that is to be
+    /// told.
+    pub(super) fn carry_elsewhere(&self, to: PeerId, body: &Body, receipt: Option<Receipt>) -> Option<Outcome> {
+        let (ties, node, receipt) = (self.ties.as_ref()?, self.room.node_of(to)?, receipt?);
         let room = self.room.name();
         if body.kind == Kind::Ephemeral {
             let written = note::relay(room, to, None, body);
             // It may be dropped.
             let _ = ties.life(node).map(|life| ties.cluster.send(node, Some(life), written, Weight::Ephemeral));
-            return self.reply(receipt.accepted());
+            self.reply(receipt.accepted());
+            return Some(Outcome::Elsewhere);
         }
-        if body.len() + PAYLOAD_BYTES > ties.cluster.largest_note() {
-            let refusal =
-                Refusal::new(Code::TooLarge, "the peer's node cannot be sent so much; see max_payload of NATS");
-            return self.reply(Some(receipt.refused(&refusal)));
-        }
-        let asked = self.ask(node, receipt.from, receipt.id, |number| note::relay(room, to, Some(number), body));
-        if let Err(refusal) = asked {
-            self.reply(Some(receipt.refused(&refusal)));
-        }
+        let asked = if body.len() + PAYLOAD_BYTES > ties.cluster.largest_note() {
+            Err(Refusal::new(Code::TooLarge, "the peer's node cannot be sent so much; see max_payload of NATS"))
+        } else {
+            self.ask(node, receipt.from, receipt.id, |number| note::relay(room, to, Some(number), body))
+        };
+        Some(match asked {
+            Ok(()) => Outcome::Elsewhere,
+            Err(refusal) => {
+                self.reply(Some(receipt.refused(&refusal)));
+                Outcome::Unreachable
+            }
+        })
     }
 
     /// Carries a payload for all to the nodes that share the room. What cannot be sent is told there when it can.
