@@ -134,6 +134,7 @@ mod banner {
             protocols: Protocols { h3: true, h2: true, tls12: false },
             names: vec!["localhost".into()],
             ca: Some("/var/lib/my certs/ca.pem".into()),
+            has_certificate: true,
         }
     }
 
@@ -157,18 +158,21 @@ mod banner {
 
     #[test]
     fn production_points_at_its_name_and_speaks_of_no_trust() {
-        let text = banner(&Running {
+        let production = Running {
             listen: vec!["0.0.0.0:443".parse().unwrap()],
             names: vec!["signal.example.org".into()],
             protocols: Protocols { h3: false, h2: true, tls12: false },
             admin: None,
             ca: None,
             ..development()
-        });
+        };
+        let text = banner(&production);
         assert!(text.contains("https://signal.example.org/\n"), "{text}");
         for word in ["WebTransport", "certificates", "phone", "admin"] {
             assert!(!text.contains(word), "{word}: {text}");
         }
+        let text = banner(&Running { has_certificate: false, ..production });
+        assert!(text.contains("the first is ordered by ACME"), "{text}");
     }
 }
 
