@@ -135,7 +135,9 @@ impl Orders {
         let due = schedule::due(self.certificates.shown().borrow().as_ref(), &self.policy.domains);
         // It would be replaced at once, and the next one, too.
         if due.is_none_or(|due| due <= OffsetDateTime::now_utc()) {
-            bail!("the certificate that was issued is to be renewed already, by the clock of this machine; set it right");
+            bail!(
+                "the certificate that was issued is to be renewed already, by the clock of this machine; set it right"
+            );
         }
         Ok(())
     }
@@ -166,9 +168,9 @@ impl Orders {
                 status => bail!("the authority's question is {status:?} already"),
             }
             let name = authorization.identifier().to_string();
-            let mut challenge = authorization
-                .challenge(ChallengeType::TlsAlpn01)
-                .with_context(|| format!("the authority does not ask {name} by TLS-ALPN-01, and no other way is known"))?;
+            let mut challenge = authorization.challenge(ChallengeType::TlsAlpn01).with_context(|| {
+                format!("the authority does not ask {name} by TLS-ALPN-01, and no other way is known")
+            })?;
             answering.push(challenges.answer(&name, challenge.key_authorization().digest().as_ref())?);
             challenge.set_ready().await.with_context(|| format!("having the authority ask {name}"))?;
         }

@@ -51,7 +51,8 @@ impl Accounts {
         let known = kept.contact == self.contact;
         // The credentials cannot be copied.
         let text = (!known).then(|| serde_json::to_string(&kept.credentials)).transpose()?;
-        let account = self.builder().from_credentials(kept.credentials).await.context("reading the authority's directory")?;
+        let account =
+            self.builder().from_credentials(kept.credentials).await.context("reading the authority's directory")?;
         if let Some(text) = text {
             match account.update_contacts(&self.contacts()).await {
                 // Whoever asks for more with this account hears the same, and makes another.

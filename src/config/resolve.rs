@@ -588,7 +588,11 @@ impl Check<'_> {
     fn domains(&self, typed: &[String]) -> Result<Vec<String>, StartError> {
         let names = self.names("acme-domain", typed)?;
         if let Some(address) = names.iter().find(|name| name.parse::<IpAddr>().is_ok()) {
-            return Err(self.wrong("acme-domain", address, "it is an address; certificates are ordered for names only"));
+            return Err(self.wrong(
+                "acme-domain",
+                address,
+                "it is an address; certificates are ordered for names only",
+            ));
         }
         if names.len() > ACME_DOMAINS {
             return Err(self.wrong(
