@@ -125,8 +125,11 @@ impl Orders {
         info!(authority, names = self.policy.domains.join(","), "ordering a certificate");
         let mut order = self.begin().await?;
         let answering = self.prove(&mut order).await?;
-        if order.poll_ready(&POLLING).await.context("waiting for the authority to ask")? != OrderStatus::Ready {
-            bail!(why(&mut order).await);
+        match order.poll_ready(&POLLING).await {
+            Ok(OrderStatus::Ready) => {}
+            // What became of each name says more.
+            Ok(_) | Err(Error::Api(_)) => bail!(why(&mut order).await),
+            Err(error) => return Err(error).context("waiting for the authority to ask"),
         }
         drop(answering);
         let key = order.finalize().await.context("asking for the certificate")?;
@@ -190,5 +193,9 @@ async fn why(order: &mut Order) -> String {
             found.push(format!("{}: {}", authorization.identifier(), problem.detail.as_deref().unwrap_or("no reason")));
         }
     }
-    if found.is_empty() { "the authority refuses the order".to_owned() } else { found.join("; ") }
+    if found.is_empty() {
+        let detail = order.state().error.as_ref().and_then(|problem| problem.detail.as_deref());
+        return format!("the authority refuses the order: {}", detail.unwrap_or("no reason"));
+    }
+    found.join("; ")
 }
