@@ -40,12 +40,16 @@ fn the_defaults_that_help_tells_are_the_defaults() {
         let Some((_, default)) = help.split_once("[default: ") else { continue };
         let default = default.strip_suffix(']').unwrap();
         let long = arg.get_long().unwrap();
-        let without = if long.starts_with("cluster-") { "wigwag --cluster nats://host" } else { "wigwag" };
+        let without = match long.split_once('-') {
+            Some(("cluster", _)) => "wigwag --cluster nats://host",
+            Some(("acme", _)) => "wigwag --acme-domain host --acme-agree",
+            _ => "wigwag",
+        };
         let line = format!("{without} --{long} {default}");
         assert_eq!(served(&line), served(without), "{line}");
         told += 1;
     }
-    assert_eq!(told, 48, "every setting with a default tells it");
+    assert_eq!(told, 50, "every setting with a default tells it");
 }
 
 /// After a change of the settings: `wigwag config example > wigwag.example.toml`.
@@ -60,6 +64,11 @@ fn the_example_file_tells_every_setting_and_is_valid() {
     let told = toml::Table::try_from(&settings).unwrap().len();
     assert_eq!(told, command().find_subcommand("serve").unwrap().get_arguments().count() - 1, "all but --config");
     let unset = Settings {
+        acme_domain: None,
+        acme_contact: None,
+        acme_directory: None,
+        acme_ca: None,
+        acme_dir: None,
         admin_token: None,
         cluster: None,
         cluster_name: None,
