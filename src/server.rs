@@ -10,16 +10,17 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::{Id, JoinSet};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
+use crate::acme::Orders;
 use crate::auth::Verifier;
 use crate::clients::Clients;
 use crate::cluster::{Cluster, Events};
-use crate::config::Config;
+use crate::config::{CertificateSource, Config};
 use crate::context::Context;
 use crate::error::StartError;
 use crate::http::{self, Advertised};
@@ -50,8 +51,9 @@ const ADMIN_TOKEN: &str = "what Prometheus shows (authorization: credentials_fil
 pub struct Server {
     context: Arc<Context>,
     router: Router,
-    certificates: Certificates,
     renewal: Renewal,
+    /// What orders certificates by ACME.
+    orders: Option<Orders>,
     secure: Vec<Secure>,
     plain: Vec<TcpListener>,
     admin: Option<(TcpListener, Router)>,
@@ -95,6 +97,10 @@ impl Server {
         };
         let inviter = auth.as_ref().map(Verifier::inviter).transpose()?.flatten();
         let (certificates, renewal) = Certificates::load(&config.certificate, config.protocols)?;
+        let orders = match &config.certificate {
+            CertificateSource::Acme(policy) => Some(Orders::new(policy, &certificates)?),
+            _ => None,
+        };
         let secure = bind_secure(&config, &certificates).await?;
         let mut plain = Vec::with_capacity(config.plain.len());
         for &address in &config.plain {
@@ -148,6 +154,7 @@ impl Server {
             auth,
             inviter,
             origins: origins(&config, &certificates, &advertised),
+            certificates,
             connections: Arc::new(Semaphore::new(config.connections.connections)),
             tcp_connections: Arc::new(Semaphore::new(config.connections.tcp_connections)),
             clients: Clients::new(config.clients.clone()),
@@ -163,7 +170,7 @@ impl Server {
         });
         let router = http::router(advertised, Arc::clone(&context));
         let admin = admin.map(|listener| (listener, http::admin(Arc::clone(&context), admin_token)));
-        Ok(Server { context, router, certificates, renewal, secure, plain, admin, addresses, events, delivery })
+        Ok(Server { context, router, renewal, orders, secure, plain, admin, addresses, events, delivery })
     }
 
     /// What it listens on.
@@ -173,7 +180,7 @@ impl Server {
 
     /// The certificates in use.
     pub fn certificates(&self) -> &Certificates {
-        &self.certificates
+        &self.context.certificates
     }
 
     /// The checked configuration.
@@ -188,7 +195,7 @@ impl Server {
 
     /// What has it read its files again while it runs.
     pub fn reloader(&self) -> Reloader {
-        Reloader { context: Arc::clone(&self.context), certificates: self.certificates.clone() }
+        Reloader { context: Arc::clone(&self.context), hurry: self.orders.as_ref().map(Orders::hurry) }
     }
 
     /// Serves until `drain` completes, then shuts down in order: no new sessions, GOAWAY and `goAway` for those that are open,
@@ -202,9 +209,12 @@ impl Server {
         drain: impl Future<Output = ()>,
         hurry: impl Future<Output = ()>,
     ) -> Result<(), EssentialTaskEnded> {
-        let Server { context, router, certificates, renewal, secure, plain, admin, events, delivery, .. } = self;
+        let Server { context, router, renewal, orders, secure, plain, admin, events, delivery, .. } = self;
         let mut essential = Essential::default();
         essential.spawn("certificate renewal", renewal.run(context.metrics.clone()));
+        if let Some(orders) = orders {
+            essential.spawn("certificate orders", orders.run(context.metrics.clone()));
+        }
         let hub = Arc::clone(&context.hub);
         essential.spawn("passing of time", async move { hub.keep_time().await });
         if let Some(events) = events {
@@ -220,10 +230,10 @@ impl Server {
             });
         }
         for Secure { tcp, quic } in secure {
-            let tls = Some(certificates.tcp());
+            let tls = Some(context.certificates.tcp());
             essential.spawn("TLS listener", tcp::serve_tcp(tcp, tls, router.clone(), Arc::clone(&context)));
             if let Some(endpoint) = quic {
-                let serve = quic::serve(endpoint, certificates.quic(), router.clone(), Arc::clone(&context));
+                let serve = quic::serve(endpoint, context.certificates.quic(), router.clone(), Arc::clone(&context));
                 essential.spawn("QUIC endpoint", context.tasks.track_future(serve));
             }
         }
@@ -264,15 +274,19 @@ impl Server {
 #[derive(Debug, Clone)]
 pub struct Reloader {
     context: Arc<Context>,
-    certificates: Certificates,
+    hurry: Option<Arc<Notify>>,
 }
 
 impl Reloader {
-    /// Reads certificates, token keys and the secret of TURN servers again; whichever cannot be used stays as it is, and the log
-    /// and the metrics tell.
+    /// Reads certificates, token keys and the secret of TURN servers again, and has a certificate that could not be had ordered once
+    /// more; whatever cannot be used stays as it is, and the log and the metrics tell.
     pub async fn read_files(&self) {
         // The renewal logs and counts by itself.
-        let _ = self.certificates.read_again().await;
+        let _ = self.context.certificates.read_again().await;
+        if let Some(hurry) = &self.hurry {
+            // Who does not wait to try again need not hurry.
+            hurry.notify_waiters();
+        }
         if let Some(auth) = &self.context.auth {
             // So does the verifier.
             let _ = auth.read_again().await;

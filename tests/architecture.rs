@@ -12,6 +12,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("outbox", &["protocol", "seat"]),
     ("secret", &["error", "files"]),
     ("cluster", &["protocol", "error", "files", "secret"]),
+    ("acme", &["client", "config", "error", "files", "metrics", "pace", "tls"]),
     ("ice", &["protocol", "error", "secret"]),
     ("timeline", &["protocol"]),
     ("hub", &["cluster", "protocol", "room", "seat", "outbox", "ice", "metrics", "timeline", "hooks"]),
@@ -28,7 +29,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &["protocol", "error", "origin", "auth", "ice", "clients", "cluster", "secret", "timeline"]),
     ("tls", &["config", "error", "files", "metrics"]),
     ("metrics", &["protocol", "clients", "cluster"]),
-    ("context", &["auth", "clients", "cluster", "config", "hub", "metrics", "origin", "pace", "protocol", "signal"]),
+    (
+        "context",
+        &["auth", "clients", "cluster", "config", "hub", "metrics", "origin", "pace", "protocol", "signal", "tls"],
+    ),
     (
         "transport",
         &["protocol", "outbox", "hub", "seat", "clients", "config", "context", "metrics", "pace", "problem", "signal"],
@@ -39,6 +43,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "server",
         &[
+            "acme",
             "auth",
             "clients",
             "cluster",

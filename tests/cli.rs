@@ -232,7 +232,7 @@ async fn flags_go_before_the_environment_before_the_file_before_the_default() {
 async fn other_machines_are_served_only_when_that_is_meant() {
     let shell = Shell::new();
     contains(&shell.refused(&["--listen", "0.0.0.0:0"]).await, &["0.0.0.0:0", "--open and --dev-certs"]);
-    contains(&shell.refused(&["--listen", "0.0.0.0:0", "--open"]).await, &["--cert and --key, or --dev-certs"]);
+    contains(&shell.refused(&["--listen", "0.0.0.0:0", "--open"]).await, &["--acme-domain, or --dev-certs"]);
     contains(&shell.refused(&["--plain", "[::]:0", "--open"]).await, &["--plain-behind-proxy", "secure context"]);
     contains(&shell.refused(&["--admin", "0.0.0.0:0"]).await, &["--admin-exposed"]);
     assert!(!shell.dir.path().join("certs").exists(), "nothing is made before the settings are right");

@@ -1,6 +1,8 @@
 //! All integration tests in one binary: linking the server once is what takes the time.
 
 mod abuse;
+#[cfg(target_os = "linux")]
+mod acme;
 mod api;
 mod architecture;
 mod cli;
