@@ -101,7 +101,9 @@ async fn connect(url: &str) -> Result<Client> {
 /// Answers requests by what they carry, until it is dropped. Done when it has subscribed.
 async fn echo(client: Client) -> Result<AbortOnDropHandle<()>> {
     let mut requests = client.subscribe(SUBJECT).await?;
-    client.flush().await?;
+    // NATS does what a connection asks in order: who hears itself has subscribed.
+    client.publish(SUBJECT, PAYLOAD.as_slice().into()).await?;
+    requests.next().await.context("NATS has closed the connection")?;
     Ok(AbortOnDropHandle::new(tokio::spawn(async move {
         while let Some(request) = requests.next().await {
             if let Some(reply) = request.reply {

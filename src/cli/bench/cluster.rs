@@ -1,10 +1,12 @@
 //! The workload `cluster`: a message between members of one node and of two, and a bare request over the NATS between them.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use http::{HeaderMap, Method};
 use indicatif::ProgressBar;
+use tempfile::NamedTempFile;
 
 use super::{BenchArgs, Measured, START};
 use crate::bench::Wigwag;
@@ -52,9 +54,12 @@ impl Place {
         let admins = [free_port()?, free_port()?];
         // A cluster name of its own: there may be others at a NATS that runs already.
         let name = format!("wigwag-bench-{}", std::process::id());
+        let key = key()?;
+        let key = key.path().to_str().context("a path that is not UTF-8")?;
         let start = async |admin: u16| {
             let admin = format!("127.0.0.1:{admin}");
-            Measured::started(&["--admin", &admin, "--cluster", &nats.url, "--cluster-name", &name]).await
+            let cluster = ["--cluster", &nats.url, "--cluster-name", &name, "--cluster-key", key];
+            Measured::started(&[&["--admin", &admin], &cluster[..]].concat()).await
         };
         let nodes = [start(admins[0]).await?, start(admins[1]).await?];
         for (node, admin) in nodes.iter().zip(admins) {
@@ -64,6 +69,15 @@ impl Place {
         }
         Ok(Place { nodes, nats })
     }
+}
+
+/// A key for nodes that live as long as this measurement, as operators give one; read when they start.
+fn key() -> Result<NamedTempFile> {
+    let mut file = NamedTempFile::with_prefix("wigwag-bench-")?;
+    for _ in 0..4 {
+        write!(file, "{:016x}", getrandom::u64()?)?;
+    }
+    Ok(file)
 }
 
 /// Waits until a node has a link with the other one.
