@@ -113,7 +113,14 @@ pub(crate) fn run(plan: Plan, mut done: impl FnMut(&Phase)) -> Result<Vec<Phase>
         };
         tell(world.phase("seated without a bus", async |world| world.fill().await).await?);
         tell(world.phase("the bus comes", async |world| world.connect().await).await?);
-        tell(world.phase("nobody does anything", async |_| Ok(sleep(QUIET).await)).await?);
+        tell(
+            world
+                .phase("nobody does anything", async |_| {
+                    sleep(QUIET).await;
+                    Ok(())
+                })
+                .await?,
+        );
         tell(world.phase("members leave and come", async |world| world.churn().await).await?);
         if plan.nodes > 1 {
             tell(world.phase("a node is lost", async |world| world.lose_one().await).await?);
