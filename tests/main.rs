@@ -23,6 +23,8 @@ mod operator;
 mod quic;
 mod relay;
 mod reload;
+#[cfg(target_os = "linux")]
+mod scale;
 mod schema;
 mod scripted;
 #[cfg(unix)]
