@@ -63,6 +63,20 @@ impl Node {
         Node { hub, cluster, task }
     }
 
+    /// Two nodes with a link.
+    async fn pair(bus: &Memory) -> [Self; 2] {
+        let nodes = [Node::start(bus), Node::start(bus)];
+        linked(&nodes.each_ref()).await;
+        nodes
+    }
+
+    /// Three nodes with links.
+    async fn three(bus: &Memory) -> [Self; 3] {
+        let nodes = [Node::start(bus), Node::start(bus), Node::start(bus)];
+        linked(&nodes.each_ref()).await;
+        nodes
+    }
+
     /// A member, and the first that it hears.
     async fn join(&self, rights: Rights) -> (Member, Value) {
         let room = room();
@@ -167,8 +181,7 @@ fn moderator() -> Rights {
 async fn each_node_records_what_passes_through_it() {
     use crate::timeline::Event as Noted;
     let bus = Memory::default();
-    let nodes = [Node::start(&bus), Node::start(&bus)];
-    linked(&[&nodes[0], &nodes[1]]).await;
+    let nodes = Node::pair(&bus).await;
     let (a, b) = (nodes[0].member().await, nodes[1].member().await);
     a.hear("peerJoined").await;
     b.say(&json!({"type": "description", "id": 1, "to": a.peer, "description": {"type": "offer", "sdp": "v=0\r\n"}}));
@@ -197,8 +210,7 @@ async fn each_node_records_what_passes_through_it() {
 #[tokio::test(start_paused = true)]
 async fn a_room_is_one_room_on_three_nodes() {
     let bus = Memory::default();
-    let nodes = [Node::start(&bus), Node::start(&bus), Node::start(&bus)];
-    linked(&[&nodes[0], &nodes[1], &nodes[2]]).await;
+    let nodes = Node::three(&bus).await;
     let a = nodes[0].member().await;
     let begun = tokio::time::Instant::now();
     let (b, joined) = nodes[1].join(Rights::MEMBER).await;
@@ -238,8 +250,7 @@ async fn a_room_is_one_room_on_three_nodes() {
 #[tokio::test(start_paused = true)]
 async fn two_who_open_a_room_at_once_come_to_know_of_each_other() {
     let bus = Memory::default();
-    let (x, y) = (Node::start(&bus), Node::start(&bus));
-    linked(&[&x, &y]).await;
+    let [x, y] = Node::pair(&bus).await;
     let (a, b) = tokio::join!(x.member(), y.member());
     until(|| x.roster().len() == 2 && x.roster() == y.roster()).await;
     let heard = [&a, &b].map(|member| member.session.try_next().is_some());
@@ -293,8 +304,7 @@ async fn messages_arrive_once_and_in_order_over_a_bus_that_loses_and_doubles() {
 #[tokio::test(start_paused = true)]
 async fn who_is_at_a_lost_node_is_away_and_back_or_left_in_the_end() {
     let bus = Memory::default();
-    let (x, y) = (Node::start(&bus), Node::start(&bus));
-    linked(&[&x, &y]).await;
+    let [x, y] = Node::pair(&bus).await;
     let a = x.member().await;
     let b = y.member().await;
     a.hear("peerJoined").await;
@@ -319,8 +329,7 @@ async fn who_is_at_a_lost_node_is_away_and_back_or_left_in_the_end() {
 #[tokio::test(start_paused = true)]
 async fn a_node_that_stops_takes_its_members_along_at_once() {
     let bus = Memory::default();
-    let (x, y) = (Node::start(&bus), Node::start(&bus));
-    linked(&[&x, &y]).await;
+    let [x, y] = Node::pair(&bus).await;
     let a = x.member().await;
     let _b = y.member().await;
     a.hear("peerJoined").await;
@@ -333,8 +342,7 @@ async fn a_node_that_stops_takes_its_members_along_at_once() {
 #[tokio::test(start_paused = true)]
 async fn what_changed_while_the_bus_was_away_is_told_when_it_is_there_again() {
     let bus = Memory::default();
-    let (x, y) = (Node::start(&bus), Node::start(&bus));
-    linked(&[&x, &y]).await;
+    let [x, y] = Node::pair(&bus).await;
     let (a, a2) = (x.member().await, x.member().await);
     let b = y.member().await;
     bus.cut(true);
@@ -365,8 +373,7 @@ async fn rooms_opened_on_both_sides_of_a_cut_become_one() {
 #[tokio::test(start_paused = true)]
 async fn a_moderator_moderates_wherever_the_others_are() {
     let bus = Memory::default();
-    let (x, y) = (Node::start(&bus), Node::start(&bus));
-    linked(&[&x, &y]).await;
+    let [x, y] = Node::pair(&bus).await;
     let (mo, _) = x.join(moderator()).await;
     let b = y.member().await;
     mo.hear("peerJoined").await;
@@ -409,8 +416,7 @@ async fn a_moderator_moderates_wherever_the_others_are() {
 #[tokio::test(start_paused = true)]
 async fn a_request_said_again_is_not_answered_before_the_other_node_has() {
     let bus = Memory::default();
-    let (x, y) = (Node::start(&bus), Node::start(&bus));
-    linked(&[&x, &y]).await;
+    let [x, y] = Node::pair(&bus).await;
     let a = x.member().await;
     let b = y.member().await;
     a.hear("peerJoined").await;
@@ -428,8 +434,7 @@ async fn a_request_said_again_is_not_answered_before_the_other_node_has() {
 #[tokio::test(start_paused = true)]
 async fn what_was_for_all_and_is_lost_is_counted_where_it_was_to_arrive() {
     let bus = Memory::default();
-    let (x, y) = (Node::start(&bus), Node::start(&bus));
-    linked(&[&x, &y]).await;
+    let [x, y] = Node::pair(&bus).await;
     let a = x.member().await;
     let b = y.member().await;
     a.hear("peerJoined").await;
@@ -563,8 +568,7 @@ async fn many_rooms_find_one_another_over_a_link_that_takes_few_at_a_time() {
 #[tokio::test(start_paused = true)]
 async fn who_gives_up_while_it_enters_leaves_nothing() {
     let bus = Memory::default();
-    let (x, y) = (Node::start(&bus), Node::start(&bus));
-    linked(&[&x, &y]).await;
+    let [x, y] = Node::pair(&bus).await;
     let a = x.member().await;
     bus.fail(Some(Faults { seed: 1, lost: 1, doubled: 1 }));
     let given_up = tokio::time::timeout(Duration::from_millis(1), y.hub.enter(&room())).await.is_err();
