@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
+mod carry;
 mod chaos;
 mod moves;
 
