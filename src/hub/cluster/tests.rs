@@ -35,7 +35,10 @@ impl Node {
     }
 
     fn with(bus: &Memory, bytes: usize) -> Self {
-        let id = fresh_id();
+        Self::of(fresh_id(), bus, bytes)
+    }
+
+    fn of(id: NodeId, bus: &Memory, bytes: usize) -> Self {
         let (plug, incoming) = bus.plug(id);
         let settings = Settings { limits: LinkLimits { bytes, timeout: TIMEOUT }, keep: WINDOW };
         let (cluster, events) = crate::cluster::Cluster::new(id, settings, Some(Key::new(b"shared")), plug, incoming);
@@ -80,6 +83,10 @@ impl Node {
 
     /// A member, and the first that it hears.
     async fn join(&self, rights: Rights) -> (Member, Value) {
+        self.try_join(rights).await.expect("it is let in")
+    }
+
+    async fn try_join(&self, rights: Rights) -> Result<(Member, Value), Refusal> {
         let room = room();
         let _entering = self.hub.enter(&room).await.expect("there may be rooms");
         let line = br#"{"type":"join","metadata":{"a":1}}"#;
@@ -88,9 +95,8 @@ impl Node {
         };
         let limits = Arc::new(Limits { messages_per_second: 1_000_000, burst: 1_000_000, ..Limits::default() });
         let grant = Grant { rights, ..Grant::open(limits) };
-        let (session, greeting) =
-            self.hub.join(&room, &join, Some(grant), Transport::WebTransport).expect("it is let in");
-        (Member { peer: session.peer().to_string(), session }, value(&greeting))
+        let (session, greeting) = self.hub.join(&room, &join, Some(grant), Transport::WebTransport)?;
+        Ok((Member { peer: session.peer().to_string(), session }, value(&greeting)))
     }
 
     async fn member(&self) -> Member {
