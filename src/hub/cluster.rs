@@ -583,10 +583,12 @@ impl Hall {
         self.room.join_elsewhere(node, member, (state, moves), out);
     }
 
-    /// The greater of two locks holds.
+    /// The greater of two locks holds, and is passed on: who has told it may not live to tell all others.
     fn take_in_lock(&mut self, lock: Lock) {
-        let Some(ties) = self.ties.as_mut().filter(|ties| lock > ties.lock) else { return };
+        let is_greater = self.known_lock().is_some_and(|known| lock > known);
+        let Some(ties) = self.ties.as_mut().filter(|_| is_greater && !self.room.is_empty()) else { return };
         ties.lock = lock;
+        self.announce(|room| Note::Locked { room, lock });
         let mut out = Vec::new();
         let news = self.room.lock(lock.locked, &mut out);
         self.carry_out(out);

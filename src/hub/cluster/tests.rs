@@ -421,6 +421,28 @@ async fn a_moderator_moderates_wherever_the_others_are() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_room_is_locked_at_all_nodes_or_at_none_when_its_last_member_leaves_while_another_is_admitted() {
+    let bus = Memory::default();
+    let [x, y, z] = Node::three(&bus).await;
+    let (mo, _) = x.join(moderator()).await;
+    let guest = Rights { join: false, ..Rights::MEMBER };
+    let ((g, _), (_h, _)) = (y.join(guest).await, z.join(guest).await);
+    for _ in 0..2 {
+        mo.hear("knock").await;
+    }
+    mo.say(&json!({"type": "lock", "locked": true}));
+    let locked = |node: &Node| node.hub.with_hall(&room(), |hall| hall.room.is_locked());
+    until(|| [&x, &y, &z].iter().all(|node| locked(node) == Some(true))).await;
+    // For the third node the room is without members for a moment, for the second one it never is.
+    mo.say(&json!({"type": "admit", "peer": g.peer}));
+    mo.say(&json!({"type": "leave"}));
+    while g.next().await["type"] != "peerLeft" {}
+    until(|| z.hub.with_hall(&room(), |hall| hall.room.has(PeerId::parse(&g.peer).expect("an id"))) == Some(true))
+        .await;
+    until(|| locked(&y) == Some(true) && locked(&z) == Some(true)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_said_again_is_not_answered_before_the_other_node_has() {
     let bus = Memory::default();
     let [x, y] = Node::pair(&bus).await;
