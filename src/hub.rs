@@ -30,6 +30,7 @@ use crate::room::{Delivery, Room};
 use crate::seat::{Ending, Lease, Resumption, Seat};
 use crate::timeline::{self, Event, Outcome, Timeline, Timelines};
 
+mod carrying;
 mod census;
 mod cluster;
 mod handover;
@@ -42,6 +43,8 @@ mod session;
 mod ties;
 mod waiting;
 
+use carrying::Carrying;
+pub use carrying::{Asked, Errand, Wish};
 pub use cluster::Entering;
 use handover::Handovers;
 use invitations::Invitations;
@@ -93,6 +96,7 @@ pub struct Hub {
     cluster: Option<Arc<Cluster>>,
     timelines: Arc<Timelines>,
     handovers: Handovers,
+    carrying: Carrying,
 }
 
 /// A room and the seats of its members, and of those who wait to be.
@@ -138,6 +142,7 @@ impl Hub {
             look_added: Notify::new(),
             cluster,
             handovers: Handovers::default(),
+            carrying: Carrying::default(),
         })
     }
 

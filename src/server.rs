@@ -31,7 +31,7 @@ use crate::origin::{Origins, origin_of};
 use crate::pace::{Pace, Seldom};
 use crate::signal::Signal;
 use crate::tls::{Certificates, Renewal};
-use crate::transport::{quic, tcp};
+use crate::transport::{carry, quic, tcp};
 use crate::webhook::{self, Delivery};
 
 /// How often a port of the system's choosing is tried for TCP and UDP alike before giving up.
@@ -220,6 +220,7 @@ impl Server {
         if let Some(events) = events {
             let hub = Arc::clone(&context.hub);
             essential.spawn("cluster", async move { hub.keep_cluster(events).await });
+            essential.spawn("requests of other nodes", carry::serve(Arc::clone(&context)));
         }
         if context.auth.is_some() {
             let shared = Arc::clone(&context);

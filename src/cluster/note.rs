@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -258,6 +259,31 @@ pub enum Note<'a> {
         /// Nothing follows.
         last: bool,
     },
+    /// A part of a request that came to the sender, for a session of the recipient's.
+    Carry {
+        /// What the answer is to name.
+        number: u64,
+        /// Some of its text.
+        #[serde(borrow)]
+        part: Cow<'a, str>,
+        /// Nothing follows.
+        last: bool,
+    },
+    /// A part of the answer.
+    Carried {
+        /// To which request.
+        number: u64,
+        /// Some of its text.
+        #[serde(borrow)]
+        part: Cow<'a, str>,
+        /// Nothing follows.
+        last: bool,
+    },
+    /// Nobody waits for the answer any more.
+    Recall {
+        /// To which request.
+        number: u64,
+    },
     /// The sender stops, and asks the recipient to take this seat.
     Offer {
         /// In which room.
@@ -294,21 +320,29 @@ pub enum Wish {
 
 /// A refusal on its way between nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Refused {
     code: Cow<'static, str>,
     message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
 }
 
 impl From<&Refusal> for Refused {
     fn from(refusal: &Refusal) -> Self {
-        Refused { code: refusal.code.name().into(), message: refusal.message.clone().into_owned() }
+        Refused {
+            code: refusal.code.name().into(),
+            message: refusal.message.clone().into_owned(),
+            retry_after_ms: refusal.retry_after.map(|wait| wait.as_millis() as u64),
+        }
     }
 }
 
 impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
         let code = Code::ALL.into_iter().find(|code| code.name() == refused.code);
-        Refusal::new(code.unwrap_or(Code::Internal), refused.message)
+        let retry_after = refused.retry_after_ms.map(Duration::from_millis);
+        Refusal { retry_after, ..Refusal::new(code.unwrap_or(Code::Internal), refused.message) }
     }
 }
 
@@ -375,6 +409,9 @@ impl<'a> Note<'a> {
             Note::Take { .. } => "take",
             Note::Kept { .. } => "kept",
             Note::Seat { .. } => "seat",
+            Note::Carry { .. } => "carry",
+            Note::Carried { .. } => "carried",
+            Note::Recall { .. } => "recall",
             Note::Offer { .. } => "offer",
         }
     }
@@ -482,7 +519,7 @@ mod tests {
             metadata: Metadata::new(r#"{"a":"\"}"}"#),
         };
         let lock = Lock { count: 3, by: node(9), locked: true };
-        let refusal = Refusal::new(Code::QueueFull, "no \"room\"");
+        let refusal = Refusal::new(Code::QueueFull, "no \"room\"").retry_after(Duration::from_millis(20));
         let notes = [
             Note::Enter { room: room.clone() },
             Note::Absent { room: room.clone() },
@@ -511,6 +548,9 @@ mod tests {
             Note::Kept { receipt: 5, why: Kept::Moved(node(4)) },
             Note::Kept { receipt: 5, why: Kept::Refused(Refused::from(&refusal)) },
             Note::Seat { receipt: 5, part: r#"{"peer":"\n"#.into(), last: true },
+            Note::Carry { number: 6, part: "\n".into(), last: false },
+            Note::Carried { number: 6, part: "".into(), last: true },
+            Note::Recall { number: 6 },
             Note::Offer { room: room.clone(), ticket: "t".into() },
             Note::Left { room: room.clone(), peer: peer(3), reason: LeftReason::NodeLost },
             Note::State { room: room.clone(), peer: peer(3), away: true },

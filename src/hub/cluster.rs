@@ -60,8 +60,19 @@ type CatchUp = HashMap<NodeId, Queue>;
 #[derive(Debug, Default)]
 struct Progress {
     catch_up: CatchUp,
-    /// Parts of the seat that a node hands over.
+    /// Parts of what a node says in several notes, which come one behind the other.
     parts: HashMap<NodeId, String>,
+}
+
+impl Progress {
+    /// Puts a part to what a node has said of it before. Returns the whole with its last part.
+    fn whole(&mut self, node: NodeId, part: &str, last: bool) -> Option<String> {
+        let whole = self.parts.entry(node).or_default();
+        if whole.len() + part.len() <= LINK_BYTES {
+            whole.push_str(part);
+        }
+        if last { self.parts.remove(&node) } else { None }
+    }
 }
 
 impl Hub {
@@ -112,6 +123,7 @@ impl Hub {
                 progress.catch_up.remove(&node);
                 self.untie(node, &held);
                 progress.parts.remove(&node);
+                self.give_up_errands(node);
                 pending.into_iter().for_each(|pending| self.settle(pending, Err(unreachable())));
             }
             Event::Lost(node) => self.for_each_tie(node, |hall| {
@@ -279,15 +291,23 @@ impl Hub {
             }
             Note::Kept { receipt, why } => self.kept(node, receipt, why),
             Note::Seat { receipt, part, last } => {
-                let whole = progress.parts.entry(node).or_default();
-                if whole.len() + part.len() <= LINK_BYTES {
-                    whole.push_str(&part);
-                }
-                if last {
-                    let whole = progress.parts.remove(&node).unwrap_or_default();
+                if let Some(whole) = progress.whole(node, &part, last) {
                     self.seat_has_come(node, receipt, &whole);
                 }
             }
+            Note::Carry { number, part, last } => {
+                if let Some(whole) = progress.whole(node, &part, last)
+                    && let Err(outcome) = self.errand_has_come((node, life, number), &whole)
+                {
+                    self.carry_back((node, life, number), &outcome);
+                }
+            }
+            Note::Carried { number, part, last } => {
+                if let Some(whole) = progress.whole(node, &part, last) {
+                    self.errand_is_done(node, number, &whole);
+                }
+            }
+            Note::Recall { number } => self.recall(node, number),
             Note::Offer { room, ticket } => self.offered(room, Ticket::parse(&ticket)),
             change => match self.change(node, change) {
                 Ok(None) => {}
@@ -563,10 +583,12 @@ impl Hall {
         self.room.join_elsewhere(node, member, (state, moves), out);
     }
 
-    /// The greater of two locks holds.
+    /// The greater of two locks holds, and is passed on: who has told it may not live to tell all others.
     fn take_in_lock(&mut self, lock: Lock) {
-        let Some(ties) = self.ties.as_mut().filter(|ties| lock > ties.lock) else { return };
+        let is_greater = self.known_lock().is_some_and(|known| lock > known);
+        let Some(ties) = self.ties.as_mut().filter(|_| is_greater && !self.room.is_empty()) else { return };
         ties.lock = lock;
+        self.announce(|room| Note::Locked { room, lock });
         let mut out = Vec::new();
         let news = self.room.lock(lock.locked, &mut out);
         self.carry_out(out);

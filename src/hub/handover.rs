@@ -1,6 +1,7 @@
 //! Seats that go from node to node: a client comes to one with a ticket of another's, which hands its seat over, whole, and
 //! forgets it. What still comes for it there is refused: sent on, it could be overtaken by what was said after it.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -32,7 +33,7 @@ const HAND_OVER: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long to wait before a node is asked again that was busy, or is out of reach at the moment.
-const AGAIN: Duration = Duration::from_millis(10);
+pub(super) const AGAIN: Duration = Duration::from_millis(10);
 
 /// When a client is to come back whose seat's node is out of reach.
 const COME_BACK: Duration = Duration::from_millis(500);
@@ -40,7 +41,7 @@ const COME_BACK: Duration = Duration::from_millis(500);
 /// For so long a seat that has come does not count as away, and one that is wanted elsewhere is about to go.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 
-/// Bytes of a seat in one note, before they are written as a JSON string, which at most doubles them.
+/// Bytes of a text in one note, before they are written as a JSON string, which at most doubles them.
 const PART_BYTES: usize = 128 * 1024;
 
 /// A node that was offered a seat and has not taken it after so long is not waited for.
@@ -99,7 +100,7 @@ struct Parcel {
 }
 
 /// Where a seat is.
-enum Place {
+pub(super) enum Place {
     Here,
     At(NodeId),
     /// On its way.
@@ -123,7 +124,7 @@ impl Hub {
     }
 
     /// The ticket of a seat that another node may have, and who wrote it.
-    fn is_elsewhere(&self, room: &RoomName, ticket: Option<Ticket>) -> Option<(Ticket, NodeId)> {
+    pub(super) fn is_elsewhere(&self, room: &RoomName, ticket: Option<Ticket>) -> Option<(Ticket, NodeId)> {
         let (cluster, ticket) = (self.cluster.as_ref()?, ticket?);
         let is_elsewhere = !self.has_seat(room, ticket.peer);
         let writer = cluster.writer(&ticket, room)?;
@@ -173,13 +174,13 @@ impl Hub {
     }
 
     /// A node that has just come may not have heard of all the others.
-    fn is_young(&self, cluster: &Cluster) -> Result<(), Refusal> {
+    pub(super) fn is_young(&self, cluster: &Cluster) -> Result<(), Refusal> {
         if cluster.is_young() { Err(out_of_reach()) } else { Ok(()) }
     }
 
     /// Where to ask for a seat: where a node has said that it has gone, or else where the roster has its peer, or else where its
     /// ticket was written.
-    fn place_of(&self, room: &RoomName, peer: PeerId, hint: Option<NodeId>, writer: NodeId) -> Place {
+    pub(super) fn place_of(&self, room: &RoomName, peer: PeerId, hint: Option<NodeId>, writer: NodeId) -> Place {
         let Some(cluster) = &self.cluster else { return Place::Nowhere };
         let known = self.with_hall(room, |hall| match hall.room.node_of(peer) {
             _ if hall.seats.contains_key(&peer) => Some(Place::Here),
@@ -255,7 +256,7 @@ impl Hub {
         }
         seat.with(|seat| seat.part(now(), self.policy.resume_window));
         let text = hall.parcel(peer, &seat)?;
-        let parts = parts(&text, receipt, PART_BYTES.min(cluster.largest_note() / 3));
+        let parts = parts(&text, cluster, |part, last| Note::Seat { receipt, part, last });
         // Without room on the link it stays here, for whoever comes next.
         cluster.send_all(node, life, parts).map_err(|_| refused(&out_of_reach()))?;
         info!(%peer, to = %node, "a session goes on at another node");
@@ -267,7 +268,7 @@ impl Hub {
     }
 
     /// Why a seat cannot be had here: it is on its way here, or has gone, or there is none.
-    fn gone_to(&self, room: &RoomName, peer: PeerId, hall: Option<&Hall>) -> Kept {
+    pub(super) fn gone_to(&self, room: &RoomName, peer: PeerId, hall: Option<&Hall>) -> Kept {
         if hall.and_then(|hall| hall.ties.as_ref()).is_some_and(|ties| ties.moving.expects(peer)) {
             return Kept::Busy;
         }
@@ -538,13 +539,18 @@ impl Drop for Expecting<'_> {
 }
 
 /// A text in notes.
-fn parts(text: &str, receipt: u64, most: usize) -> Vec<Written> {
+pub(super) fn parts<'a>(
+    text: &'a str,
+    cluster: &Cluster,
+    note: impl Fn(Cow<'a, str>, bool) -> Note<'a>,
+) -> Vec<Written> {
+    let most = PART_BYTES.min(cluster.largest_note() / 3);
     let mut parts = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
         let (part, behind) = rest.split_at(rest.floor_char_boundary(most.max(4)));
         rest = behind;
-        parts.push(Note::Seat { receipt, part: part.into(), last: rest.is_empty() }.write());
+        parts.push(note(part.into(), rest.is_empty()).write());
     }
     parts
 }
@@ -553,7 +559,7 @@ fn refused(refusal: &Refusal) -> Kept {
     Kept::Refused(Refused::from(refusal))
 }
 
-fn out_of_reach() -> Refusal {
+pub(super) fn out_of_reach() -> Refusal {
     let why = "the session's node cannot be reached at this moment; resume a little later";
     Refusal::new(Code::GoingAway, why).retry_after(COME_BACK)
 }

@@ -163,7 +163,12 @@ impl Hall {
         let room = self.room.name().clone();
         if let Some((member, state)) = self.room.own_member(peer) {
             let present = present(member, state, self.room.moves_of(peer));
-            ties.tell(&Note::Joined { room, present }.write());
+            ties.tell(&Note::Joined { room: room.clone(), present }.write());
+            if self.room.is_locked() {
+                // Who takes the room to have been empty until now takes it to be unlocked.
+                let lock = ties.lock;
+                ties.tell(&Note::Locked { room, lock }.write());
+            }
         } else if let Some(member) = self.room.own_waiting().find(|member| member.peer == peer).cloned() {
             ties.tell(&Note::Knocked { room, member }.write());
         }
@@ -177,11 +182,19 @@ impl Hall {
         self.announce(|room| Note::Locked { room, lock });
     }
 
+    /// The lock as far as this node knows. A room that nobody was in is unlocked since; but it may be that another node has never seen it
+    /// so, as somebody was admitted there before the last one had left here, and what that one says of the lock holds.
+    pub(super) fn known_lock(&self) -> Option<Lock> {
+        let Ties { lock, cluster, .. } = self.ties.as_deref()?;
+        let was_empty = lock.locked && !self.room.is_locked();
+        Some(if was_empty { Lock { count: 0, by: cluster.id(), locked: false } } else { *lock })
+    }
+
     /// Tells a node the whole roster, in the link's present life.
     pub(super) fn tell_roster(&mut self, node: NodeId) {
-        let Some(ties) = &mut self.ties else { return };
+        let known_lock = self.known_lock();
+        let (Some(ties), Some(lock)) = (&mut self.ties, known_lock) else { return };
         let tie = ties.nodes.entry(node).or_default();
-        let lock = Lock { locked: self.room.is_locked(), ..ties.lock };
         let room = || self.room.name().clone();
         let said = ties.said;
         let part = |members, waiting| {

@@ -17,8 +17,7 @@ fn ticket(message: &Value) -> &str {
 
 /// Three nodes, the first two with a member each, and the tickets of these.
 async fn scene(bus: &Memory) -> ([Node; 3], Member, Member, [String; 2]) {
-    let nodes = [Node::start(bus), Node::start(bus), Node::start(bus)];
-    linked(&[&nodes[0], &nodes[1], &nodes[2]]).await;
+    let nodes = Node::three(bus).await;
     let (a, joined) = nodes[0].join(Rights::MEMBER).await;
     let (b, other) = nodes[1].join(Rights::MEMBER).await;
     a.hear("peerJoined").await;
