@@ -246,3 +246,23 @@ async fn a_node_that_stops_gives_its_seats_to_others_and_what_waits_in_them() {
         back.push(member);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_is_wanted_elsewhere_by_one_who_gives_up_is_asked_to_come_back() {
+    let bus = Memory::default();
+    let ([x, y, z], a, b, [_, of_b]) = scene(&bus).await;
+    bus.unplug(x.cluster.id());
+    b.say(&json!({"type": "message", "id": 1, "to": a.peer, "data": "nobody answers"}));
+    // What it is owed an answer to keeps it from going, and its client does not wait for that.
+    let gives_up = tokio::time::timeout(ENTER + Duration::from_millis(50), resume(&z, &of_b, 0)).await;
+    assert!(gives_up.is_err());
+    let begun = tokio::time::Instant::now();
+    let ended = b.next().await;
+    assert!(ended["with"].as_str().is_some_and(|with| with.contains("GoingAway")), "{ended}");
+    assert!(begun.elapsed() <= Duration::from_secs(1), "it is not left waiting");
+    drop(b);
+    let (b, resumed) = resume(&y, &of_b, 0).await.expect("it is where it was");
+    assert_eq!(resumed["lastId"], 1);
+    b.say(&json!({"type": "message", "id": 2, "data": "it is read again"}));
+    while b.next().await["id"] != 2 {}
+}
