@@ -227,13 +227,16 @@ pub enum Note<'a> {
         /// Why it was not done.
         refused: Option<Refused>,
     },
-    /// A client has come to the sender with this ticket, and wants its seat there.
+    /// The sender wants the seat of this ticket, with which a client has come there.
     Take {
         /// In which room.
         room: RoomName,
         /// The ticket's text.
         #[serde(borrow)]
         ticket: Cow<'a, str>,
+        /// Nobody has come: the recipient has offered the seat.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        offered: bool,
         /// What each node has said to all in the room, as far as the sender has heard.
         heard: Vec<(NodeId, Said)>,
         /// It was asked for before, and is for how many milliseconds.
@@ -502,6 +505,7 @@ mod tests {
             Note::Take {
                 room: room.clone(),
                 ticket: "t".into(),
+                offered: true,
                 heard: vec![(node(4), Said { hall: 1, number: 9 })],
                 waited: Some(10),
                 receipt: 5,

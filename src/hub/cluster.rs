@@ -271,8 +271,9 @@ impl Hub {
             Note::Missed { room, count } => {
                 self.with_hall(&room, |hall| hall.lose(count));
             }
-            Note::Take { room, ticket, heard, waited, receipt } => {
-                let wanted = Wanted { ticket: Ticket::parse(&ticket), heard: heard.into_iter().collect(), waited };
+            Note::Take { room, ticket, offered, heard, waited, receipt } => {
+                let (ticket, heard) = (Ticket::parse(&ticket), heard.into_iter().collect());
+                let wanted = Wanted { ticket, offered, heard, waited };
                 if let Err(why) = self.hand_over(&room, &wanted, (node, life, receipt)) {
                     answer(Note::Kept { receipt, why });
                 }
@@ -288,7 +289,7 @@ impl Hub {
                     self.seat_has_come(node, receipt, &whole);
                 }
             }
-            Note::Offer { room, ticket } => self.offered(room, Ticket::parse(&ticket)),
+            Note::Offer { room, ticket } => self.offered(node, room, Ticket::parse(&ticket)),
             change => match self.change(node, change) {
                 Ok(None) => {}
                 Ok(Some(room)) => progress.catch_up.entry(node).or_default().rosters.push_back(room),

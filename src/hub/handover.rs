@@ -79,6 +79,8 @@ impl Default for Handovers {
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) ticket: Option<Ticket>,
+    /// Nobody has come there for it: this node has offered it.
+    pub(super) offered: bool,
     /// What was said to all, as far as it has come there.
     pub(super) heard: Heard,
     /// It was wanted before, and is for how many milliseconds.
@@ -96,6 +98,15 @@ struct Parcel {
     heard: Vec<(NodeId, Said)>,
     /// Payloads for all that could not be sent, of which the nodes were not told yet.
     owed: Vec<(NodeId, u64)>,
+}
+
+/// Why a seat is asked for, and so where.
+#[derive(Debug, Clone, Copy)]
+enum Cause {
+    /// Its client has come: it is wanted wherever it is, in the last place at the node that wrote the ticket.
+    Client { writer: NodeId },
+    /// That node stops and has offered it. Nobody else is asked: if it is elsewhere by now, its client has come there.
+    Offer { by: NodeId },
 }
 
 /// Where a seat is.
@@ -117,7 +128,7 @@ impl Hub {
         let Some((ticket, writer)) = self.is_elsewhere(room, ticket) else { return Ok(()) };
         let given_up = CancellationToken::new();
         let _guard = given_up.clone().drop_guard();
-        let bring = Arc::clone(self).bring(room.clone(), ticket, writer, given_up);
+        let bring = Arc::clone(self).bring(room.clone(), ticket, Cause::Client { writer }, given_up);
         // What was begun with another node is ended, whether the client waits for it or not.
         tokio::spawn(bring.in_current_span()).await.unwrap_or(Ok(()))
     }
@@ -134,7 +145,7 @@ impl Hub {
         self: Arc<Self>,
         room: RoomName,
         ticket: Ticket,
-        writer: NodeId,
+        cause: Cause,
         given_up: CancellationToken,
     ) -> Result<(), Refusal> {
         let Some(cluster) = &self.cluster else { return Ok(()) };
@@ -143,7 +154,7 @@ impl Hub {
         let Some(expecting) = Expecting::begin(&self, &room, ticket.peer) else { return Ok(()) };
         let (mut hint, mut waited) = (None, None);
         while now() < begun + HAND_OVER && !given_up.is_cancelled() {
-            let node = match self.place_of(&room, ticket.peer, hint.take(), writer) {
+            let node = match self.place_of(&room, ticket.peer, cause, hint.take()) {
                 Place::Here => return Ok(()),
                 Place::Nowhere => return self.is_young(cluster),
                 Place::At(node) => node,
@@ -154,11 +165,12 @@ impl Hub {
             };
             let take = |receipt| {
                 let heard = expecting.heard.iter().map(|(&node, &said)| (node, said)).collect();
-                let ticket = ticket.to_text().into();
-                Note::Take { room: room.clone(), ticket, heard, waited, receipt }.write()
+                let (ticket, offered) = (ticket.to_text().into(), matches!(cause, Cause::Offer { .. }));
+                Note::Take { room: room.clone(), ticket, offered, heard, waited, receipt }.write()
             };
             match self.call(cluster, node, begun + HAND_OVER, take).await {
                 Some(Ok(())) => return Ok(()),
+                Some(Err(Kept::Moved(_))) if matches!(cause, Cause::Offer { .. }) => return Ok(()),
                 Some(Err(Kept::Moved(to))) => hint = Some(to),
                 Some(Err(Kept::Refused(refused))) => return Err(refused.into()),
                 Some(Err(Kept::Busy)) => {
@@ -179,8 +191,13 @@ impl Hub {
 
     /// Where to ask for a seat: where a node has said that it has gone, or else where the roster has its peer, or else where its
     /// ticket was written.
-    fn place_of(&self, room: &RoomName, peer: PeerId, hint: Option<NodeId>, writer: NodeId) -> Place {
+    fn place_of(&self, room: &RoomName, peer: PeerId, cause: Cause, hint: Option<NodeId>) -> Place {
         let Some(cluster) = &self.cluster else { return Place::Nowhere };
+        let writer = match cause {
+            Cause::Client { writer } => writer,
+            Cause::Offer { .. } if self.has_seat(room, peer) => return Place::Here,
+            Cause::Offer { by } => return Place::At(by),
+        };
         let known = self.with_hall(room, |hall| match hall.room.node_of(peer) {
             _ if hall.seats.contains_key(&peer) => Some(Place::Here),
             _ if hint.is_some_and(|hint| hint != cluster.id()) => hint.map(Place::At),
@@ -247,7 +264,12 @@ impl Hub {
         let Some(seat) = hall.seats.get(&peer).map(Arc::clone) else {
             return Err(self.gone_to(room, peer, Some(hall)));
         };
-        let parts_with = seat.with(|seat| seat.begin_to_part(ticket, wanted.waited.is_some(), now()));
+        let parts_with = seat.with(|seat| {
+            if wanted.offered && seat.idle_ticket().is_none() {
+                return Err(Refusal::new(Code::Replaced, "its client has come back since it was offered"));
+            }
+            seat.begin_to_part(ticket, wanted.waited.is_some(), now())
+        });
         parts_with.map_err(|refusal| refused(&refusal))?;
         self.tend_soon(room, peer);
         if hall.is_busy(peer, &seat, wanted) {
@@ -325,11 +347,11 @@ impl Hub {
     }
 
     /// Another node stops, and asks this one to take a seat.
-    pub(super) fn offered(self: &Arc<Self>, room: RoomName, ticket: Option<Ticket>) {
+    pub(super) fn offered(self: &Arc<Self>, by: NodeId, room: RoomName, ticket: Option<Ticket>) {
         let wanted = self.is_elsewhere(&room, ticket);
         let place = Arc::clone(&self.handovers.offers).try_acquire_owned();
-        let (Some((ticket, writer)), Ok(place)) = (wanted, place) else { return };
-        let bring = Arc::clone(self).bring(room, ticket, writer, CancellationToken::new());
+        let (Some((ticket, _)), Ok(place)) = (wanted, place) else { return };
+        let bring = Arc::clone(self).bring(room, ticket, Cause::Offer { by }, CancellationToken::new());
         tokio::spawn(async move {
             if let Err(refusal) = bring.await {
                 debug!(reason = %refusal.message, "a seat that was offered could not be had");

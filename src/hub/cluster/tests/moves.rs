@@ -266,3 +266,27 @@ async fn who_is_wanted_elsewhere_by_one_who_gives_up_is_asked_to_come_back() {
     b.say(&json!({"type": "message", "id": 2, "data": "it is read again"}));
     while b.next().await["id"] != 2 {}
 }
+
+/// The note by which a node that stops offers a seat, sent to one that may take it.
+fn offer(from: &Node, to: &Node, ticket: &str) {
+    let offer = Note::Offer { room: room(), ticket: ticket.into() }.write();
+    from.cluster.send(to.cluster.id(), None, offer, Weight::Payload).expect("the link is up");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_offer_takes_no_seat_whose_client_is_there_whichever_node_has_it() {
+    let bus = Memory::default();
+    let ([x, y, z], a, b, [_, of_b]) = scene(&bus).await;
+    offer(&y, &z, &of_b);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    b.hears_nothing();
+    b.say(&json!({"type": "message", "id": 1, "to": a.peer, "data": "is read"}));
+    a.hear("message").await;
+    // It has come back to another node before the offer was answered.
+    let (moved, _) = resume(&x, &of_b, 0).await.expect("the seat is there");
+    offer(&y, &z, &of_b);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    moved.hear("ok").await;
+    moved.hears_nothing();
+    a.hears_nothing();
+}
