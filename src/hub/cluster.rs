@@ -314,8 +314,10 @@ impl Hub {
         };
         let room = room.clone();
         if let Note::Moved { peer, to, moves, .. } = note {
-            self.with_hall(&room, |hall| hall.room.hand_on(peer, Some(node), to, moves)).ok_or(room.clone())?;
-            self.watch_transit(room, peer);
+            let handed_on = self.with_hall(&room, |hall| hall.room.hand_on(peer, Some(node), to, moves));
+            if handed_on.ok_or_else(|| room.clone())? {
+                self.watch_transit(room, peer, moves);
+            }
             return Ok(None);
         }
         let wants = self.with_hall(&room, |hall| {

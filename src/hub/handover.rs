@@ -54,9 +54,20 @@ const MOST_OFFERS: usize = 256;
 pub(super) struct Handovers {
     /// Who waits for another node's answer.
     calls: Mutex<Calls>,
-    /// Members whose seats were handed to a node that has not said so yet, and until when it has time.
-    transits: Mutex<VecDeque<(Instant, RoomName, PeerId)>>,
+    /// Seats that were handed to a node that has not said so yet.
+    transits: Mutex<VecDeque<Transit>>,
     offers: Arc<Semaphore>,
+}
+
+/// A seat on its way, as those see it who wait for its new node to tell.
+#[derive(Debug)]
+struct Transit {
+    /// When nobody waits any longer.
+    until: Instant,
+    room: RoomName,
+    peer: PeerId,
+    /// How often it was handed on: when it goes on again, it has its time once more.
+    moves: u64,
 }
 
 #[derive(Debug, Default)]
@@ -283,7 +294,7 @@ impl Hub {
         info!(%peer, to = %node, "a session goes on at another node");
         let moves = hall.send_off(peer, node);
         cluster.moves.remember(room.clone(), peer, Move { to: node, moves }, now());
-        self.watch_transit(room.clone(), peer);
+        self.watch_transit(room.clone(), peer, moves);
         self.drop_if_empty(&mut shard, room);
         Ok(())
     }
@@ -404,23 +415,24 @@ impl Hub {
         tickets
     }
 
-    /// A member's seat is handed on; the node that gets it has the resume window to say so.
-    pub(super) fn watch_transit(&self, room: RoomName, peer: PeerId) {
-        self.handovers.transits.lock().push_back((now() + self.policy.resume_window, room, peer));
+    /// A member's seat is handed on, which makes so many `moves`; the node that gets it has the resume window to say so.
+    pub(super) fn watch_transit(&self, room: RoomName, peer: PeerId, moves: u64) {
+        let until = now() + self.policy.resume_window;
+        self.handovers.transits.lock().push_back(Transit { until, room, peer, moves });
     }
 
     /// When to look at one of them next.
     pub(super) fn next_transit(&self) -> Option<Instant> {
-        self.handovers.transits.lock().front().map(|(until, ..)| *until)
+        self.handovers.transits.lock().front().map(|transit| transit.until)
     }
 
     /// Those of whom no node has said in time that it has them are gone.
     pub(super) fn end_transits(&self) {
         loop {
-            let due = self.handovers.transits.lock().pop_front_if(|(until, ..)| *until <= now());
-            let Some((_, room, peer)) = due else { return };
+            let due = self.handovers.transits.lock().pop_front_if(|transit| transit.until <= now());
+            let Some(Transit { room, peer, moves, .. }) = due else { return };
             self.with_hall(&room, |hall| {
-                if hall.room.is_in_transit(peer) {
+                if hall.room.is_in_transit(peer) && hall.room.moves_of(peer) == moves {
                     let mut out = Vec::new();
                     hall.room.leave_elsewhere(peer, LeftReason::NodeLost, &mut out);
                     hall.carry_out(out);

@@ -290,3 +290,18 @@ async fn an_offer_takes_no_seat_whose_client_is_there_whichever_node_has_it() {
     moved.hears_nothing();
     a.hears_nothing();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_seat_that_goes_on_has_all_of_its_time_once_more() {
+    let bus = Memory::default();
+    let ([x, y, z], a, b, [_, of_b]) = scene(&bus).await;
+    let (_moved, _) = resume(&z, &of_b, 0).await.expect("the seat is there");
+    tokio::time::sleep(WINDOW - Duration::from_secs(1)).await;
+    // The second node may tell of it long before the third does.
+    let peer = PeerId::parse(&b.peer).expect("an id");
+    let moved = Note::Moved { room: room(), peer, to: y.cluster.id(), moves: 2 };
+    x.hub.change(z.cluster.id(), moved).expect("the room is open");
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    a.hears_nothing();
+    assert_eq!(a.hear("peerLeft").await["reason"], "nodeLost");
+}
