@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -297,21 +298,30 @@ pub enum Wish {
 
 /// A refusal on its way between nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Refused {
     code: Cow<'static, str>,
     message: String,
+    /// Milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
 }
 
 impl From<&Refusal> for Refused {
     fn from(refusal: &Refusal) -> Self {
-        Refused { code: refusal.code.name().into(), message: refusal.message.clone().into_owned() }
+        Refused {
+            code: refusal.code.name().into(),
+            message: refusal.message.clone().into_owned(),
+            retry_after: refusal.retry_after.map(|wait| wait.as_millis() as u64),
+        }
     }
 }
 
 impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
         let code = Code::ALL.into_iter().find(|code| code.name() == refused.code);
-        Refusal::new(code.unwrap_or(Code::Internal), refused.message)
+        let retry_after = refused.retry_after.map(Duration::from_millis);
+        Refusal { retry_after, ..Refusal::new(code.unwrap_or(Code::Internal), refused.message) }
     }
 }
 
@@ -485,7 +495,7 @@ mod tests {
             metadata: Metadata::new(r#"{"a":"\"}"}"#),
         };
         let lock = Lock { count: 3, by: node(9), locked: true };
-        let refusal = Refusal::new(Code::QueueFull, "no \"room\"");
+        let refusal = Refusal::new(Code::QueueFull, "no \"room\"").retry_after(Duration::from_millis(1500));
         let notes = [
             Note::Enter { room: room.clone() },
             Note::Absent { room: room.clone() },
