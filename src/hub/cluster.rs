@@ -231,20 +231,21 @@ impl Hub {
             answer(Note::Gone { room });
         };
         match note {
-            Note::Enter { room } => {
-                if self.with_hall(&room, |hall| hall.tell_roster(node)).is_none() {
+            Note::Enter { room, again } => {
+                if self.with_hall(&room, |hall| hall.is_entered(node, (life, again))).is_none() {
+                    moved(cluster, &room).for_each(&answer);
                     answer(Note::Absent { room });
                 }
-            }
-            Note::Absent { room } => {
-                self.with_hall(&room, |hall| hall.absent(node));
             }
             Note::Rooms { rooms } => {
                 let rooms = rooms.into_iter().filter(|room| self.with_hall(room, |_| ()).is_some());
                 progress.catch_up.entry(node).or_default().rosters.extend(rooms);
             }
-            Note::Gone { room } => {
-                self.with_hall(&room, |hall| hall.forget(node, LeftReason::Left));
+            Note::Absent { room } | Note::Gone { room } => {
+                self.with_hall(&room, |hall| {
+                    hall.forget(node, LeftReason::Left);
+                    hall.ties.iter_mut().for_each(|ties| ties.set_asked(node, life, true));
+                });
             }
             Note::Relay { room, to, receipt, ephemeral, body } => {
                 let result = match note::body(&text.0, body, ephemeral) {
@@ -290,7 +291,7 @@ impl Hub {
                 }
             }
             Note::Offer { room, ticket } => self.offered(node, room, Ticket::parse(&ticket)),
-            change => match self.change(node, change) {
+            change => match self.change(node, life, change) {
                 Ok(None) => {}
                 Ok(Some(room)) => progress.catch_up.entry(node).or_default().rosters.push_back(room),
                 Err(room) => answer_gone(room),
@@ -300,7 +301,7 @@ impl Hub {
 
     /// Carries out what a node tells of its own members. Returns the room's name if it wants this node's roster in turn, and fails with
     /// it if it is not open here.
-    fn change(&self, node: NodeId, note: Note<'_>) -> Result<Option<RoomName>, RoomName> {
+    fn change(&self, node: NodeId, life: u64, note: Note<'_>) -> Result<Option<RoomName>, RoomName> {
         let (Note::Roster { room, .. }
         | Note::Joined { room, .. }
         | Note::Moved { room, .. }
@@ -321,7 +322,7 @@ impl Hub {
             return Ok(None);
         }
         let wants = self.with_hall(&room, |hall| {
-            hall.change(node, note);
+            hall.change(node, life, note);
             hall.tie(node).is_some_and(|tie| std::mem::take(&mut tie.wants_roster))
         });
         wants.map(|wants| wants.then(|| room.clone())).ok_or(room)
@@ -412,18 +413,13 @@ impl Hall {
         }
     }
 
-    /// A node does not share the room any more.
+    /// A node does not share the room, or not any more.
     fn forget(&mut self, node: NodeId, reason: LeftReason) {
         let left = |peer| Noted::Left { peer, reason };
         self.each_of(node, left, |room, peer, out| {
             room.leave_elsewhere(peer, reason, out);
             true
         });
-        self.absent(node);
-    }
-
-    /// A node does not share the room.
-    fn absent(&mut self, node: NodeId) {
         if let Some(ties) = &mut self.ties {
             ties.nodes.remove(&node);
             ties.check_whole();
@@ -462,10 +458,20 @@ impl Hall {
         self.carry_out(out);
     }
 
-    fn change(&mut self, node: NodeId, note: Note<'_>) {
+    /// A node opens the room, or has it open and asks `again`: it is told the roster.
+    fn is_entered(&mut self, node: NodeId, (life, again): (u64, bool)) {
+        if let Some(ties) = self.ties.as_mut().filter(|_| !again) {
+            // It tells its own in turn, and had none before.
+            ties.set_asked(node, life, false);
+        }
+        self.tell_roster(node);
+    }
+
+    fn change(&mut self, node: NodeId, life: u64, note: Note<'_>) {
         if let Note::Roster { members, waiting, lock, missed, said, last, .. } = note {
             if last {
                 self.take_in_said(node, said);
+                self.ties.iter_mut().for_each(|ties| ties.set_asked(node, life, true));
             }
             return self.take_in_roster(node, members, waiting, (lock, missed, last));
         }

@@ -131,10 +131,10 @@ enum Place {
 
 impl Hub {
     /// Brings a seat here for which a client has come with a ticket, if another node of the cluster has it. When it is done the
-    /// client can take it up as any other; what is not to be had is left as it is, and will be refused then.
+    /// client can take it up as any other; what no node has will be refused then.
     ///
     /// # Errors
-    /// `goingAway` if the node that has it cannot be reached at the moment, or says so; the refusal of that node.
+    /// `goingAway` if the node that has it, or may have it, cannot be reached at the moment; the refusal of the node that has it.
     pub async fn fetch(self: &Arc<Self>, room: &RoomName, ticket: Option<Ticket>) -> Result<(), Refusal> {
         let Some((ticket, writer)) = self.is_elsewhere(room, ticket) else { return Ok(()) };
         let given_up = CancellationToken::new();
@@ -167,9 +167,9 @@ impl Hub {
         while now() < begun + HAND_OVER && !given_up.is_cancelled() {
             let node = match self.place_of(&room, ticket.peer, cause, hint.take()) {
                 Place::Here => return Ok(()),
-                Place::Nowhere => return self.is_young(cluster),
+                Place::Nowhere if self.is_answered(cluster, &room) => return Ok(()),
                 Place::At(node) => node,
-                Place::Between => {
+                Place::Between | Place::Nowhere => {
                     sleep(AGAIN).await;
                     continue;
                 }
@@ -188,16 +188,22 @@ impl Hub {
                     waited = Some((now() - begun).as_millis() as u64);
                     sleep(AGAIN).await;
                 }
-                None if cluster.is_lost(node) => return self.is_young(cluster),
+                None if cluster.is_lost(node) && self.is_answered(cluster, &room) => return Ok(()),
                 None => sleep(AGAIN).await,
             }
         }
         Err(out_of_reach())
     }
 
-    /// A node that has just come may not have heard of all the others.
-    fn is_young(&self, cluster: &Cluster) -> Result<(), Refusal> {
-        if cluster.is_young() { Err(out_of_reach()) } else { Ok(()) }
+    /// Whether each node that was not given up has said whom it has in a room, so that a seat of which nobody knows is nowhere. Who
+    /// could not be asked before is asked. A node that has just come may not have heard of all the others.
+    fn is_answered(&self, cluster: &Cluster, room: &RoomName) -> bool {
+        let answered = self.with_hall(room, |hall| {
+            let Some(ties) = &mut hall.ties else { return true };
+            ties.ask_rest(room, true);
+            cluster.living().into_iter().all(|node| ties.has_answered(node))
+        });
+        !cluster.is_young() && answered.unwrap_or(true)
     }
 
     /// Where to ask for a seat: where a node has said that it has gone, or else where the roster has its peer, or else where its
@@ -399,7 +405,7 @@ impl Hub {
         }
     }
 
-    fn has_seat(&self, room: &RoomName, peer: PeerId) -> bool {
+    pub(super) fn has_seat(&self, room: &RoomName, peer: PeerId) -> bool {
         self.with_hall(room, |hall| hall.seats.contains_key(&peer)).unwrap_or(false)
     }
 

@@ -300,8 +300,44 @@ async fn a_seat_that_goes_on_has_all_of_its_time_once_more() {
     // The second node may tell of it long before the third does.
     let peer = PeerId::parse(&b.peer).expect("an id");
     let moved = Note::Moved { room: room(), peer, to: y.cluster.id(), moves: 2 };
-    x.hub.change(z.cluster.id(), moved).expect("the room is open");
+    x.hub.change(z.cluster.id(), 1, moved).expect("the room is open");
     tokio::time::sleep(Duration::from_secs(20)).await;
     a.hears_nothing();
     assert_eq!(a.hear("peerLeft").await["reason"], "nodeLost");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seat_whose_node_cannot_be_reached_for_a_moment_has_not_expired() {
+    let bus = Memory::default();
+    let [x, y, z] = [Node::start(&bus), Node::start(&bus), Node::start(&bus)];
+    linked(&[&x, &y, &z]).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let (b, joined) = y.join(Rights::MEMBER).await;
+    let peer = PeerId::parse(&b.peer).expect("an id");
+    drop(b);
+    offer(&y, &z, ticket(&joined));
+    until(|| z.hub.has_seat(&room(), peer)).await;
+    y.cluster.stop().await;
+    y.task.abort();
+    bus.cut(true);
+    let refused = resume(&x, ticket(&joined), 0).await.expect_err("the node that has it cannot be reached");
+    assert_eq!((refused.code, refused.retry_after.is_some()), (Code::GoingAway, true));
+    bus.cut(false);
+    let (b, resumed) = resume(&x, ticket(&joined), 0).await.expect("the seat is there");
+    // And where nobody remembers that it has gone.
+    let (moved, _) = resume(&z, ticket(&resumed), 0).await.expect("the seat is there");
+    assert_eq!(b.next().await["type"], "ended");
+    drop(b);
+    until(|| x.hub.room_count() == 0).await;
+    x.cluster.moves.forget(&room(), peer);
+    bus.cut(true);
+    let refused = resume(&x, ticket(&resumed), 0).await.expect_err("the node that has it cannot be reached");
+    assert_eq!(refused.code, Code::GoingAway);
+    bus.cut(false);
+    resume(&x, ticket(&resumed), 0).await.expect("the seat is there");
+    assert_eq!(moved.next().await["type"], "ended");
+    let stranger = Ticket::new(PeerId::new(uuid::Uuid::now_v7()), [7; 16]);
+    let nobody = x.cluster.seal(stranger, &room()).to_text();
+    let refused = resume(&x, &nobody, 0).await.expect_err("all have answered that they have no such seat");
+    assert_eq!(refused.code, Code::ResumeExpired);
 }
