@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::handover::Wanted;
@@ -72,18 +73,34 @@ impl Hub {
     /// # Errors
     /// `roomFull`: there are as many rooms as may be.
     pub async fn enter<'a>(&'a self, room: &'a RoomName) -> Result<Option<Entering<'a>>, Refusal> {
-        let Some(cluster) = &self.cluster else { return Ok(None) };
-        let (entering, whole) = {
-            let mut shard = self.shard(room).lock();
-            let Some(ties) = &mut self.open(&mut shard, room)?.ties else { return Ok(None) };
-            ties.entering += 1;
-            (Entering { hub: self, room }, ties.whole.clone())
-        };
-        let answered = cluster.is_connected() && tokio::time::timeout(ENTER, whole.cancelled()).await.is_ok();
-        if !answered {
-            self.with_hall(room, |hall| hall.ties.iter_mut().for_each(|ties| ties.give_up()));
+        if self.cluster.is_none() {
+            return Ok(None);
         }
-        Ok(Some(entering))
+        let begun = self.begin_to_enter(room, self.open(&mut self.shard(room).lock(), room)?);
+        Ok(self.hear_of_all(begun).await)
+    }
+
+    /// The same for a seat that is to be brought here, however many rooms there are.
+    pub(super) async fn enter_for_seat<'a>(&'a self, room: &'a RoomName) -> Option<Entering<'a>> {
+        self.cluster.as_ref()?;
+        let begun = self.begin_to_enter(room, self.open_for_seat(&mut self.shard(room).lock(), room));
+        self.hear_of_all(begun).await
+    }
+
+    /// Keeps a room open. Returns what is cancelled when all who were asked have told whom they have.
+    fn begin_to_enter<'a>(&'a self, room: &'a RoomName, hall: &mut Hall) -> Option<(Entering<'a>, CancellationToken)> {
+        let ties = hall.ties.as_mut()?;
+        ties.entering += 1;
+        Some((Entering { hub: self, room }, ties.whole.clone()))
+    }
+
+    async fn hear_of_all<'a>(&self, begun: Option<(Entering<'a>, CancellationToken)>) -> Option<Entering<'a>> {
+        let (entering, whole) = begun?;
+        let is_connected = self.cluster.as_ref().is_some_and(|cluster| cluster.is_connected());
+        if !is_connected || tokio::time::timeout(ENTER, whole.cancelled()).await.is_err() {
+            self.with_hall(entering.room, |hall| hall.ties.iter_mut().for_each(|ties| ties.give_up()));
+        }
+        Some(entering)
     }
 
     /// Carries out what other nodes say. Runs until it is dropped.

@@ -161,7 +161,7 @@ impl Hub {
     ) -> Result<(), Refusal> {
         let Some(cluster) = &self.cluster else { return Ok(()) };
         let begun = now();
-        let _entering = self.enter(&room).await?;
+        let _entering = self.enter_for_seat(&room).await;
         let Some(expecting) = Expecting::begin(&self, &room, ticket.peer) else { return Ok(()) };
         let (mut hint, mut waited) = (None, None);
         while now() < begun + HAND_OVER && !given_up.is_cancelled() {

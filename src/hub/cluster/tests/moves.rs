@@ -341,3 +341,14 @@ async fn a_seat_whose_node_cannot_be_reached_for_a_moment_has_not_expired() {
     let refused = resume(&x, &nobody, 0).await.expect_err("all have answered that they have no such seat");
     assert_eq!(refused.code, Code::ResumeExpired);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_has_all_its_rooms_takes_in_a_seat_of_another_one() {
+    let bus = Memory::default();
+    let ([_x, _y, z], a, b, [_, of_b]) = scene(&bus).await;
+    z.hub.rooms.fetch_add(z.hub.policy.rooms, std::sync::atomic::Ordering::Relaxed);
+    let (moved, _) = resume(&z, &of_b, 0).await.expect("the seat is there, and has to be somewhere");
+    assert_eq!(b.next().await["type"], "ended");
+    moved.say(&json!({"type": "message", "id": 1, "to": a.peer, "data": 1}));
+    a.hear("message").await;
+}
