@@ -392,14 +392,6 @@ impl Seat {
         self.parting.is_some()
     }
 
-    /// The seat goes: its transport, if it has one, is replaced.
-    pub fn part(&mut self, now: Instant, window: Duration) {
-        if self.lease == Lease::Here {
-            self.detach(self.generation, now, window);
-            self.generation += 1;
-        }
-    }
-
     /// The seat stays, unless it was wanted later than that. Its transport has to begin anew, as what came on it was not read.
     pub fn stay(&mut self, until: Instant) {
         if self.parting.take_if(|wanted| *wanted <= until).is_some() && self.lease == Lease::Here {
@@ -529,19 +521,23 @@ impl Seat {
 
     /// A transport has ended. Returns whether it had the seat, which is then away for `window`.
     pub fn detach(&mut self, generation: u64, now: Instant, window: Duration) -> bool {
-        let closed = match &self.ending {
-            Some(Ending::Closed(refusal)) => Some(refusal.code),
-            Some(Ending::Left) | None => None,
-        };
+        let event = self.departure();
         let comes_back = self.keyed || self.standing == Standing::Member;
         let window = if comes_back { window } else { Duration::ZERO };
         let had = self.release(generation, Lease::Away { until: now + window });
         if had {
-            let event = closed.map_or(Event::Away(self.transport), |code| Event::Closed(self.transport, code));
             self.log.note(now, event);
             self.buffer.drop_ephemeral();
         }
         had
+    }
+
+    /// What is noted of the present transport if it ends now.
+    fn departure(&self) -> Event {
+        match &self.ending {
+            Some(Ending::Closed(refusal)) => Event::Closed(self.transport, refusal.code),
+            Some(Ending::Left) | None => Event::Away(self.transport),
+        }
     }
 
     /// A poll has ended. Returns whether it had the seat, which then waits for the next one, and counts as here, until `until`.

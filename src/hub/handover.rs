@@ -292,10 +292,9 @@ impl Hub {
         if hall.is_busy(peer, &seat, wanted) {
             return Err(Kept::Busy);
         }
-        seat.with(|seat| seat.part(now(), self.policy.resume_window));
-        let text = hall.parcel(peer, &seat)?;
+        let text = hall.parcel(peer, &seat, self.policy.resume_window)?;
         let parts = parts(&text, receipt, PART_BYTES.min(cluster.largest_note() / 3));
-        // Without room on the link it stays here, for whoever comes next.
+        // Without room on the link it stays here, for whoever comes next; its transport is asked to begin anew.
         cluster.send_all(node, life, parts).map_err(|_| refused(&out_of_reach()))?;
         info!(%peer, to = %node, "a session goes on at another node");
         let moves = hall.send_off(peer, node);
@@ -471,15 +470,15 @@ impl Hall {
         is_patient && wanted.heard.iter().any(lacks)
     }
 
-    /// A seat as another node can go on with it.
-    fn parcel(&self, peer: PeerId, seat: &SharedSeat) -> Result<String, Kept> {
+    /// A seat as another node can go on with it, for so long if nobody comes for it there.
+    fn parcel(&self, peer: PeerId, seat: &SharedSeat, window: Duration) -> Result<String, Kept> {
         let expired = || refused(&resume_expired());
         let (member, state) = self.room.own_member(peer).ok_or_else(expired)?;
         let own = self.keys.iter().filter(|(_, holder)| **holder == peer);
         let parcel = Parcel {
             room: self.room.name().clone(),
             present: present(member, state, self.room.moves_of(peer) + 1),
-            seat: seat.quietly(|seat| seat.pack(now())).ok_or_else(expired)?,
+            seat: seat.quietly(|seat| seat.pack(now(), window)).ok_or_else(expired)?,
             keys: own.map(|(key, _)| key.as_str().to_owned()).collect(),
             view: self.room.view(peer),
             heard: self.ties.iter().flat_map(|ties| ties.heard()).collect(),

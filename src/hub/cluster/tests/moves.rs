@@ -352,3 +352,24 @@ async fn a_node_that_has_all_its_rooms_takes_in_a_seat_of_another_one() {
     moved.say(&json!({"type": "message", "id": 1, "to": a.peer, "data": 1}));
     a.hear("message").await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_seat_that_cannot_be_sent_is_not_taken_from_its_transport_for_good() {
+    let bus = Memory::default();
+    let nodes = [Node::with(&bus, 100_000), Node::with(&bus, 100_000)];
+    linked(&[&nodes[0], &nodes[1]]).await;
+    let (a, _) = nodes[0].join(Rights::MEMBER).await;
+    let (b, joined) = nodes[0].join(Rights::MEMBER).await;
+    for id in 1..=10 {
+        a.say(&json!({"type": "message", "id": id, "to": b.peer, "data": "\"x\\".repeat(1000)}));
+    }
+    let refused = resume(&nodes[1], ticket(&joined), 0).await.expect_err("it has more than the link may");
+    assert_eq!(refused.code, Code::GoingAway);
+    let ended = loop {
+        let heard = b.next().await;
+        if heard["type"] != "message" {
+            break heard;
+        }
+    };
+    assert!(ended["with"].as_str().is_some_and(|with| with.contains("GoingAway")), "it may come back: {ended}");
+}
