@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::link::Packet;
-use crate::protocol::{Body, Code, Kind, LeftReason, Member, Metadata, NodeId, PeerId, Refusal, RoomName};
+use crate::protocol::{Body, Claim, Code, Kind, LeftReason, Member, Metadata, NodeId, PeerId, Refusal, RoomName};
 
 /// The version of all that is in here. Nodes of different versions do not talk to one another.
 pub const VERSION: u32 = 1;
@@ -238,9 +238,8 @@ pub enum Note<'a> {
         /// The ticket's text.
         #[serde(borrow)]
         ticket: Cow<'a, str>,
-        /// Nobody has come: the recipient has offered the seat.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        offered: bool,
+        /// What the client shows beside it; without that nobody has come, and the recipient has offered the seat.
+        claim: Option<Claim>,
         /// What each node has said to all in the room, as far as the sender has heard.
         heard: Vec<(NodeId, Said)>,
         /// It was asked for before, and is for how many milliseconds.
@@ -468,7 +467,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::protocol::{Outbound, PayloadKind};
+    use crate::protocol::{Outbound, PayloadKind, Shown};
 
     fn node(number: u64) -> NodeId {
         NodeId::new(NonZeroU64::new(number).expect("not zero"))
@@ -519,7 +518,7 @@ mod tests {
             Note::Take {
                 room: room.clone(),
                 ticket: "t".into(),
-                offered: true,
+                claim: Some(Claim { seq: 3, token: Shown::Newer(None) }),
                 heard: vec![(node(4), Said { hall: 1, number: 9 })],
                 waited: Some(10),
                 receipt: 5,

@@ -289,9 +289,9 @@ impl Hub {
             Note::Missed { room, count } => {
                 self.with_hall(&room, |hall| hall.lose(count));
             }
-            Note::Take { room, ticket, offered, heard, waited, receipt } => {
+            Note::Take { room, ticket, claim, heard, waited, receipt } => {
                 let (ticket, heard) = (Ticket::parse(&ticket), heard.into_iter().collect());
-                let wanted = Wanted { ticket, offered, heard, waited };
+                let wanted = Wanted { ticket, claim, heard, waited };
                 if let Err(why) = self.hand_over(&room, &wanted, (node, life, receipt)) {
                     answer(Note::Kept { receipt, why });
                 }

@@ -21,7 +21,9 @@ use crate::cluster::moves::Move;
 use crate::cluster::note::{Kept, Note, Present, Refused, Said, Written};
 use crate::cluster::{Cluster, Pending};
 use crate::outbox::SharedSeat;
-use crate::protocol::{Code, JoinKey, LeftReason, NodeId, PeerId, PeerState, Refusal, RoomName, Ticket};
+use crate::protocol::{
+    Claim, Code, Grant, JoinKey, LeftReason, NodeId, PeerId, PeerState, Refusal, Resume, RoomName, Ticket,
+};
 use crate::room::View;
 use crate::seat::{Ending, Packed, Seat};
 
@@ -90,8 +92,8 @@ impl Default for Handovers {
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) ticket: Option<Ticket>,
-    /// Nobody has come there for it: this node has offered it.
-    pub(super) offered: bool,
+    /// What the client shows that has come there; without it nobody has, and this node has offered the seat.
+    pub(super) claim: Option<Claim>,
     /// What was said to all, as far as it has come there.
     pub(super) heard: Heard,
     /// It was wanted before, and is for how many milliseconds.
@@ -112,10 +114,10 @@ struct Parcel {
 }
 
 /// Why a seat is asked for, and so where.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Cause {
-    /// Its client has come: it is wanted wherever it is, in the last place at the node that wrote the ticket.
-    Client { writer: NodeId },
+    /// Its client has come and shows that: it is wanted wherever it is, in the last place at the node that wrote the ticket.
+    Client { claim: Claim, writer: NodeId },
     /// That node stops and has offered it. Nobody else is asked: if it is elsewhere by now, its client has come there.
     Offer { by: NodeId },
 }
@@ -134,12 +136,19 @@ impl Hub {
     /// client can take it up as any other; what no node has will be refused then.
     ///
     /// # Errors
-    /// `goingAway` if the node that has it, or may have it, cannot be reached at the moment; the refusal of the node that has it.
-    pub async fn fetch(self: &Arc<Self>, room: &RoomName, ticket: Option<Ticket>) -> Result<(), Refusal> {
-        let Some((ticket, writer)) = self.is_elsewhere(room, ticket) else { return Ok(()) };
+    /// `goingAway` if the node that has it, or may have it, cannot be reached at the moment; as [`resume`](Self::resume) would, by the
+    /// node that has it, which keeps it then.
+    pub async fn fetch(
+        self: &Arc<Self>,
+        room: &RoomName,
+        resume: &Resume<'_>,
+        renewal: Option<&Grant>,
+    ) -> Result<(), Refusal> {
+        let Some((ticket, writer)) = self.is_elsewhere(room, resume.ticket) else { return Ok(()) };
+        let cause = Cause::Client { claim: Claim::new(resume.seq, renewal), writer };
         let given_up = CancellationToken::new();
         let _guard = given_up.clone().drop_guard();
-        let bring = Arc::clone(self).bring(room.clone(), ticket, Cause::Client { writer }, given_up);
+        let bring = Arc::clone(self).bring(room.clone(), ticket, cause, given_up);
         // What was begun with another node is ended, whether the client waits for it or not.
         tokio::spawn(bring.in_current_span()).await.unwrap_or(Ok(()))
     }
@@ -165,7 +174,7 @@ impl Hub {
         let Some(expecting) = Expecting::begin(&self, &room, ticket.peer) else { return Ok(()) };
         let (mut hint, mut waited) = (None, None);
         while now() < begun + HAND_OVER && !given_up.is_cancelled() {
-            let node = match self.place_of(&room, ticket.peer, cause, hint.take()) {
+            let node = match self.place_of(&room, ticket.peer, &cause, hint.take()) {
                 Place::Here => return Ok(()),
                 Place::Nowhere if self.is_answered(cluster, &room) => return Ok(()),
                 Place::At(node) => node,
@@ -176,8 +185,12 @@ impl Hub {
             };
             let take = |receipt| {
                 let heard = expecting.heard.iter().map(|(&node, &said)| (node, said)).collect();
-                let (ticket, offered) = (ticket.to_text().into(), matches!(cause, Cause::Offer { .. }));
-                Note::Take { room: room.clone(), ticket, offered, heard, waited, receipt }.write()
+                let claim = match &cause {
+                    Cause::Client { claim, .. } => Some(claim.clone()),
+                    Cause::Offer { .. } => None,
+                };
+                Note::Take { room: room.clone(), ticket: ticket.to_text().into(), claim, heard, waited, receipt }
+                    .write()
             };
             match self.call(cluster, node, begun + HAND_OVER, take).await {
                 Some(Ok(())) => return Ok(()),
@@ -208,12 +221,12 @@ impl Hub {
 
     /// Where to ask for a seat: where a node has said that it has gone, or else where the roster has its peer, or else where its
     /// ticket was written.
-    fn place_of(&self, room: &RoomName, peer: PeerId, cause: Cause, hint: Option<NodeId>) -> Place {
+    fn place_of(&self, room: &RoomName, peer: PeerId, cause: &Cause, hint: Option<NodeId>) -> Place {
         let Some(cluster) = &self.cluster else { return Place::Nowhere };
         let writer = match cause {
-            Cause::Client { writer } => writer,
+            Cause::Client { writer, .. } => *writer,
             Cause::Offer { .. } if self.has_seat(room, peer) => return Place::Here,
-            Cause::Offer { by } => return Place::At(by),
+            Cause::Offer { by } => return Place::At(*by),
         };
         let known = self.with_hall(room, |hall| match hall.room.node_of(peer) {
             _ if hall.seats.contains_key(&peer) => Some(Place::Here),
@@ -281,11 +294,9 @@ impl Hub {
         let Some(seat) = hall.seats.get(&peer).map(Arc::clone) else {
             return Err(self.gone_to(room, peer, Some(hall)));
         };
-        let parts_with = seat.with(|seat| {
-            if wanted.offered && seat.idle_ticket().is_none() {
-                return Err(Refusal::new(Code::Replaced, "its client has come back since it was offered"));
-            }
-            seat.begin_to_part(ticket, wanted.waited.is_some(), now())
+        let parts_with = seat.with(|seat| match &wanted.claim {
+            Some(claim) => seat.begin_to_part((ticket, claim), wanted.waited.is_some(), now()),
+            None => seat.begin_to_part_idle(now()),
         });
         parts_with.map_err(|refusal| refused(&refusal))?;
         self.tend_soon(room, peer);

@@ -165,7 +165,7 @@ async fn long_poll(
                 admit::hold_back(context.let_in(&opening.client)).await?;
             }
             let renewal = drive::authorize(opening, &message.command, context).await?;
-            admit::note_failure(&opening.client, hub.fetch(room, resume.ticket).await)?;
+            admit::note_failure(&opening.client, hub.fetch(room, resume, renewal.as_ref()).await)?;
             let how = if hub.is_served(room, resume) { Entry::Move } else { Entry::Resume };
             (how, admit::note_failure(&opening.client, hub.poll(room, resume, renewal, next_poll))?)
         }

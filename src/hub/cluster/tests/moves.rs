@@ -6,7 +6,7 @@ use crate::protocol::{Resume, Ticket};
 /// Takes a seat up at a node.
 async fn resume(node: &Node, ticket: &str, seq: u64) -> Result<(Member, Value), Refusal> {
     let resume = Resume { ticket: Ticket::parse(ticket), seq, token: None };
-    node.hub.fetch(&room(), resume.ticket).await?;
+    node.hub.fetch(&room(), &resume, None).await?;
     let (session, greeting) = node.hub.resume(&room(), &resume, None, Transport::WebTransport)?;
     Ok((Member { peer: session.peer().to_string(), session }, value(&greeting)))
 }
@@ -111,7 +111,9 @@ async fn of_two_nodes_that_want_a_seat_at_once_one_has_it_in_the_end() {
         });
         assert!(here == [true, false] || here == [false, true], "seed {seed}: {here:?}");
         bus.fail(None);
-        until(|| x.roster() == z.roster() && x.roster().values().all(|state| *state == PeerState::Here)).await;
+        let all_are_here = || x.roster().len() == 2 && x.roster().values().all(|state| *state == PeerState::Here);
+        // Where the seat is not, and nobody else either, the room is closed.
+        until(|| all_are_here() && (z.roster() == x.roster()) == here[1]).await;
     }
 }
 
@@ -186,7 +188,7 @@ async fn polls_may_come_to_any_node_and_wait_there_and_nobody_hears_of_it() {
     let mut seq = 0;
     for (number, node) in [&y, &z, &x, &z, &y, &y, &x].into_iter().enumerate() {
         let resume = Resume { ticket: Ticket::parse(&present), seq, token: None };
-        node.hub.fetch(&room(), resume.ticket).await.expect("it can be had");
+        node.hub.fetch(&room(), &resume, None).await.expect("it can be had");
         let poll = node.hub.poll(&room(), &resume, None, next_poll()).expect("it is here");
         assert!(!poll.moved() && !poll.is_due(), "it waits, as where it was");
         if number % 2 == 0 {
@@ -372,4 +374,17 @@ async fn a_seat_that_cannot_be_sent_is_not_taken_from_its_transport_for_good() {
         }
     };
     assert!(ended["with"].as_str().is_some_and(|with| with.contains("GoingAway")), "it may come back: {ended}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resume_that_will_be_refused_moves_no_seat() {
+    let bus = Memory::default();
+    let ([_x, _y, z], a, b, [_, of_b]) = scene(&bus).await;
+    let refused = resume(&z, &of_b, 99).await.expect_err("it was never sent");
+    assert_eq!(refused.code, Code::BadRequest);
+    b.say(&json!({"type": "message", "id": 1, "to": a.peer, "data": 1}));
+    b.hear("ok").await;
+    a.hear("message").await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    b.hears_nothing();
 }
