@@ -192,6 +192,11 @@ impl Cluster {
         self.mesh.lock().up(node)
     }
 
+    /// The nodes that were not given up, whether they can be talked to at the moment or not.
+    pub fn living(&self) -> Vec<NodeId> {
+        self.mesh.lock().living()
+    }
+
     /// Bytes that are on their way to a node.
     pub fn bytes(&self, node: NodeId) -> usize {
         self.mesh.lock().bytes(node)

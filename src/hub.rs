@@ -409,9 +409,10 @@ impl Hub {
         let mut shard = self.shard(&name).lock();
         if let Some(hall) = shard.get_mut(&name) {
             if let Some(seat) = hall.seats.get(&peer) {
-                seat.quietly(|seat| {
+                seat.with(|seat| {
                     seat.looked(at);
                     seat.lapse(now(), self.policy.resume_window);
+                    seat.stay(at.checked_sub(handover::GRACE).unwrap_or(at));
                 });
             }
             self.tend(hall, peer);

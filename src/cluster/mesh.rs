@@ -244,6 +244,11 @@ impl Mesh {
         self.peers.iter().filter(|(_, peer)| peer.link.life().is_some()).map(|(&node, _)| node).collect()
     }
 
+    /// The nodes that were not given up, whether their links are up or not.
+    pub fn living(&self) -> Vec<NodeId> {
+        self.peers.iter().filter(|(_, peer)| !peer.is_lost).map(|(&node, _)| node).collect()
+    }
+
     /// Bytes that are on their way to a node.
     pub fn bytes(&self, node: NodeId) -> usize {
         self.peers.get(&node).map_or(0, |peer| peer.link.bytes())

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::link::Packet;
-use crate::protocol::{Body, Code, Kind, LeftReason, Member, Metadata, NodeId, PeerId, Refusal, RoomName};
+use crate::protocol::{Body, Claim, Code, Kind, LeftReason, Member, Metadata, NodeId, PeerId, Refusal, RoomName};
 
 /// The version of all that is in here. Nodes of different versions do not talk to one another.
 pub const VERSION: u32 = 1;
@@ -87,6 +87,9 @@ pub enum Note<'a> {
     Enter {
         /// Which room.
         room: RoomName,
+        /// It has it open already, and does not know what the recipient has.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        again: bool,
     },
     /// The answer, if it has not.
     Absent {
@@ -228,13 +231,15 @@ pub enum Note<'a> {
         /// Why it was not done.
         refused: Option<Refused>,
     },
-    /// A client has come to the sender with this ticket, and wants its seat there.
+    /// The sender wants the seat of this ticket, with which a client has come there.
     Take {
         /// In which room.
         room: RoomName,
         /// The ticket's text.
         #[serde(borrow)]
         ticket: Cow<'a, str>,
+        /// What the client shows beside it; without that nobody has come, and the recipient has offered the seat.
+        claim: Option<Claim>,
         /// What each node has said to all in the room, as far as the sender has heard.
         heard: Vec<(NodeId, Said)>,
         /// It was asked for before, and is for how many milliseconds.
@@ -489,7 +494,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::protocol::{Outbound, PayloadKind};
+    use crate::protocol::{Outbound, PayloadKind, Shown};
 
     fn node(number: u64) -> NodeId {
         NodeId::new(NonZeroU64::new(number).expect("not zero"))
@@ -519,9 +524,10 @@ mod tests {
             metadata: Metadata::new(r#"{"a":"\"}"}"#),
         };
         let lock = Lock { count: 3, by: node(9), locked: true };
-        let refusal = Refusal::new(Code::QueueFull, "no \"room\"").retry_after(Duration::from_millis(20));
+        let refusal = Refusal::new(Code::QueueFull, "no \"room\"").retry_after(Duration::from_millis(1500));
         let notes = [
-            Note::Enter { room: room.clone() },
+            Note::Enter { room: room.clone(), again: false },
+            Note::Enter { room: room.clone(), again: true },
             Note::Absent { room: room.clone() },
             Note::Rooms { rooms: vec![room.clone(), room.clone()] },
             Note::Roster {
@@ -539,6 +545,7 @@ mod tests {
             Note::Take {
                 room: room.clone(),
                 ticket: "t".into(),
+                claim: Some(Claim { seq: 3, token: Shown::Newer(None) }),
                 heard: vec![(node(4), Said { hall: 1, number: 9 })],
                 waited: Some(10),
                 receipt: 5,
@@ -596,7 +603,7 @@ mod tests {
 
     #[test]
     fn packets_come_out_as_they_went_in_and_envelopes_are_as_small_as_is_said() {
-        let Text(note) = Note::Enter { room: room() }.write().text;
+        let Text(note) = Note::Enter { room: room(), again: true }.write().text;
         for note in [None, Some((u64::MAX, note))] {
             let packet = Packet { life: u64::MAX, peer: u64::MAX, hello: false, ack: u64::MAX, note };
             let text = seal(node(u64::MAX), &packet);

@@ -243,10 +243,12 @@ impl Hub {
                     sleep(AGAIN).await;
                     continue;
                 }
-                Place::At(_) | Place::Nowhere if entering.is_some() => return self.is_young(cluster).map(|()| None),
+                Place::At(_) | Place::Nowhere if entering.is_some() => {
+                    return self.nobody_has_it(cluster, &errand.room);
+                }
                 Place::At(_) | Place::Nowhere => {
                     // The other nodes' rosters tell where it is.
-                    entering = Some(self.enter(&errand.room).await?);
+                    entering = Some(self.enter_for_seat(&errand.room).await);
                     continue;
                 }
             };
@@ -254,15 +256,22 @@ impl Hub {
                 Attempt::Answered(Outcome::Done(answer)) => return Ok(Some(answer)),
                 Attempt::Answered(Outcome::Refused(refused)) => return Err(refused.into()),
                 Attempt::Answered(Outcome::Elsewhere(Kept::Moved(to))) => hint = Some(to),
-                Attempt::Answered(Outcome::Elsewhere(Kept::Refused(_))) if entering.is_some() => return Ok(None),
+                Attempt::Answered(Outcome::Elsewhere(Kept::Refused(_))) if entering.is_some() => {
+                    return self.nobody_has_it(cluster, &errand.room);
+                }
                 Attempt::Answered(Outcome::Elsewhere(Kept::Refused(_))) => {
-                    entering = Some(self.enter(&errand.room).await?);
+                    entering = Some(self.enter_for_seat(&errand.room).await);
                 }
                 Attempt::Answered(Outcome::Elsewhere(Kept::Busy)) | Attempt::Unsent => sleep(AGAIN).await,
                 Attempt::Silent => return Err(unanswered()),
             }
         }
         Err(out_of_reach())
+    }
+
+    /// The request is to be answered here, unless a node could not be asked that may have the seat.
+    fn nobody_has_it(&self, cluster: &Cluster, room: &RoomName) -> Result<Option<String>, Refusal> {
+        if self.is_answered(cluster, room) { Ok(None) } else { Err(out_of_reach()) }
     }
 
     async fn send_errand(

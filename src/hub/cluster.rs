@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::handover::Wanted;
@@ -83,18 +84,34 @@ impl Hub {
     /// # Errors
     /// `roomFull`: there are as many rooms as may be.
     pub async fn enter<'a>(&'a self, room: &'a RoomName) -> Result<Option<Entering<'a>>, Refusal> {
-        let Some(cluster) = &self.cluster else { return Ok(None) };
-        let (entering, whole) = {
-            let mut shard = self.shard(room).lock();
-            let Some(ties) = &mut self.open(&mut shard, room)?.ties else { return Ok(None) };
-            ties.entering += 1;
-            (Entering { hub: self, room }, ties.whole.clone())
-        };
-        let answered = cluster.is_connected() && tokio::time::timeout(ENTER, whole.cancelled()).await.is_ok();
-        if !answered {
-            self.with_hall(room, |hall| hall.ties.iter_mut().for_each(|ties| ties.give_up()));
+        if self.cluster.is_none() {
+            return Ok(None);
         }
-        Ok(Some(entering))
+        let begun = self.begin_to_enter(room, self.open(&mut self.shard(room).lock(), room)?);
+        Ok(self.hear_of_all(begun).await)
+    }
+
+    /// The same for a seat that is to be brought here, however many rooms there are.
+    pub(super) async fn enter_for_seat<'a>(&'a self, room: &'a RoomName) -> Option<Entering<'a>> {
+        self.cluster.as_ref()?;
+        let begun = self.begin_to_enter(room, self.open_for_seat(&mut self.shard(room).lock(), room));
+        self.hear_of_all(begun).await
+    }
+
+    /// Keeps a room open. Returns what is cancelled when all who were asked have told whom they have.
+    fn begin_to_enter<'a>(&'a self, room: &'a RoomName, hall: &mut Hall) -> Option<(Entering<'a>, CancellationToken)> {
+        let ties = hall.ties.as_mut()?;
+        ties.entering += 1;
+        Some((Entering { hub: self, room }, ties.whole.clone()))
+    }
+
+    async fn hear_of_all<'a>(&self, begun: Option<(Entering<'a>, CancellationToken)>) -> Option<Entering<'a>> {
+        let (entering, whole) = begun?;
+        let is_connected = self.cluster.as_ref().is_some_and(|cluster| cluster.is_connected());
+        if !is_connected || tokio::time::timeout(ENTER, whole.cancelled()).await.is_err() {
+            self.with_hall(entering.room, |hall| hall.ties.iter_mut().for_each(|ties| ties.give_up()));
+        }
+        Some(entering)
     }
 
     /// Carries out what other nodes say. Runs until it is dropped.
@@ -243,20 +260,21 @@ impl Hub {
             answer(Note::Gone { room });
         };
         match note {
-            Note::Enter { room } => {
-                if self.with_hall(&room, |hall| hall.tell_roster(node)).is_none() {
+            Note::Enter { room, again } => {
+                if self.with_hall(&room, |hall| hall.is_entered(node, (life, again))).is_none() {
+                    moved(cluster, &room).for_each(&answer);
                     answer(Note::Absent { room });
                 }
-            }
-            Note::Absent { room } => {
-                self.with_hall(&room, |hall| hall.absent(node));
             }
             Note::Rooms { rooms } => {
                 let rooms = rooms.into_iter().filter(|room| self.with_hall(room, |_| ()).is_some());
                 progress.catch_up.entry(node).or_default().rosters.extend(rooms);
             }
-            Note::Gone { room } => {
-                self.with_hall(&room, |hall| hall.forget(node, LeftReason::Left));
+            Note::Absent { room } | Note::Gone { room } => {
+                self.with_hall(&room, |hall| {
+                    hall.forget(node, LeftReason::Left);
+                    hall.ties.iter_mut().for_each(|ties| ties.set_asked(node, life, true));
+                });
             }
             Note::Relay { room, to, receipt, ephemeral, body } => {
                 let result = match note::body(&text.0, body, ephemeral) {
@@ -283,8 +301,9 @@ impl Hub {
             Note::Missed { room, count } => {
                 self.with_hall(&room, |hall| hall.lose(count));
             }
-            Note::Take { room, ticket, heard, waited, receipt } => {
-                let wanted = Wanted { ticket: Ticket::parse(&ticket), heard: heard.into_iter().collect(), waited };
+            Note::Take { room, ticket, claim, heard, waited, receipt } => {
+                let (ticket, heard) = (Ticket::parse(&ticket), heard.into_iter().collect());
+                let wanted = Wanted { ticket, claim, heard, waited };
                 if let Err(why) = self.hand_over(&room, &wanted, (node, life, receipt)) {
                     answer(Note::Kept { receipt, why });
                 }
@@ -308,8 +327,8 @@ impl Hub {
                 }
             }
             Note::Recall { number } => self.recall(node, number),
-            Note::Offer { room, ticket } => self.offered(room, Ticket::parse(&ticket)),
-            change => match self.change(node, change) {
+            Note::Offer { room, ticket } => self.offered(node, room, Ticket::parse(&ticket)),
+            change => match self.change(node, life, change) {
                 Ok(None) => {}
                 Ok(Some(room)) => progress.catch_up.entry(node).or_default().rosters.push_back(room),
                 Err(room) => answer_gone(room),
@@ -319,7 +338,7 @@ impl Hub {
 
     /// Carries out what a node tells of its own members. Returns the room's name if it wants this node's roster in turn, and fails with
     /// it if it is not open here.
-    fn change(&self, node: NodeId, note: Note<'_>) -> Result<Option<RoomName>, RoomName> {
+    fn change(&self, node: NodeId, life: u64, note: Note<'_>) -> Result<Option<RoomName>, RoomName> {
         let (Note::Roster { room, .. }
         | Note::Joined { room, .. }
         | Note::Moved { room, .. }
@@ -333,12 +352,14 @@ impl Hub {
         };
         let room = room.clone();
         if let Note::Moved { peer, to, moves, .. } = note {
-            self.with_hall(&room, |hall| hall.room.hand_on(peer, Some(node), to, moves)).ok_or(room.clone())?;
-            self.watch_transit(room, peer);
+            let handed_on = self.with_hall(&room, |hall| hall.room.hand_on(peer, Some(node), to, moves));
+            if handed_on.ok_or_else(|| room.clone())? {
+                self.watch_transit(room, peer, moves);
+            }
             return Ok(None);
         }
         let wants = self.with_hall(&room, |hall| {
-            hall.change(node, note);
+            hall.change(node, life, note);
             hall.tie(node).is_some_and(|tie| std::mem::take(&mut tie.wants_roster))
         });
         wants.map(|wants| wants.then(|| room.clone())).ok_or(room)
@@ -429,18 +450,13 @@ impl Hall {
         }
     }
 
-    /// A node does not share the room any more.
+    /// A node does not share the room, or not any more.
     fn forget(&mut self, node: NodeId, reason: LeftReason) {
         let left = |peer| Noted::Left { peer, reason };
         self.each_of(node, left, |room, peer, out| {
             room.leave_elsewhere(peer, reason, out);
             true
         });
-        self.absent(node);
-    }
-
-    /// A node does not share the room.
-    fn absent(&mut self, node: NodeId) {
         if let Some(ties) = &mut self.ties {
             ties.nodes.remove(&node);
             ties.check_whole();
@@ -479,10 +495,20 @@ impl Hall {
         self.carry_out(out);
     }
 
-    fn change(&mut self, node: NodeId, note: Note<'_>) {
+    /// A node opens the room, or has it open and asks `again`: it is told the roster.
+    fn is_entered(&mut self, node: NodeId, (life, again): (u64, bool)) {
+        if let Some(ties) = self.ties.as_mut().filter(|_| !again) {
+            // It tells its own in turn, and had none before.
+            ties.set_asked(node, life, false);
+        }
+        self.tell_roster(node);
+    }
+
+    fn change(&mut self, node: NodeId, life: u64, note: Note<'_>) {
         if let Note::Roster { members, waiting, lock, missed, said, last, .. } = note {
             if last {
                 self.take_in_said(node, said);
+                self.ties.iter_mut().for_each(|ties| ties.set_asked(node, life, true));
             }
             return self.take_in_roster(node, members, waiting, (lock, missed, last));
         }

@@ -30,6 +30,8 @@ const MOST_HEARD: usize = 512;
 pub(super) struct Ties {
     pub(super) cluster: Arc<Cluster>,
     pub(super) nodes: BTreeMap<NodeId, Tie>,
+    /// Which nodes were asked whom they have, and whether they have answered.
+    asked: BTreeMap<NodeId, Asked>,
     pub(super) lock: Lock,
     /// How many are about to join, for whom the room stays open although it has no seats.
     pub(super) entering: usize,
@@ -58,6 +60,13 @@ pub(super) struct Tie {
     pub(super) missed: u64,
 }
 
+/// A question for a node's roster. It holds in one life of the link alone.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    life: u64,
+    is_answered: bool,
+}
+
 impl Tie {
     /// So many payloads for all its members were not sent. It is told at once, or with the next roster.
     pub(super) fn miss(&mut self, count: u64, cluster: &Cluster, node: NodeId, room: &RoomName) {
@@ -75,14 +84,11 @@ impl Tie {
 impl Ties {
     /// Those of a room that is being opened: every node is asked whether it has it open.
     pub(super) fn ask(cluster: &Arc<Cluster>, room: &RoomName) -> Self {
-        let enter = Note::Enter { room: room.clone() }.write();
-        let asked = |node: &NodeId| cluster.send(*node, None, enter.clone(), Weight::Vital).is_ok();
-        let nodes = cluster.nodes().into_iter().filter(asked);
-        let nodes = nodes.map(|node| (node, Tie { is_asked: true, ..Tie::default() })).collect();
         let lock = Lock { count: 0, by: cluster.id(), locked: false };
         let mut ties = Ties {
             cluster: Arc::clone(cluster),
-            nodes,
+            nodes: BTreeMap::new(),
+            asked: BTreeMap::new(),
             lock,
             entering: 0,
             whole: CancellationToken::new(),
@@ -90,8 +96,39 @@ impl Ties {
             heard: Heard::new(),
             moving: Moving::default(),
         };
+        ties.ask_rest(room, false);
+        ties.nodes = ties.asked.keys().map(|&node| (node, Tie { is_asked: true, ..Tie::default() })).collect();
         ties.check_whole();
         ties
+    }
+
+    /// Asks each node that can be asked and was not, in this life of its link; `again` if the room was open before.
+    pub(super) fn ask_rest(&mut self, room: &RoomName, again: bool) {
+        let enter = Note::Enter { room: room.clone(), again }.write();
+        for node in self.cluster.nodes() {
+            if self.asked(node).is_none()
+                && let Ok(life) = self.cluster.send(node, None, enter.clone(), Weight::Vital)
+            {
+                self.set_asked(node, life, false);
+            }
+        }
+    }
+
+    /// A node has told in this life of its link whom it has, or is about to.
+    pub(super) fn set_asked(&mut self, node: NodeId, life: u64, is_answered: bool) {
+        self.asked.insert(node, Asked { life, is_answered });
+        if self.asked.len() > MOST_HEARD {
+            self.asked.retain(|&node, asked| self.cluster.is_up(node, asked.life));
+        }
+    }
+
+    /// Whether it is known whom a node has.
+    pub(super) fn has_answered(&self, node: NodeId) -> bool {
+        self.asked(node).is_some_and(|asked| asked.is_answered)
+    }
+
+    fn asked(&self, node: NodeId) -> Option<Asked> {
+        self.asked.get(&node).copied().filter(|asked| self.cluster.is_up(node, asked.life))
     }
 
     /// The room is closed here.

@@ -83,7 +83,7 @@ async fn admit(opening: &Opening, first: Request<'_>, context: &Context) -> Resu
             (Entry::Join, context.hub.join(room, &join, grant, transport))
         }
         Command::Resume(resume) => {
-            note_failure(&opening.client, context.hub.fetch(room, resume.ticket).await)?;
+            note_failure(&opening.client, context.hub.fetch(room, &resume, grant.as_ref()).await)?;
             may_begin(context)?;
             let how = if context.hub.is_served(room, &resume) { Entry::Move } else { Entry::Resume };
             (how, context.hub.resume(room, &resume, grant, transport))

@@ -214,7 +214,7 @@ async fn long_poll(asked: &Poll, message: Message<'_>, rest: &[Bytes], context: 
                 admit::hold_back(context.let_in(&asked.client)).await?;
             }
             let renewal = authorize(asked, &message.command, context).await?;
-            admit::note_failure(&asked.client, hub.fetch(room, resume.ticket).await)?;
+            admit::note_failure(&asked.client, hub.fetch(room, resume, renewal.as_ref()).await)?;
             let how = if hub.is_served(room, resume) { Entry::Move } else { Entry::Resume };
             (how, admit::note_failure(&asked.client, hub.poll(room, resume, renewal, next_poll))?)
         }

@@ -39,7 +39,7 @@ async fn a_request_finds_the_node_that_has_the_session() {
     assert_eq!(x.hub.carry(&ask).await, Ok(None), "the session is here");
     // It has moved on: who wrote the ticket knows where to.
     let resume = crate::protocol::Resume { ticket: ask.ticket(), seq: 0, token: None };
-    y.hub.fetch(&room(), resume.ticket).await.expect("it can be had");
+    y.hub.fetch(&room(), &resume, None).await.expect("it can be had");
     let (b, _) = y.hub.resume(&room(), &resume, None, Transport::EventStream).expect("the seat is there");
     assert!(a.next().await["with"].as_str().is_some_and(|with| with.contains("Replaced")));
     let answer = carried(&z, &ask, answer_one(&y, "y")).await;

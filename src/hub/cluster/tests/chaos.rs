@@ -194,7 +194,7 @@ impl World {
         client.listen(self.seed);
         let resume = Resume { ticket: Ticket::parse(&client.ticket), seq: client.seq, token: None };
         let hub = &self.nodes[node].hub;
-        let fetched = hub.fetch(&room(), resume.ticket).await;
+        let fetched = hub.fetch(&room(), &resume, None).await;
         match fetched.and_then(|()| hub.resume(&room(), &resume, None, Transport::WebTransport)) {
             Ok((session, greeting)) => {
                 self.moves += usize::from(client.node != node);
