@@ -9,6 +9,7 @@ use std::future::Future;
 use anyhow::Result;
 
 mod member;
+pub mod nats;
 pub mod process;
 pub mod report;
 mod sdp;

@@ -279,7 +279,8 @@ impl Clients {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
-    fn client(&self, address: IpAddr) -> Client {
+    /// The client at an address.
+    pub fn client(&self, address: IpAddr) -> Client {
         let (address, common) = (address.to_canonical(), self.common());
         if common.is_exempt(address) {
             return Client { address, known: None };

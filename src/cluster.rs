@@ -204,6 +204,16 @@ impl Cluster {
         self.mesh.lock().nodes()
     }
 
+    /// The life of the link to a node, if it is up.
+    pub fn life(&self, node: NodeId) -> Option<u64> {
+        self.mesh.lock().up(node)
+    }
+
+    /// The nodes that were not given up, whether they can be talked to at the moment or not.
+    pub fn living(&self) -> Vec<NodeId> {
+        self.mesh.lock().living()
+    }
+
     /// Bytes that are on their way to a node.
     pub fn bytes(&self, node: NodeId) -> usize {
         self.mesh.lock().bytes(node)
@@ -212,6 +222,11 @@ impl Cluster {
     /// While so much is on its way to a node, it is not told of further rooms that it might share.
     pub fn catch_up_bytes(&self) -> usize {
         self.link_bytes / 16
+    }
+
+    /// Bytes that notes which are of no use without one another may have in all, to fit on a link.
+    pub fn most_at_once(&self) -> usize {
+        mesh::most_at_once(self.link_bytes)
     }
 
     /// Bytes that a note may have to fit on the bus.

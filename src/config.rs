@@ -133,6 +133,32 @@ pub enum CertificateSource {
         /// Names and addresses beyond localhost, 127.0.0.1 and ::1.
         names: Vec<String>,
     },
+    /// Issued by an authority that is asked by ACME, for QUIC and TCP alike.
+    Acme(Acme),
+}
+
+/// What is ordered by ACME (RFC 8555), and of whom. The authority's terms of service have been agreed to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acme {
+    /// The server's names, all in one certificate; at least one, no wildcards.
+    pub domains: Vec<String>,
+    /// The authority's directory, an `https` URL.
+    pub directory: Uri,
+    /// URLs by which the authority may reach the operator, such as `mailto:ops@example.org`.
+    pub contact: Vec<String>,
+    /// A CA that the directory's own certificate may be signed by, beside the system's.
+    pub ca: Option<PathBuf>,
+    /// Where accounts and certificates are kept.
+    pub dir: PathBuf,
+}
+
+impl Acme {
+    /// What is kept of this authority alone: another one, or another of its directories, knows nothing of that.
+    pub fn authority_dir(&self) -> PathBuf {
+        let place = format!("{}{}", self.directory.authority().map_or("", |name| name.as_str()), self.directory.path());
+        let kept = |c: char| if c.is_ascii_alphanumeric() || ".-".contains(c) { c } else { '_' };
+        self.dir.join(place.chars().map(kept).collect::<String>())
+    }
 }
 
 /// Protocols that can be switched off, and one that can be switched on.

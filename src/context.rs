@@ -19,6 +19,7 @@ use crate::origin::Origins;
 use crate::pace::{Pace, Seldom, jitter};
 use crate::protocol::{Code, Refusal};
 use crate::signal::Signal;
+use crate::tls::Certificates;
 
 /// Those who are sent to another node come there within this time.
 const ELSEWHERE: Duration = Duration::from_secs(2);
@@ -34,6 +35,8 @@ pub struct Context {
     pub cluster: Option<Arc<Cluster>>,
     /// Counters.
     pub metrics: Metrics,
+    /// What TLS and QUIC show.
+    pub certificates: Certificates,
     /// Who may come in; `None` where everybody may.
     pub auth: Option<Verifier>,
     /// Makes invitations, where the operator has given it a key.
@@ -76,6 +79,11 @@ impl Context {
             self.metrics.refused(Refused::ProxyHeader);
             Refusal::bad_request(malformed.to_string())
         })
+    }
+
+    /// Whether there is a certificate to show: an authority may not have issued the first yet.
+    pub fn has_certificate(&self) -> bool {
+        self.certificates.shown().borrow().is_some()
     }
 
     /// A permit for a connection from `remote`; `None` if there are as many as may be, of which the log hears from time to time.

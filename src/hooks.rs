@@ -20,9 +20,13 @@ const QUEUE: usize = 10_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum What {
+    /// The server has started: nobody is at this node.
+    ServerStarted,
+    /// It ends: whoever was at this node and has not gone on at another one is gone.
+    ServerStopped,
     /// A room has its first peer, at this node.
     RoomOpened,
-    /// It has none any more.
+    /// It has none any more, at this node.
     RoomEnded,
     /// A member took its seat.
     PeerJoined {
@@ -86,12 +90,20 @@ impl What {
 #[serde(rename_all = "camelCase")]
 pub struct Happening {
     at_ms: u64,
-    room: RoomName,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    room: Option<RoomName>,
     /// From the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<Arc<str>>,
     #[serde(flatten)]
     what: What,
+}
+
+impl Happening {
+    /// Of a room, or of the server, now.
+    pub fn now(room: Option<RoomName>, user: Option<Arc<str>>, what: What) -> Self {
+        Happening { at_ms: since_1970().as_millis() as u64, room, user, what }
+    }
 }
 
 /// The beginning of the way to the application. Cheap to clone.
@@ -104,8 +116,7 @@ pub struct Hook {
 impl Hook {
     /// Has the application told of it. Never waits.
     pub fn tell(&self, room: &RoomName, user: Option<Arc<str>>, what: What) {
-        let happening = Happening { at_ms: since_1970().as_millis() as u64, room: room.clone(), user, what };
-        if self.queue.try_send(happening).is_err() {
+        if self.queue.try_send(Happening::now(Some(room.clone()), user, what)).is_err() {
             self.dropped.count(1);
         }
     }

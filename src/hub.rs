@@ -30,6 +30,7 @@ use crate::room::{Delivery, Room};
 use crate::seat::{Ending, Lease, Resumption, Seat};
 use crate::timeline::{self, Event, Outcome, Timeline, Timelines};
 
+mod carrying;
 mod census;
 mod cluster;
 mod durable;
@@ -43,6 +44,8 @@ mod session;
 mod ties;
 mod waiting;
 
+use carrying::Carrying;
+pub use carrying::{Asked, Errand, Wish};
 pub use cluster::Entering;
 use handover::Handovers;
 use invitations::Invitations;
@@ -94,6 +97,7 @@ pub struct Hub {
     cluster: Option<Arc<Cluster>>,
     timelines: Arc<Timelines>,
     handovers: Handovers,
+    carrying: Carrying,
 }
 
 /// A room and the seats of its members, and of those who wait to be.
@@ -139,6 +143,7 @@ impl Hub {
             look_added: Notify::new(),
             cluster,
             handovers: Handovers::default(),
+            carrying: Carrying::default(),
         })
     }
 
@@ -405,9 +410,10 @@ impl Hub {
         let mut shard = self.shard(&name).lock();
         if let Some(hall) = shard.get_mut(&name) {
             if let Some(seat) = hall.seats.get(&peer) {
-                seat.quietly(|seat| {
+                seat.with(|seat| {
                     seat.looked(at);
                     seat.lapse(now(), self.policy.resume_window);
+                    seat.stay(at.checked_sub(handover::GRACE).unwrap_or(at));
                 });
             }
             self.tend(hall, peer);
@@ -541,8 +547,7 @@ impl Hall {
                 continue;
             }
             let Some(seat) = self.seats.get(&to) else {
-                self.carry_elsewhere(to, &body, receipt);
-                outcome = outcome.or(receipt.map(|_| Outcome::Elsewhere));
+                outcome = outcome.or(self.carry_elsewhere(to, &body, receipt));
                 continue;
             };
             let (taken, is_away) = seat.with(|seat| {
@@ -621,6 +626,10 @@ impl Hall {
     fn remove(&mut self, peer: PeerId, reason: LeftReason, ending: Option<Ending>) {
         let mut out = Vec::new();
         let news = self.room.leave(peer, reason, &mut out) || self.room.withdraw(peer, reason, &mut out);
+        if news {
+            // As long as the seat tells whose it was.
+            self.record(|| Event::Left { peer, reason });
+        }
         if let Some(seat) = self.seats.remove(&peer) {
             seat.with(|seat| seat.vacate(ending.unwrap_or(Ending::Left)));
             seat.expect_poll(None);
@@ -633,7 +642,6 @@ impl Hall {
         self.carry_out(out);
         if news {
             self.announce(|room| Note::Left { room, peer, reason });
-            self.record(|| Event::Left { peer, reason });
         }
     }
 }

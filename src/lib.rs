@@ -15,6 +15,7 @@
 //! `docs/architecture.md` tells where to find any behaviour.
 #![warn(missing_docs)]
 
+pub mod acme;
 pub mod auth;
 #[cfg(target_os = "linux")]
 pub mod bench;

@@ -252,10 +252,13 @@ pub enum Reloaded {
     Settings,
     /// The secret that is shared with TURN servers.
     TurnSecret,
+    /// A certificate that is ordered by ACME.
+    Acme,
 }
 
 impl Reloaded {
-    const ALL: [Reloaded; 4] = [Reloaded::Certificates, Reloaded::TokenKeys, Reloaded::Settings, Reloaded::TurnSecret];
+    const ALL: [Reloaded; 5] =
+        [Reloaded::Certificates, Reloaded::TokenKeys, Reloaded::Settings, Reloaded::TurnSecret, Reloaded::Acme];
 
     fn label(self) -> ReloadedLabels {
         let what = match self {
@@ -263,6 +266,7 @@ impl Reloaded {
             Reloaded::TokenKeys => "token-keys",
             Reloaded::Settings => "settings",
             Reloaded::TurnSecret => "turn-secret",
+            Reloaded::Acme => "acme",
         };
         ReloadedLabels { what }
     }
@@ -454,12 +458,12 @@ impl Metrics {
         );
         to.register(
             "reloads",
-            "Certificates, token keys, settings and TURN's secret read again, by what became of it",
+            "Certificates, token keys, settings and TURN's secret read again, certificates ordered by ACME, by what became of it",
             self.reloads.clone(),
         );
         to.register(
             "last_reload_successful",
-            "1 if what was read last, at the start or since, could be used; 0 while what was in use before stays",
+            "1 if what was read or ordered last, at the start or since, could be used; 0 while what was in use before stays",
             self.last_reloads.clone(),
         );
     }

@@ -18,7 +18,7 @@ mod transport;
 mod waiting;
 
 pub use code::{Code, Refusal};
-pub use grant::{Grant, Invitation, Rights};
+pub use grant::{Claim, Grant, Invitation, Rights, Shown};
 pub use ids::{InvalidRoomName, JoinKey, NodeId, PeerId, RoomName, Ticket, Token};
 pub(crate) use json::compact;
 pub use limits::Limits;

@@ -19,8 +19,10 @@ pub struct Running {
     pub protocols: Protocols,
     /// The server's own names, the one to be used first.
     pub names: Vec<String>,
-    /// The development CA's certificate; `None` with an operator's own certificate.
+    /// The development CA's certificate; `None` where there is nothing to be trusted by hand.
     pub ca: Option<PathBuf>,
+    /// Whether there is a certificate to show already, which ACME has to order first.
+    pub has_certificate: bool,
 }
 
 impl From<&Server> for Running {
@@ -33,6 +35,7 @@ impl From<&Server> for Running {
             protocols: server.config().protocols,
             names: certificates.names().to_vec(),
             ca: certificates.ca_path().map(Into::into),
+            has_certificate: server.context().has_certificate(),
         }
     }
 }

@@ -7,13 +7,14 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::protocol::{Body, Code, Frame, Grant, Kind, PeerId, Refusal, Rights, Ticket, Transport};
+use crate::protocol::{Body, Claim, Code, Frame, Grant, Kind, PeerId, Refusal, Rights, Shown, Ticket, Transport};
 
 mod buffer;
 mod log;
 mod packed;
 mod rate;
 
+pub use buffer::Unacknowledged;
 use buffer::{Buffer, Gap};
 pub use log::{Event, Log};
 pub use packed::{Broken, Packed};
@@ -350,14 +351,9 @@ impl Seat {
         transport: Transport,
         now: Instant,
     ) -> Result<Resumption, Refusal> {
-        self.check(ticket, now)?;
-        if seq > self.buffer.sent() {
-            return Err(Refusal::bad_request("\"seq\" was never sent"));
-        }
-        match renewal {
-            Some(renewal) => self.renew(renewal, now)?,
-            None if self.grant.is_expired(now) => return Err(token_expired()),
-            None => {}
+        self.check_claim(ticket, &Claim::new(seq, renewal.as_ref()), now)?;
+        if let Some(renewal) = renewal {
+            self.renew(renewal, now)?;
         }
         self.tickets.shown = true;
         self.tickets.newest_in_use = ticket == self.tickets.newest;
@@ -373,15 +369,32 @@ impl Seat {
         })
     }
 
-    /// Whoever has this ticket wants the seat at another node: nothing more is read from its transport. `again` says that it was wanted
-    /// before: a transport that has it now has come since then.
+    /// Whoever has this ticket, and shows that beside it, wants the seat at another node: nothing more is read from its transport.
+    /// `again` says that it was wanted before: a transport that has it now has come since then.
     ///
     /// # Errors
-    /// `resumeExpired` for a ticket that is no good, `replaced` if somebody else has the seat; it stays as it was.
-    pub fn begin_to_part(&mut self, ticket: Ticket, again: bool, now: Instant) -> Result<(), Refusal> {
-        self.check(ticket, now)?;
+    /// As [`resume`](Self::resume), and `replaced` if somebody else has the seat; it stays as it was.
+    pub fn begin_to_part(
+        &mut self,
+        (ticket, claim): (Ticket, &Claim),
+        again: bool,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        self.check_claim(ticket, claim, now)?;
         if again && self.lease == Lease::Here && self.parting.is_none() {
             return Err(Refusal::new(Code::Replaced, "a later transport took the seat"));
+        }
+        self.parting = Some(now);
+        Ok(())
+    }
+
+    /// The same for a seat that was offered to another node because no transport had it.
+    ///
+    /// # Errors
+    /// `replaced` if one has it by now; it stays as it was.
+    pub fn begin_to_part_idle(&mut self, now: Instant) -> Result<(), Refusal> {
+        if self.idle_ticket().is_none() {
+            return Err(Refusal::new(Code::Replaced, "its client has come back since the seat was offered"));
         }
         self.parting = Some(now);
         Ok(())
@@ -390,14 +403,6 @@ impl Seat {
     /// Whether it is wanted at another node, and nothing is read from its transport.
     pub fn is_parting(&self) -> bool {
         self.parting.is_some()
-    }
-
-    /// The seat goes: its transport, if it has one, is replaced.
-    pub fn part(&mut self, now: Instant, window: Duration) {
-        if self.lease == Lease::Here {
-            self.detach(self.generation, now, window);
-            self.generation += 1;
-        }
     }
 
     /// The seat stays, unless it was wanted later than that. Its transport has to begin anew, as what came on it was not read.
@@ -424,6 +429,22 @@ impl Seat {
             return Err(Refusal::new(Code::ResumeExpired, "there is no seat for this ticket any more; join anew"));
         }
         Ok(())
+    }
+
+    /// Whether the seat may be taken up by who shows that beside a ticket.
+    ///
+    /// # Errors
+    /// As [`resume`](Self::resume).
+    pub fn check_claim(&self, ticket: Ticket, claim: &Claim, now: Instant) -> Result<(), Refusal> {
+        self.check(ticket, now)?;
+        if claim.seq > self.buffer.sent() {
+            return Err(Refusal::bad_request("\"seq\" was never sent"));
+        }
+        match &claim.token {
+            Shown::Newer(user) if *user != self.grant.user => Err(somebody_elses()),
+            Shown::Nothing if self.grant.is_expired(now) => Err(token_expired()),
+            Shown::Newer(_) | Shown::Nothing => Ok(()),
+        }
     }
 
     /// The answer to the present transport's `resume` is about to go out. `fresh` succeeds the ticket that it came with, unless
@@ -462,7 +483,7 @@ impl Seat {
     /// `unauthorized` if its subject is another one.
     pub fn renew(&mut self, newer: Grant, now: Instant) -> Result<(), Refusal> {
         if newer.user != self.grant.user {
-            return Err(Refusal::new(Code::Unauthorized, "the token's subject is not the one whose seat this is"));
+            return Err(somebody_elses());
         }
         self.warn_at = warn_at(&newer, now);
         self.grant.rights = newer.rights;
@@ -529,19 +550,23 @@ impl Seat {
 
     /// A transport has ended. Returns whether it had the seat, which is then away for `window`.
     pub fn detach(&mut self, generation: u64, now: Instant, window: Duration) -> bool {
-        let closed = match &self.ending {
-            Some(Ending::Closed(refusal)) => Some(refusal.code),
-            Some(Ending::Left) | None => None,
-        };
+        let event = self.departure();
         let comes_back = self.keyed || self.standing == Standing::Member;
         let window = if comes_back { window } else { Duration::ZERO };
         let had = self.release(generation, Lease::Away { until: now + window });
         if had {
-            let event = closed.map_or(Event::Away(self.transport), |code| Event::Closed(self.transport, code));
             self.log.note(now, event);
             self.buffer.drop_ephemeral();
         }
         had
+    }
+
+    /// What is noted of the present transport if it ends now.
+    fn departure(&self) -> Event {
+        match &self.ending {
+            Some(Ending::Closed(refusal)) => Event::Closed(self.transport, refusal.code),
+            Some(Ending::Left) | None => Event::Away(self.transport),
+        }
     }
 
     /// A poll has ended. Returns whether it had the seat, which then waits for the next one, and counts as here, until `until`.
@@ -610,9 +635,8 @@ impl Seat {
     }
 
     /// All payloads that its client has not acknowledged, of those that are being stored the first so many, with their numbers and
-    /// in no more bytes than that; before them those that are left out for it, how many up to which number. What was written first is
-    /// left out; `None` if what was not written takes more.
-    pub fn unacknowledged(&self, held: usize, most: usize) -> Option<(Vec<(u64, u64)>, Vec<(u64, &Body)>)> {
+    /// in no more bytes than that. What was written first is left out for it; `None` if what was not written takes more.
+    pub fn unacknowledged(&self, held: usize, most: usize) -> Option<Unacknowledged<'_>> {
         self.buffer.payloads(held, most)
     }
 
@@ -772,6 +796,10 @@ fn warn_at(grant: &Grant, now: Instant) -> Option<Instant> {
     Some(now + lives.saturating_sub(TOKEN_WARNING.min(lives / 2)))
 }
 
+fn somebody_elses() -> Refusal {
+    Refusal::new(Code::Unauthorized, "the token's subject is not the one whose seat this is")
+}
+
 fn token_expired() -> Refusal {
     Refusal::new(Code::TokenExpired, "the token has expired; resume with a new one")
 }
@@ -809,6 +837,29 @@ mod tests {
         assert_eq!(late.code, Code::ResumeExpired);
         assert_eq!(seat.generation(), waiting, "the poll that waits keeps the seat");
         assert!(seat.show_ticket(ticket(1)).is_some(), "lines may come with the ticket before the present one");
+    }
+
+    #[test]
+    fn a_seat_is_not_wanted_elsewhere_by_who_could_not_take_it_up_there() {
+        let now = Instant::now();
+        let ticket = Ticket::new(PeerId::new(Uuid::nil()), [1; 16]);
+        let grant = |user: &str| Grant { user: Some(user.into()), ..Grant::open(Default::default()) };
+        let expires = Some(now + TOKEN_WARNING);
+        let mut seat = Seat::new(ticket, Transport::WebTransport, Grant { expires, ..grant("u") }, now);
+        let late = now + TOKEN_WARNING;
+        for (seq, renewal, at, code) in [
+            (1, None, now, Code::BadRequest),
+            (0, Some(grant("v")), now, Code::Unauthorized),
+            (0, None, late, Code::TokenExpired),
+        ] {
+            let claim = Claim::new(seq, renewal.as_ref());
+            let refused = seat.begin_to_part((ticket, &claim), false, at).expect_err("it is refused");
+            assert_eq!((refused.code, seat.is_parting()), (code, false));
+            let refused = seat.resume(ticket, seq, renewal, Transport::WebTransport, at).expect_err("as there");
+            assert_eq!(refused.code, code);
+        }
+        let claim = Claim::new(0, Some(&grant("u")));
+        assert!(seat.begin_to_part((ticket, &claim), false, late).is_ok() && seat.is_parting());
     }
 
     #[test]

@@ -10,15 +10,17 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::{Id, JoinSet};
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{error, info, warn};
+use uuid::Uuid;
 
+use crate::acme::Orders;
 use crate::auth::Verifier;
 use crate::clients::Clients;
 use crate::cluster::{Cluster, Events};
-use crate::config::Config;
+use crate::config::{CertificateSource, Config};
 use crate::context::Context;
 use crate::error::StartError;
 use crate::http::{self, Advertised};
@@ -29,7 +31,7 @@ use crate::origin::{Origins, origin_of};
 use crate::pace::{Pace, Seldom};
 use crate::signal::Signal;
 use crate::tls::{Certificates, Renewal};
-use crate::transport::{quic, tcp};
+use crate::transport::{carry, quic, tcp};
 use crate::webhook::{self, Delivery};
 
 /// How often a port of the system's choosing is tried for TCP and UDP alike before giving up.
@@ -49,8 +51,9 @@ const ADMIN_TOKEN: &str = "what Prometheus shows (authorization: credentials_fil
 pub struct Server {
     context: Arc<Context>,
     router: Router,
-    certificates: Certificates,
     renewal: Renewal,
+    /// What orders certificates by ACME.
+    orders: Option<Orders>,
     secure: Vec<Secure>,
     plain: Vec<TcpListener>,
     admin: Option<(TcpListener, Router)>,
@@ -94,6 +97,10 @@ impl Server {
         };
         let inviter = auth.as_ref().map(Verifier::inviter).transpose()?.flatten();
         let (certificates, renewal) = Certificates::load(&config.certificate, config.protocols)?;
+        let orders = match &config.certificate {
+            CertificateSource::Acme(policy) => Some(Orders::new(policy, &certificates)?),
+            _ => None,
+        };
         let secure = bind_secure(&config, &certificates).await?;
         let mut plain = Vec::with_capacity(config.plain.len());
         for &address in &config.plain {
@@ -118,7 +125,11 @@ impl Server {
         };
         let metrics = Metrics::with(cluster.clone());
         let (hook, delivery) = match &config.webhook {
-            Some(webhook) => webhook::open(webhook, &metrics).map(|(hook, delivery)| (Some(hook), Some(delivery)))?,
+            Some(webhook) => {
+                let node =
+                    cluster.as_ref().map_or_else(|| Uuid::now_v7().to_string(), |cluster| cluster.id().to_string());
+                webhook::open(webhook, node, &metrics).map(|(hook, delivery)| (Some(hook), Some(delivery)))?
+            }
             None => (None, None),
         };
         let policy = Policy {
@@ -143,6 +154,7 @@ impl Server {
             auth,
             inviter,
             origins: origins(&config, &certificates, &advertised),
+            certificates,
             connections: Arc::new(Semaphore::new(config.connections.connections)),
             tcp_connections: Arc::new(Semaphore::new(config.connections.tcp_connections)),
             clients: Clients::new(config.clients.clone()),
@@ -158,7 +170,7 @@ impl Server {
         });
         let router = http::router(advertised, Arc::clone(&context));
         let admin = admin.map(|listener| (listener, http::admin(Arc::clone(&context), admin_token)));
-        Ok(Server { context, router, certificates, renewal, secure, plain, admin, addresses, events, delivery })
+        Ok(Server { context, router, renewal, orders, secure, plain, admin, addresses, events, delivery })
     }
 
     /// What it listens on.
@@ -168,7 +180,7 @@ impl Server {
 
     /// The certificates in use.
     pub fn certificates(&self) -> &Certificates {
-        &self.certificates
+        &self.context.certificates
     }
 
     /// The checked configuration.
@@ -183,7 +195,7 @@ impl Server {
 
     /// What has it read its files again while it runs.
     pub fn reloader(&self) -> Reloader {
-        Reloader { context: Arc::clone(&self.context), certificates: self.certificates.clone() }
+        Reloader { context: Arc::clone(&self.context), hurry: self.orders.as_ref().map(Orders::hurry) }
     }
 
     /// Serves until `drain` completes, then shuts down in order: no new sessions, GOAWAY and `goAway` for those that are open,
@@ -197,14 +209,18 @@ impl Server {
         drain: impl Future<Output = ()>,
         hurry: impl Future<Output = ()>,
     ) -> Result<(), EssentialTaskEnded> {
-        let Server { context, router, certificates, renewal, secure, plain, admin, events, delivery, .. } = self;
+        let Server { context, router, renewal, orders, secure, plain, admin, events, delivery, .. } = self;
         let mut essential = Essential::default();
         essential.spawn("certificate renewal", renewal.run(context.metrics.clone()));
+        if let Some(orders) = orders {
+            essential.spawn("certificate orders", orders.run(context.metrics.clone()));
+        }
         let hub = Arc::clone(&context.hub);
         essential.spawn("passing of time", async move { hub.keep_time().await });
         if let Some(events) = events {
             let hub = Arc::clone(&context.hub);
             essential.spawn("cluster", async move { hub.keep_cluster(events).await });
+            essential.spawn("requests of other nodes", carry::serve(Arc::clone(&context)));
         }
         if context.auth.is_some() {
             let shared = Arc::clone(&context);
@@ -215,10 +231,10 @@ impl Server {
             });
         }
         for Secure { tcp, quic } in secure {
-            let tls = Some(certificates.tcp());
+            let tls = Some(context.certificates.tcp());
             essential.spawn("TLS listener", tcp::serve_tcp(tcp, tls, router.clone(), Arc::clone(&context)));
             if let Some(endpoint) = quic {
-                let serve = quic::serve(endpoint, certificates.quic(), router.clone(), Arc::clone(&context));
+                let serve = quic::serve(endpoint, context.certificates.quic(), router.clone(), Arc::clone(&context));
                 essential.spawn("QUIC endpoint", context.tasks.track_future(serve));
             }
         }
@@ -229,10 +245,9 @@ impl Server {
         if let Some((listener, router)) = admin {
             essential.spawn("admin listener", tcp::serve_admin(listener, router, Arc::clone(&context)));
         }
-        if let Some(delivery) = delivery {
-            // Waited for at the end: it has something to tell still.
-            context.tasks.spawn(delivery.run(Arc::clone(&context)));
-        }
+        // Nothing happens in rooms any more.
+        let over = Arc::new(Signal::default());
+        let telling = delivery.map(|delivery| AbortOnDropHandle::new(tokio::spawn(delivery.run(Arc::clone(&over)))));
         context.tasks.close();
         let ended = tokio::select! {
             biased;
@@ -246,6 +261,12 @@ impl Server {
             context.hub.give_away(GIVE_AWAY).await;
             cluster.stop().await;
         }
+        over.raise();
+        if let Some(telling) = telling {
+            // It has a deadline of its own; a panic of it is nobody else's matter.
+            let _ = telling.await;
+        }
+        info!("stopped");
         ended.map_or(Ok(()), Err)
     }
 }
@@ -254,15 +275,19 @@ impl Server {
 #[derive(Debug, Clone)]
 pub struct Reloader {
     context: Arc<Context>,
-    certificates: Certificates,
+    hurry: Option<Arc<Notify>>,
 }
 
 impl Reloader {
-    /// Reads certificates, token keys and the secret of TURN servers again; whichever cannot be used stays as it is, and the log
-    /// and the metrics tell.
+    /// Reads certificates, token keys and the secret of TURN servers again, and has a certificate that could not be had ordered once
+    /// more; whatever cannot be used stays as it is, and the log and the metrics tell.
     pub async fn read_files(&self) {
         // The renewal logs and counts by itself.
-        let _ = self.certificates.read_again().await;
+        let _ = self.context.certificates.read_again().await;
+        if let Some(hurry) = &self.hurry {
+            // Who does not wait to try again need not hurry.
+            hurry.notify_waiters();
+        }
         if let Some(auth) = &self.context.auth {
             // So does the verifier.
             let _ = auth.read_again().await;
@@ -352,7 +377,6 @@ async fn shut_down(context: &Context, hurry: impl Future<Output = ()>) {
     if tokio::time::timeout(last_words + Duration::from_secs(1), context.tasks.wait()).await.is_err() {
         warn!(tasks = context.tasks.len(), "some connections did not end in time");
     }
-    info!("stopped");
 }
 
 /// The directory of `--web`, with all links resolved, so that no file's path can lead out of it unseen.

@@ -48,6 +48,8 @@ pub enum Outcome {
     Kept,
     /// It was handed to the node of its peer, which answers for it.
     Elsewhere,
+    /// The recipient's node could not be sent it.
+    Unreachable,
     /// The peer's queue had no room for it.
     QueueFull,
     /// There was no such peer in the room.
@@ -63,6 +65,7 @@ impl Outcome {
             Outcome::Delivered => "delivered",
             Outcome::Kept => "kept",
             Outcome::Elsewhere => "elsewhere",
+            Outcome::Unreachable => "unreachable",
             Outcome::QueueFull => "queueFull",
             Outcome::PeerGone => "peerGone",
             Outcome::Filtered => "filtered",
@@ -211,6 +214,31 @@ impl Ring {
         bytes_of(self.room)
     }
 
+    /// Milliseconds since it began, which is moved to where they fit: a room may be open for longer than they reach, 49 days.
+    fn time(&mut self, now: Instant) -> u32 {
+        loop {
+            if let Ok(at) = u32::try_from(now.saturating_duration_since(self.begun).as_millis()) {
+                return at;
+            }
+            match self.entries.front().map(|first| first.at) {
+                None => self.begun = now,
+                Some(0) => {
+                    self.entries.pop_front();
+                    self.dropped += 1;
+                }
+                Some(first) => self.begin_later(first),
+            }
+        }
+    }
+
+    fn begin_later(&mut self, ms: u32) {
+        self.begun += Duration::from_millis(u64::from(ms));
+        for entry in &mut self.entries {
+            entry.at -= ms;
+            entry.until -= ms;
+        }
+    }
+
     fn copy(&self) -> Recording {
         let entries = self.entries.iter().copied().collect();
         Recording { begun: self.begun, entries, dropped: self.dropped }
@@ -242,15 +270,15 @@ pub struct Timeline {
 impl Timeline {
     /// Notes that something has happened now.
     pub fn record(&mut self, now: Instant, event: Event) {
-        let at = u32::try_from(now.saturating_duration_since(self.ring.begun).as_millis()).unwrap_or(u32::MAX);
+        let at = self.ring.time(now);
         if event.is_bundled() && self.bundle(at, &event) {
             return;
         }
         if self.ring.entries.len() == self.ring.room && !self.grow() {
+            self.ring.dropped += 1;
             if self.ring.entries.pop_front().is_none() {
                 return;
             }
-            self.ring.dropped += 1;
         }
         self.ring.entries.push_back(Entry { at, until: at, count: 1, event });
     }
@@ -319,6 +347,19 @@ mod tests {
     fn candidate(from: u128, to: u128) -> Event {
         let (from, to) = (peer(from), peer(to));
         Event::Relayed { from, to, step: Step::Candidate, bytes: 100, outcome: Outcome::Delivered }
+    }
+
+    #[test]
+    fn times_go_on_after_fifty_days() {
+        let (_, mut timeline, begun) = opened(Policy::default());
+        let day = Duration::from_secs(24 * 3600);
+        for days in [0, 30, 60, 90] {
+            timeline.record(begun + days * day, candidate(days.into(), 200));
+        }
+        let Recording { begun: later, entries, dropped } = timeline.copy();
+        let days =
+            entries.iter().map(|entry| later + Duration::from_millis(entry.at.into()) - begun).collect::<Vec<_>>();
+        assert_eq!((days, dropped), (vec![60 * day, 90 * day], 2));
     }
 
     fn opened(policy: Policy) -> (Arc<Timelines>, Timeline, Instant) {

@@ -1,21 +1,25 @@
-//! Certificates: the operator's own, or ones made here for development; served, announced and renewed while the server runs.
+//! Certificates: the operator's own, issued by an authority, or made here for development; served, announced and renewed while the
+//! server runs.
 //!
 //! In development there are three: a CA to be trusted once, a TLS certificate signed by it for TCP, and a short-lived one, signed
 //! by it as well, for QUIC, which WebTransport accepts by its hash without any trust put in. An operator's certificate serves
-//! both. [`Certificates`] holds what listeners and discovery need, always up to date; [`Renewal`] keeps it so.
+//! both, and so does one that was ordered by ACME, of which there is none at first. [`Certificates`] holds what listeners and discovery need, always up to date; [`Renewal`] keeps it so.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
+use rustls::sign::CertifiedKey;
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
+mod challenge;
 mod credential;
 mod development;
 mod facts;
+mod issued;
 mod make;
 mod plan;
 mod production;
@@ -23,9 +27,11 @@ mod server_config;
 #[cfg(test)]
 mod tests;
 
+pub use challenge::{Answering, Challenges};
 use credential::{Credential, sha256};
 use development::{Directory, Held};
 pub use facts::Facts;
+use issued::Issued;
 use production::{KeyPairFiles, Stamp};
 use server_config::ConfigMaker;
 
@@ -53,10 +59,12 @@ pub struct Certificates {
     verifiable: watch::Receiver<bool>,
     tcp: watch::Receiver<Arc<ServerConfig>>,
     quic: watch::Receiver<Arc<ServerConfig>>,
-    asked: mpsc::Sender<Answer>,
+    shown: watch::Receiver<Option<Facts>>,
+    challenges: Option<Challenges>,
+    asked: mpsc::Sender<(Look, Answer)>,
 }
 
-/// To whoever has asked for the files to be read again.
+/// To whoever has asked for something else to be used.
 type Answer = oneshot::Sender<Result<(), StartError>>;
 
 /// One certificate, for people to read.
@@ -75,7 +83,7 @@ pub struct Entry {
 /// What a certificate is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// The operator's own, for TCP and QUIC.
+    /// The operator's own or issued by an authority, for TCP and QUIC.
     Server,
     /// Signs the development TLS certificate; the one to be trusted.
     DevelopmentCa,
@@ -96,21 +104,25 @@ pub struct Renewal {
     verifiable: watch::Sender<bool>,
     tcp: watch::Sender<Arc<ServerConfig>>,
     quic: watch::Sender<Arc<ServerConfig>>,
-    asked: mpsc::Receiver<Answer>,
+    shown: watch::Sender<Option<Facts>>,
+    asked: mpsc::Receiver<(Look, Answer)>,
 }
 
-/// Why the files are looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why the files are looked at. No `Debug`: a private key may be in it.
+#[derive(PartialEq, Eq)]
 enum Look {
     /// It is time: they are read if they look changed.
     Due,
     /// Somebody asked: they are read whatever they look like.
     Asked,
+    /// An authority has issued this chain, whose key is with it.
+    Issued(String),
 }
 
 #[derive(Debug)]
 enum Source {
     Production { files: KeyPairFiles, stamp: Stamp, credential: Box<Credential>, warned: OffsetDateTime },
+    Issued(Issued),
     Development { directory: Directory, held: Box<Held> },
 }
 
@@ -128,12 +140,13 @@ impl Certificates {
         protocols: Protocols,
         now: OffsetDateTime,
     ) -> Result<(Certificates, Renewal), StartError> {
-        let maker = ConfigMaker::new(protocols)?;
+        let maker = ConfigMaker::new(protocols, matches!(source, CertificateSource::Acme(_)))?;
         let source = Source::load(source, &maker, now)?;
         let (hashes, hashes_seen) = watch::channel(source.hashes());
         let (verifiable, verifiable_seen) = watch::channel(source.is_quic_verifiable());
-        let (tcp, tcp_seen) = watch::channel(maker.tcp(source.for_tcp().certified.clone()));
-        let (quic, quic_seen) = watch::channel(maker.quic(source.for_quic().certified.clone()));
+        let (tcp, tcp_seen) = watch::channel(maker.tcp(certified(source.for_tcp())));
+        let (quic, quic_seen) = watch::channel(maker.quic(certified(source.for_quic())));
+        let (shown, shown_seen) = watch::channel(source.facts());
         // Whoever asks while somebody else is waiting for an answer waits behind them.
         let (ask, asked) = mpsc::channel(1);
         let certificates = Certificates {
@@ -144,9 +157,11 @@ impl Certificates {
             verifiable: verifiable_seen,
             tcp: tcp_seen,
             quic: quic_seen,
+            shown: shown_seen,
+            challenges: maker.challenges.clone(),
             asked: ask,
         };
-        Ok((certificates, Renewal { source, maker, hashes, verifiable, tcp, quic, asked }))
+        Ok((certificates, Renewal { source, maker, hashes, verifiable, tcp, quic, shown, asked }))
     }
 
     /// The server's own names and addresses, wildcards left out, the ones asked for first: what its own origins and URLs are
@@ -176,6 +191,16 @@ impl Certificates {
         self.quic.clone()
     }
 
+    /// What the certificate for TCP says of itself; `None` until an authority has issued the first.
+    pub fn shown(&self) -> watch::Receiver<Option<Facts>> {
+        self.shown.clone()
+    }
+
+    /// What answers an authority; `None` where nothing is ordered by ACME.
+    pub fn challenges(&self) -> Option<&Challenges> {
+        self.challenges.as_ref()
+    }
+
     /// Has the files read again now, whether they look changed or not, and waits until that is done. What is in use stays where
     /// they cannot be used. Connections that are open notice nothing, the next one over TCP sees what was read, and a QUIC
     /// endpoint hears of it a moment later.
@@ -183,9 +208,22 @@ impl Certificates {
     /// # Errors
     /// What is wrong with the files, which is logged and counted as well; or that the server has ended.
     pub async fn read_again(&self) -> Result<(), StartError> {
+        self.ask(Look::Asked).await
+    }
+
+    /// Keeps and serves a certificate chain that an authority has issued, in PEM with its key, as [`read_again`](Self::read_again)
+    /// does with files.
+    ///
+    /// # Errors
+    /// What is wrong with it, or with the directory that it is kept in; or that the server has ended.
+    pub async fn install(&self, pem: String) -> Result<(), StartError> {
+        self.ask(Look::Issued(pem)).await
+    }
+
+    async fn ask(&self, look: Look) -> Result<(), StartError> {
         let ended = || StartError::new("the server has ended");
         let (answer, answered) = oneshot::channel();
-        self.asked.send(answer).await.map_err(|_| ended())?;
+        self.asked.send((look, answer)).await.map_err(|_| ended())?;
         answered.await.map_err(|_| ended())?
     }
 
@@ -213,7 +251,7 @@ impl Renewal {
         loop {
             let (look, answer) = tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => (Look::Due, None),
-                Some(answer) = self.asked.recv() => (Look::Asked, Some(answer)),
+                Some((look, answer)) = self.asked.recv() => (look, Some(answer)),
             };
             // Files may lie on a slow disk. The state comes back with the answer, or is lost to a panic, which is not survived.
             let Ok((renewal, looked)) = tokio::task::spawn_blocking(move || {
@@ -248,10 +286,10 @@ impl Renewal {
             Ok(false) => {}
             Ok(true) => {
                 self.publish();
-                let expires = self.source.for_tcp().facts.not_after;
+                let expires = self.source.facts().map(|facts| facts.not_after);
                 let told =
                     if self.source.served() == before { "certificates read again" } else { "certificates renewed" };
-                info!(%expires, "{told}");
+                info!(expires = expires.map(tracing::field::display), "{told}");
             }
             Err(error) => warn!(%error, "cannot renew the certificates; those in use stay"),
         }
@@ -261,14 +299,17 @@ impl Renewal {
     fn tell_expiry(&self, metrics: &Metrics) {
         for (listener, credential) in [(Listener::Tls, self.source.for_tcp()), (Listener::Quic, self.source.for_quic())]
         {
-            metrics.certificate_expires(listener, credential.facts.not_after.unix_timestamp());
+            if let Some(credential) = credential {
+                metrics.certificate_expires(listener, credential.facts.not_after.unix_timestamp());
+            }
         }
     }
 
     /// The new hashes come last: they no longer hold the certificate that was served before.
     fn publish(&self) {
-        self.tcp.send_replace(self.maker.tcp(self.source.for_tcp().certified.clone()));
-        self.quic.send_replace(self.maker.quic(self.source.for_quic().certified.clone()));
+        self.tcp.send_replace(self.maker.tcp(certified(self.source.for_tcp())));
+        self.quic.send_replace(self.maker.quic(certified(self.source.for_quic())));
+        self.shown.send_replace(self.source.facts());
         self.verifiable.send_replace(self.source.is_quic_verifiable());
         self.hashes.send_replace(self.source.hashes());
     }
@@ -285,6 +326,7 @@ impl Source {
                 production::warn_of_dates(cert, &credential, now);
                 Ok(Source::Production { files, stamp, credential, warned: now })
             }
+            CertificateSource::Acme(acme) => Ok(Source::Issued(Issued::load(acme, &maker.provider)?)),
             CertificateSource::Development { dir, names } => {
                 let mut all = names.clone();
                 all.extend(LOCAL_NAMES.map(str::to_owned).into_iter().filter(|name| !names.contains(name)));
@@ -315,6 +357,11 @@ impl Source {
                 (*stamp, *credential, *warned) = (seen, renewed, now);
                 Ok(true)
             }
+            Source::Issued(issued) => match look {
+                Look::Due => Ok(false),
+                Look::Asked => issued.read(&maker.provider),
+                Look::Issued(pem) => issued.install(pem.as_bytes(), &maker.provider).map(|()| true),
+            },
             Source::Development { directory, held } => {
                 if look == Look::Due && !directory.is_due(held, now) {
                     return Ok(false);
@@ -325,28 +372,34 @@ impl Source {
         }
     }
 
-    fn for_tcp(&self) -> &Credential {
+    fn for_tcp(&self) -> Option<&Credential> {
         match self {
-            Source::Production { credential, .. } => credential,
-            Source::Development { held, .. } => &held.leaf,
+            Source::Production { credential, .. } => Some(credential),
+            Source::Issued(issued) => issued.credential(),
+            Source::Development { held, .. } => Some(&held.leaf),
         }
     }
 
-    fn for_quic(&self) -> &Credential {
+    fn for_quic(&self) -> Option<&Credential> {
         match self {
-            Source::Production { credential, .. } => credential,
-            Source::Development { held, .. } => &held.present,
+            Source::Production { credential, .. } => Some(credential),
+            Source::Issued(issued) => issued.credential(),
+            Source::Development { held, .. } => Some(&held.present),
         }
+    }
+
+    fn facts(&self) -> Option<Facts> {
+        self.for_tcp().map(|credential| credential.facts.clone())
     }
 
     /// What clients are shown, over TCP and over QUIC.
-    fn served(&self) -> [[u8; 32]; 2] {
-        [self.for_tcp(), self.for_quic()].map(|credential| sha256(credential.leaf()))
+    fn served(&self) -> [Option<[u8; 32]>; 2] {
+        [self.for_tcp(), self.for_quic()].map(|credential| credential.map(|credential| sha256(credential.leaf())))
     }
 
     fn hashes(&self) -> Hashes {
         match self {
-            Source::Production { .. } => Vec::new(),
+            Source::Production { .. } | Source::Issued(_) => Vec::new(),
             Source::Development { held, .. } => vec![sha256(held.present.leaf()), sha256(held.next.leaf())],
         }
     }
@@ -354,7 +407,7 @@ impl Source {
     /// Without its key the CA cannot sign, and then QUIC's certificate signs itself.
     fn is_quic_verifiable(&self) -> bool {
         match self {
-            Source::Production { .. } => true,
+            Source::Production { .. } | Source::Issued(_) => true,
             Source::Development { held, .. } => {
                 held.ca_facts.key_id.is_some() && held.present.facts.issuer_key_id == held.ca_facts.key_id
             }
@@ -364,13 +417,14 @@ impl Source {
     fn names(&self) -> Vec<String> {
         match self {
             Source::Production { files, credential, .. } => files.own_names(credential),
+            Source::Issued(issued) => issued.domains().to_vec(),
             Source::Development { directory, .. } => directory.names().to_vec(),
         }
     }
 
     fn ca_path(&self) -> Option<PathBuf> {
         match self {
-            Source::Production { .. } => None,
+            Source::Production { .. } | Source::Issued(_) => None,
             Source::Development { directory, .. } => Some(directory.ca_path()),
         }
     }
@@ -384,6 +438,10 @@ impl Source {
         };
         match self {
             Source::Production { files, credential, .. } => vec![entry(Role::Server, files.cert.clone(), credential)],
+            Source::Issued(issued) => {
+                let entry = |credential| entry(Role::Server, issued.path().to_owned(), credential);
+                issued.credential().map(entry).into_iter().collect()
+            }
             Source::Development { directory, held } => {
                 let [ca, leaf, present, next] = directory.paths();
                 vec![
@@ -400,4 +458,8 @@ impl Source {
             }
         }
     }
+}
+
+fn certified(credential: Option<&Credential>) -> Option<Arc<CertifiedKey>> {
+    credential.map(|credential| Arc::clone(&credential.certified))
 }

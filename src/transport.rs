@@ -20,6 +20,7 @@ pub use crate::protocol::Transport;
 use crate::protocol::{Code, Frame, Refusal, RoomName};
 
 mod admit;
+pub mod carry;
 mod drive;
 mod flood;
 pub mod http1;

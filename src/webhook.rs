@@ -20,10 +20,10 @@ use uuid::Uuid;
 
 use crate::client::{Endpoint, Error, Http1, Trust};
 use crate::config::Webhook;
-use crate::context::Context;
 use crate::error::StartError;
-use crate::hooks::{self, Happening, Hook};
+use crate::hooks::{self, Happening, Hook, What};
 use crate::metrics::Metrics;
+use crate::signal::Signal;
 
 /// Events in one request.
 const BATCH: usize = 100;
@@ -38,6 +38,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long a batch is tried for; what happened before is no news then.
 const LATEST: Duration = Duration::from_secs(300);
 
+/// For what is left to tell when the server ends.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// Says whose request it is: the time of the try in seconds since 1970, and the HMAC-SHA256 (RFC 2104) of that, a dot and the body.
 const SIGNATURE: HeaderName = HeaderName::from_static("wigwag-signature");
 /// The same for each try of a batch.
@@ -49,6 +52,10 @@ const SECRET: &str = "what the application checks signatures with, long and rand
 /// Tells the application.
 pub struct Delivery {
     queue: mpsc::Receiver<Happening>,
+    /// What is being told.
+    batch: Vec<Happening>,
+    /// This start of the server.
+    node: String,
     endpoint: Endpoint,
     path: String,
     key: hmac::Key,
@@ -73,18 +80,20 @@ enum Tried {
     Refused(StatusCode),
 }
 
-/// The way from rooms to the application.
+/// The way from rooms to the application. `node` is what this start of the server is called.
 ///
 /// # Errors
 /// A secret or a CA that cannot be read, or a URL that leads nowhere.
-pub fn open(policy: &Webhook, metrics: &Metrics) -> Result<(Hook, Delivery), StartError> {
+pub fn open(policy: &Webhook, node: String, metrics: &Metrics) -> Result<(Hook, Delivery), StartError> {
     let secret = policy.secret.read("--webhook-secret", SECRET)?;
     let endpoint = Endpoint::of(&policy.url).map_err(|error| StartError::new(format_args!("--webhook: {error}")))?;
     let path = policy.url.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let trust = Trust::new(roots(policy)?, Vec::new()).map_err(StartError::new)?;
     let (hook, queue) = hooks::open(metrics);
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-    let delivery = Delivery { queue, endpoint, path, key, trust, connection: None, metrics: metrics.clone() };
+    let metrics = metrics.clone();
+    let batch = Vec::with_capacity(BATCH);
+    let delivery = Delivery { queue, batch, node, endpoint, path, key, trust, connection: None, metrics };
     Ok((hook, delivery))
 }
 
@@ -104,44 +113,65 @@ fn roots(policy: &Webhook) -> Result<RootCertStore, StartError> {
 }
 
 impl Delivery {
-    /// Tells the application, until `stop`; what waits then is tried once more.
-    pub async fn run(mut self, context: Arc<Context>) {
-        let stop = &context.stop;
-        let mut batch = Vec::with_capacity(BATCH);
-        loop {
-            tokio::select! {
-                biased;
-                count = self.queue.recv_many(&mut batch, BATCH) => if count == 0 { return },
-                () = stop.raised() => return,
-            }
-            let (body, delivery) = (body(&batch), Uuid::now_v7());
-            let outcome = tokio::select! {
-                taken = self.deliver(&body, delivery) => taken,
-                // There is no time for further tries.
-                () = stop.raised() => matches!(self.attempt(&body, delivery).await, Tried::Taken),
-            };
-            self.metrics.told(if outcome { "delivered" } else { "failed" }).count(batch.len() as u64);
-            batch.clear();
+    /// Tells the application until nothing happens any more, which `over` says, and then what is left, as far as there is time.
+    pub async fn run(mut self, over: Arc<Signal>) {
+        let too_late = async {
+            over.raised().await;
+            sleep(LAST_WORDS).await;
+        };
+        tokio::select! {
+            () = self.tell_all(&over) => return,
+            () = too_late => {}
         }
+        let left = self.batch.len() + self.queue.len();
+        warn!(events = left, "the server ends before the webhook could be told all that has happened");
+        self.metrics.told("failed").count(left as u64);
     }
 
-    /// Tries until the application has it, will not have it, or it is too late. Returns whether it has.
-    async fn deliver(&mut self, body: &str, delivery: Uuid) -> bool {
+    async fn tell_all(&mut self, over: &Signal) {
+        self.batch.push(Happening::now(None, None, What::ServerStarted));
+        loop {
+            self.tell(over).await;
+            tokio::select! {
+                // What has happened before the end comes first.
+                biased;
+                count = self.queue.recv_many(&mut self.batch, BATCH) => if count == 0 { break },
+                () = over.raised() => break,
+            }
+        }
+        self.batch.push(Happening::now(None, None, What::ServerStopped));
+        self.tell(over).await;
+    }
+
+    async fn tell(&mut self, over: &Signal) {
+        let outcome = if self.deliver(over).await { "delivered" } else { "failed" };
+        self.metrics.told(outcome).count(self.batch.len() as u64);
+        self.batch.clear();
+    }
+
+    /// Tries until the application has the batch, will not have it, or it is too late. Returns whether it has.
+    async fn deliver(&mut self, over: &Signal) -> bool {
+        let (body, delivery) = (body(&self.node, &self.batch), Uuid::now_v7());
         let (begun, mut pause) = (Instant::now(), FIRST_PAUSE);
         loop {
-            match self.attempt(body, delivery).await {
+            // There is no time for further tries then.
+            let is_last = over.is_raised();
+            match self.attempt(&body, delivery).await {
                 Tried::Taken => return true,
                 Tried::Refused(status) => {
                     warn!(%status, "the application does not take what the webhook tells");
                     return false;
                 }
-                Tried::Failed(why) if begun.elapsed() + pause >= LATEST => {
+                Tried::Failed(why) if is_last || begun.elapsed() + pause >= LATEST => {
                     warn!(why, "the webhook could not be told in time");
                     return false;
                 }
                 Tried::Failed(why) => debug!(why, pause_ms = pause.as_millis() as u64, "the webhook is told again"),
             }
-            sleep(pause).await;
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = over.raised() => {}
+            }
             pause = (2 * pause).min(LONGEST_PAUSE);
         }
     }
@@ -181,12 +211,13 @@ impl Delivery {
     }
 }
 
-fn body(batch: &[Happening]) -> String {
+fn body(node: &str, batch: &[Happening]) -> String {
     #[derive(Serialize)]
     struct Events<'a> {
+        node: &'a str,
         events: &'a [Happening],
     }
-    serde_json::to_string(&Events { events: batch }).expect("names and numbers are JSON")
+    serde_json::to_string(&Events { node, events: batch }).expect("names and numbers are JSON")
 }
 
 fn signature(key: &hmac::Key, seconds: u64, body: &str) -> HeaderValue {

@@ -38,13 +38,14 @@ const LOG_OF_ROOM: &str = "/v1/rooms/{room}/log";
 const MESSAGES_OF_ROOM: &str = "/v1/rooms/{room}/messages";
 
 /// Statuses that no request alone brings about: a locked room needs a moderator, 500 a fault, 409 of messages a takeover at that
-/// moment, and 503 of an upgrade a server that began to drain after the connection was there.
-const NOT_AT_WILL: [(&str, &str, &str); 5] = [
+/// moment and 503 a session of another node, and 503 of an upgrade a server that began to drain after the connection was there.
+const NOT_AT_WILL: [(&str, &str, &str); 6] = [
     (ROOM, "get", "503"),
     (ROOM, "post", "423"),
     (ROOM, "post", "500"),
     (MESSAGES_OF_ROOM, "post", "409"),
     (MESSAGES_OF_ROOM, "post", "500"),
+    (MESSAGES_OF_ROOM, "post", "503"),
 ];
 
 /// An OpenAPI document, and what of it has been met.

@@ -232,7 +232,7 @@ async fn flags_go_before_the_environment_before_the_file_before_the_default() {
 async fn other_machines_are_served_only_when_that_is_meant() {
     let shell = Shell::new();
     contains(&shell.refused(&["--listen", "0.0.0.0:0"]).await, &["0.0.0.0:0", "--open and --dev-certs"]);
-    contains(&shell.refused(&["--listen", "0.0.0.0:0", "--open"]).await, &["--cert and --key, or --dev-certs"]);
+    contains(&shell.refused(&["--listen", "0.0.0.0:0", "--open"]).await, &["--acme-domain, or --dev-certs"]);
     contains(&shell.refused(&["--plain", "[::]:0", "--open"]).await, &["--plain-behind-proxy", "secure context"]);
     contains(&shell.refused(&["--admin", "0.0.0.0:0"]).await, &["--admin-exposed"]);
     assert!(!shell.dir.path().join("certs").exists(), "nothing is made before the settings are right");
@@ -869,4 +869,26 @@ async fn load_is_put_on_a_server_of_its_own_and_compared() {
     let table = String::from_utf8(output.stdout).expect("UTF-8");
     assert_eq!(table.lines().filter(|line| line.ends_with(" %")).count(), 6, "{table}");
     contains(&shell.refused(&["bench", "--vs", "missing.json"]).await, &["--vs missing.json"]);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn two_nodes_are_measured_beside_one_and_beside_nats_alone() {
+    let shell = Shell::new();
+    let line = ["bench", "cluster", "--via", "websocket-h1", "--rounds", "1", "--time", "50ms"];
+    let output = shell.run(&[&line[..], &["--json", "-"]].concat()).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let results = report["results"].as_array().expect("an array");
+    let names: Vec<_> = results.iter().map(|line| line["workload"].as_str().expect("a name")).collect();
+    assert_eq!(names, ["nats-request", "one-node", "two-nodes"]);
+    let shares = results[2]["shares"].as_array().expect("an array");
+    assert_eq!(shares.len(), 3, "{report}");
+    assert!(shares.iter().all(|share| share["cpuMicros"].as_f64() > Some(0.0)), "{report}");
+    contains(
+        &shell.refused(&["bench", "cluster", "--server", "https://localhost", "--process", "1"]).await,
+        &["leave --server out"],
+    );
+    let nowhere = shell.run(&[&line[..], &["--nats", "nats://127.0.0.1:1"]].concat()).await;
+    contains(&String::from_utf8_lossy(&nowhere.stderr), &["cannot connect to nats://127.0.0.1:1"]);
 }

@@ -1,5 +1,6 @@
 //! Several servers as one, over a real NATS: members of one room at different nodes, over different transports.
 
+mod carry;
 mod durable;
 mod loss;
 mod moves;

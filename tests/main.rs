@@ -1,6 +1,8 @@
 //! All integration tests in one binary: linking the server once is what takes the time.
 
 mod abuse;
+#[cfg(target_os = "linux")]
+mod acme;
 mod api;
 mod architecture;
 mod cli;
@@ -21,6 +23,8 @@ mod operator;
 mod quic;
 mod relay;
 mod reload;
+#[cfg(target_os = "linux")]
+mod scale;
 mod schema;
 mod scripted;
 #[cfg(unix)]

@@ -8,23 +8,19 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::client::Resumption;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsConnector;
-use wigwag::client::webtransport::client_config;
-use wigwag::client::{Connection, Event, Trust, Via};
+use wigwag::client::{Connection, Event, Via};
 use wigwag::config::{CertificateSource, Config};
 use wigwag::ice::Policy;
 use wigwag::secret::SecretSource;
 
 #[cfg(unix)]
 use crate::cli::{FREE, Shell, signal};
-use crate::support::{TestServer, config, within};
+use crate::support::{TestServer, config, shown_by_quic, shown_by_tcp, within};
 
 /// A certificate authority, and the pair of files that it issues certificates into.
 struct Authority {
@@ -76,30 +72,6 @@ fn private(path: &std::path::Path) {
 
 #[cfg(not(unix))]
 fn private(_: &std::path::Path) {}
-
-/// The certificate that a new client of TCP is shown.
-async fn shown_by_tcp(server: &TestServer) -> CertificateDer<'static> {
-    let mut tls = server.trust.tls.clone();
-    tls.resumption = Resumption::disabled();
-    let stream = TcpStream::connect(server.addresses.secure[0]).await.expect("a connection");
-    let name = ServerName::try_from("localhost").expect("a name");
-    let stream = within(TlsConnector::from(Arc::new(tls)).connect(name, stream)).await.expect("TLS");
-    stream.get_ref().1.peer_certificates().expect("a certificate")[0].clone()
-}
-
-/// The certificate that a new client of QUIC is shown.
-async fn shown_by_quic(server: &TestServer) -> CertificateDer<'static> {
-    let mut tls = server.trust.tls.clone();
-    tls.resumption = Resumption::disabled();
-    let trust = Trust { tls, hashes: vec![] };
-    let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().expect("an address")).expect("a socket");
-    let config = client_config(&trust).expect("QUIC's cipher suites");
-    let connecting = endpoint.connect_with(config, server.addresses.secure[0], "localhost").expect("a name");
-    let connection = within(connecting).await.expect("a QUIC connection");
-    let chain: Box<Vec<CertificateDer<'static>>> =
-        connection.peer_identity().expect("a certificate").downcast().expect("a chain");
-    chain[0].clone()
-}
 
 /// The next message of this type on a session that must not end.
 async fn hear(session: &mut Connection, wanted: &str) -> Value {
@@ -160,9 +132,10 @@ async fn a_hundred_new_certificates_are_shown_to_new_clients_and_no_session_noti
     for _ in 0..100 {
         let (new, before) = (authority.issue(), *heard.borrow());
         server.reloader.read_files().await;
-        assert_eq!(shown_by_tcp(&server).await, new);
+        assert_eq!(shown_by_tcp(server.addresses.secure[0], &server.trust.tls).await, new);
         // The endpoint hears of it in its own time.
-        within(async { while shown_by_quic(&server).await != new {} }).await;
+        let shown = || shown_by_quic(server.addresses.secure[0], &server.trust.tls);
+        within(async { while shown().await.as_ref() != Ok(&new) {} }).await;
         within(heard.wait_for(|said| *said > before)).await.expect("they talk");
     }
     over.store(true, Ordering::Relaxed);
@@ -178,7 +151,7 @@ async fn a_hundred_new_certificates_are_shown_to_new_clients_and_no_session_noti
 async fn files_that_cannot_be_used_leave_the_certificate_in_use_and_are_counted() {
     let authority = Authority::new();
     let server = authority.server().await;
-    let good = shown_by_tcp(&server).await;
+    let good = shown_by_tcp(server.addresses.secure[0], &server.trust.tls).await;
     for broken in ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
         fs::write(authority.path("cert.pem"), broken).expect("written");
         server.reloader.read_files().await;
@@ -187,12 +160,12 @@ async fn files_that_cannot_be_used_leave_the_certificate_in_use_and_are_counted(
     server.reloader.read_files().await;
     assert!(server.metric(r#"wigwag_reloads_total{what="certificates",outcome="failed"} 3"#));
     assert!(server.metric(r#"wigwag_last_reload_successful{what="certificates"} 0"#));
-    assert_eq!(shown_by_tcp(&server).await, good);
-    assert_eq!(shown_by_quic(&server).await, good);
+    assert_eq!(shown_by_tcp(server.addresses.secure[0], &server.trust.tls).await, good);
+    assert_eq!(shown_by_quic(server.addresses.secure[0], &server.trust.tls).await, Ok(good));
 
     let new = authority.issue();
     server.reloader.read_files().await;
-    assert_eq!(shown_by_tcp(&server).await, new);
+    assert_eq!(shown_by_tcp(server.addresses.secure[0], &server.trust.tls).await, new);
     assert!(server.metric(r#"wigwag_last_reload_successful{what="certificates"} 1"#));
     server.stop().await;
 }

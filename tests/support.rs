@@ -1,16 +1,21 @@
 //! A server of the test's own, and ways to reach it.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::HeaderMap;
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
+use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use wigwag::client::webtransport::client_config;
 use wigwag::client::{Connection, Endpoint, Error, Trust, Via};
 use wigwag::config::{CertificateSource, Config, ConnectionLimits, Protocols};
 use wigwag::context::Context;
@@ -149,4 +154,31 @@ impl TestServer {
         self.begin_to_stop();
         within(self.running).await.expect("no panic").expect("the server stops in order");
     }
+}
+
+/// The certificate that a new client of TCP is shown as `localhost`.
+pub(crate) async fn shown_by_tcp(address: SocketAddr, tls: &ClientConfig) -> CertificateDer<'static> {
+    let mut tls = tls.clone();
+    tls.resumption = Resumption::disabled();
+    let stream = TcpStream::connect(address).await.expect("a connection");
+    let name = ServerName::try_from("localhost").expect("a name");
+    let stream = within(TlsConnector::from(Arc::new(tls)).connect(name, stream)).await.expect("TLS");
+    stream.get_ref().1.peer_certificates().expect("a certificate")[0].clone()
+}
+
+/// The certificate that a new client of QUIC is shown as `localhost`.
+pub(crate) async fn shown_by_quic(
+    address: SocketAddr,
+    tls: &ClientConfig,
+) -> Result<CertificateDer<'static>, quinn::ConnectionError> {
+    let mut tls = tls.clone();
+    tls.resumption = Resumption::disabled();
+    let trust = Trust { tls, hashes: vec![] };
+    let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().expect("an address")).expect("a socket");
+    let config = client_config(&trust).expect("QUIC's cipher suites");
+    let connecting = endpoint.connect_with(config, address, "localhost").expect("a name");
+    let connection = within(connecting).await?;
+    let chain: Box<Vec<CertificateDer<'static>>> =
+        connection.peer_identity().expect("a certificate").downcast().expect("a chain");
+    Ok(chain[0].clone())
 }

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use wigwag::auth::Algorithm;
 use wigwag::client::Via;
 use wigwag::config::{Config, Webhook};
 use wigwag::secret::SecretSource;
@@ -24,6 +25,7 @@ use wigwag::secret::SecretSource;
 use crate::cli::{Shell, contains};
 use crate::metrics::{Operator, hear, join, observed, say};
 use crate::support::{TestServer, within};
+use crate::tokens::{Issuer, enter};
 
 const SECRET: &str = "shared with the application";
 
@@ -101,6 +103,13 @@ impl Application {
         *self.answers.lock() = statuses.into();
     }
 
+    /// A server that tells it, and has said so.
+    async fn server(&mut self) -> TestServer {
+        let server = TestServer::start_with(self.told()).await;
+        assert_eq!(names(&self.next().await.events()), ["serverStarted"]);
+        server
+    }
+
     async fn next(&mut self) -> Heard {
         within(self.heard.recv()).await.expect("the application is there")
     }
@@ -139,7 +148,7 @@ fn names(events: &[Value]) -> Vec<&str> {
 #[tokio::test]
 async fn the_application_is_told_in_order_and_knows_who_tells_it() {
     let mut application = Application::start().await;
-    let server = TestServer::start_with(application.told()).await;
+    let server = application.server().await;
     let (alice, _) = join(&server, Via::WebTransport, "demo").await;
     let (mut bob, _) = join(&server, Via::WebSocketH2, "demo").await;
     drop(alice);
@@ -153,22 +162,56 @@ async fn the_application_is_told_in_order_and_knows_who_tells_it() {
     assert_eq!((&events[4]["peer"], &events[4]["reason"]), (&events[2]["peer"], &json!("left")));
     assert!(events.iter().all(|event| event["room"] == "demo" && event["atMs"].as_u64() > Some(1_700_000_000_000)));
     let mut operator = Operator::of(&server).await;
-    operator.becomes("wigwag_webhook_events_total{outcome=\"delivered\"}", |count| count == 5.0).await;
+    operator.becomes("wigwag_webhook_events_total{outcome=\"delivered\"}", |count| count == 6.0).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_happens_last_is_told_before_the_server_has_ended() {
+    let mut application = Application::start().await;
+    let server = application.server().await;
+    let (_alice, _) = join(&server, Via::WebSocketH2, "demo").await;
+    assert_eq!(names(&application.events(2).await), ["roomOpened", "peerJoined"]);
+    // The application is about to be there again: it is asked once more.
+    application.answer_with([503, 204]);
+    server.stop().await;
+    let told = [application.next().await, application.next().await];
+    assert_eq!(told[0].headers["wigwag-delivery"], told[1].headers["wigwag-delivery"]);
+    let node = |heard: &Heard| serde_json::from_str::<Value>(&heard.body).expect("JSON")["node"].clone();
+    assert!(node(&told[0]).is_string() && node(&told[0]) == node(&told[1]));
+    let mut last = told[1].events();
+    if last.len() == 1 {
+        last.extend(application.next().await.events());
+    }
+    assert_eq!(names(&last), ["peerAway", "serverStopped"]);
+}
+
+#[tokio::test]
+async fn a_leave_too_tells_whose_peer_it_was() {
+    let mut application = Application::start().await;
+    let issuer = Issuer::generate(Algorithm::EdDsa);
+    let server = TestServer::start_with(Config { tokens: Some(issuer.policy()), ..application.told() }).await;
+    let token = issuer.token(&json!({"sub": "alice", "grants": ["join"]}));
+    let (mut alice, _) = enter(&server, Via::WebSocketH2, "demo", &token).await;
+    say(&mut alice, r#"{"type":"leave","id":1}"#).await;
+    let events = application.events(5).await;
+    assert_eq!(names(&events), ["serverStarted", "roomOpened", "peerJoined", "peerLeft", "roomEnded"]);
+    assert_eq!((&events[2]["user"], &events[3]["user"]), (&json!("alice"), &json!("alice")));
     server.stop().await;
 }
 
 #[tokio::test]
 async fn an_application_that_fails_is_told_again_and_one_that_refuses_is_not() {
     let mut application = Application::start().await;
+    let server = application.server().await;
     application.answer_with([503, 429, 204]);
-    let server = TestServer::start_with(application.told()).await;
     let mut operator = Operator::of(&server).await;
     let mut alice = join(&server, Via::WebSocketH2, "one").await.0;
     let tries = [application.next().await, application.next().await, application.next().await];
     let deliveries = tries.each_ref().map(|heard| heard.headers["wigwag-delivery"].to_str().expect("text").to_owned());
     assert!(deliveries[0] == deliveries[1] && deliveries[1] == deliveries[2], "{deliveries:?}");
     assert!(tries.iter().all(|heard| names(&heard.events()) == ["roomOpened", "peerJoined"]));
-    operator.becomes("wigwag_webhook_events_total{outcome=\"delivered\"}", |count| count == 2.0).await;
+    operator.becomes("wigwag_webhook_events_total{outcome=\"delivered\"}", |count| count == 3.0).await;
     // Where a redirect leads, the operator has not said.
     application.answer_with([302]);
     say(&mut alice, r#"{"type":"leave","id":1}"#).await;

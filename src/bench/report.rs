@@ -21,6 +21,9 @@ pub struct Line {
     pub units: u64,
     /// Processor time of the server for one, in microseconds; of idle sessions for one in a second.
     pub cpu_micros: f64,
+    /// What of it each process took, where there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<Share>,
     /// How many there were in a second.
     pub per_second: f64,
     /// How long they took, of all rounds together.
@@ -32,6 +35,16 @@ pub struct Line {
     /// The same when all have left.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub left_kib: Option<f64>,
+}
+
+/// What one of several processes took.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Share {
+    /// Which one.
+    pub process: String,
+    /// Its processor time for one, in microseconds.
+    pub cpu_micros: f64,
 }
 
 /// Percentiles, in microseconds.
@@ -79,12 +92,22 @@ impl Line {
             unit: unit.to_owned(),
             units: median(rounds.iter().map(|round| round.units as f64)) as u64,
             cpu_micros: median(rounds.iter().map(cpu)),
+            shares: shares(rounds),
             per_second: median(rounds.iter().map(|round| round.units as f64 / round.elapsed.as_secs_f64())),
             latency: Latency::of(&latency),
             memory_kib: kib(|memory| memory.held),
             left_kib: kib(|memory| memory.left),
         })
     }
+}
+
+/// What each of several processes took for one; nothing where there is one alone.
+fn shares(rounds: &[Round]) -> Vec<Share> {
+    let several = rounds.iter().all(|round| round.shares.len() > 1);
+    let names = rounds.first().filter(|_| several).into_iter().flat_map(|round| &round.shares).enumerate();
+    let share = |round: &Round, at: usize| round.shares[at].1.as_secs_f64() * 1e6 / round.units as f64;
+    let median = |at| median(rounds.iter().map(|round| share(round, at)));
+    names.map(|(at, (name, _))| Share { process: (*name).to_owned(), cpu_micros: median(at) }).collect()
 }
 
 /// The middle one, or what is between the two in the middle; zero of nothing.
@@ -117,7 +140,17 @@ impl Report {
     pub fn table(&self, earlier: Option<&Report>) -> String {
         let mut rows = vec![Row::head(earlier.is_some())];
         rows.extend(self.results.iter().map(|line| Row::of(line, earlier.map(|earlier| earlier.same(line)))));
-        aligned(&rows.into_iter().map(|row| row.0).collect::<Vec<_>>(), 2)
+        aligned(&rows.into_iter().map(|row| row.0).collect::<Vec<_>>(), 2) + &self.shares()
+    }
+
+    /// A line for each result that several processes have part in.
+    fn shares(&self) -> String {
+        let shared = self.results.iter().filter(|line| !line.shares.is_empty());
+        shared.fold(String::new(), |mut text, Line { workload, via, shares, .. }| {
+            let shares = shares.iter().map(|share| format!("{} {}", share.process, Micros(share.cpu_micros)));
+            let _ = writeln!(text, "{workload} over {via}: {}", shares.collect::<Vec<_>>().join(", "));
+            text
+        })
     }
 
     fn same(&self, line: &Line) -> Option<&Line> {
@@ -197,7 +230,8 @@ mod tests {
     fn round(cpu: u64, took: u64) -> Round {
         let mut latency = Histogram::new(3).expect("three digits");
         latency.record(took).expect("in range");
-        Round { units: 10, cpu: Duration::from_micros(cpu), elapsed: Duration::from_secs(1), latency, memory: None }
+        let (cpu, elapsed) = (Duration::from_micros(cpu), Duration::from_secs(1));
+        Round { units: 10, cpu, shares: vec![], elapsed, latency, memory: None }
     }
 
     #[test]
@@ -218,6 +252,18 @@ mod tests {
         assert_eq!((line.memory_kib, line.left_kib, line.cpu_micros), (Some(20.0), Some(1.5), 4.0));
         let report = Report { version: String::new(), processors: 2, rounds: 1, results: vec![line] };
         assert!(report.table(None).lines().nth(1).expect("a row").ends_with("20.0 KiB  1.5 KiB"));
+    }
+
+    #[test]
+    fn what_each_of_several_processes_took_stands_below_the_table() {
+        let of = |one, other| Round {
+            shares: vec![("node", Duration::from_micros(one)), ("NATS", Duration::from_micros(other))],
+            ..round(one + other, 1000)
+        };
+        let line = Line::of("two-nodes", "message", "websocket-h1", &[of(10, 50), of(20, 40), of(90, 30)]);
+        let report = Report { version: String::new(), processors: 2, rounds: 3, results: line.into_iter().collect() };
+        let table = report.table(None);
+        assert_eq!(table.lines().last(), Some("two-nodes over websocket-h1: node 2.00 µs, NATS 4.00 µs"), "{table}");
     }
 
     #[test]

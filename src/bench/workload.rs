@@ -31,8 +31,10 @@ const CLEARING: Duration = Duration::from_secs(5);
 pub struct Round {
     /// Messages, deliveries, calls, joins, sessions: whatever the workload counts.
     pub units: u64,
-    /// Processor time that the server took for all of them.
+    /// Processor time that the server took for all of them; where several processes serve, all together.
     pub cpu: Duration,
+    /// What each process took of it, by its name.
+    pub shares: Vec<(&'static str, Duration)>,
     /// Time that went by.
     pub elapsed: Duration,
     /// How long each took, in nanoseconds. Empty where nothing was waited for.
@@ -50,34 +52,44 @@ pub struct Memory {
     pub left: u64,
 }
 
+/// The only process that serves.
+const SERVER: &str = "server";
+
 /// Measures from now on.
-struct Meter<'a> {
-    server: &'a Process,
-    cpu: Duration,
+pub(super) struct Meter<'a> {
+    /// The processes that serve, and the processor time that each had taken before.
+    servers: Vec<(&'static str, &'a Process, Duration)>,
     begun: Instant,
-    units: u64,
+    pub(super) units: u64,
     latency: Histogram<u64>,
 }
 
 impl<'a> Meter<'a> {
     fn start(server: &'a Process) -> Result<Self> {
-        let latency = Histogram::new(3)?;
-        Ok(Meter { server, cpu: server.cpu()?, begun: Instant::now(), units: 0, latency })
+        Self::start_all(&[(SERVER, server)])
     }
 
-    fn goes_on(&self, time: Duration) -> bool {
+    pub(super) fn start_all(servers: &[(&'static str, &'a Process)]) -> Result<Self> {
+        let latency = Histogram::new(3)?;
+        let servers = servers.iter().map(|&(name, server)| Ok((name, server, server.cpu()?)));
+        Ok(Meter { servers: servers.collect::<Result<_>>()?, begun: Instant::now(), units: 0, latency })
+    }
+
+    pub(super) fn goes_on(&self, time: Duration) -> bool {
         self.begun.elapsed() < time
     }
 
-    fn record(&mut self, took: Duration) {
+    pub(super) fn record(&mut self, took: Duration) {
         // The histogram grows as it needs to; what is beyond centuries is not measured.
         let _ = self.latency.record(took.as_nanos().try_into().unwrap_or(u64::MAX));
     }
 
-    fn stop(self) -> Result<Round> {
+    pub(super) fn stop(self) -> Result<Round> {
         let elapsed = self.begun.elapsed();
-        let cpu = self.server.cpu()?.saturating_sub(self.cpu);
-        Ok(Round { units: self.units, cpu, elapsed, latency: self.latency, memory: None })
+        let share = |(name, server, before): &(_, &Process, _)| Ok((*name, server.cpu()?.saturating_sub(*before)));
+        let shares = self.servers.iter().map(share).collect::<Result<Vec<_>>>()?;
+        let cpu = shares.iter().map(|(_, cpu)| *cpu).sum();
+        Ok(Round { units: self.units, cpu, shares, elapsed, latency: self.latency, memory: None })
     }
 }
 
@@ -100,7 +112,30 @@ async fn pair<S: Service>(service: &S, room: &str) -> Result<(S::Peer, S::Peer)>
 /// # Errors
 /// If a connection is lost, or a message is another than the one that was sent.
 pub async fn relay<S: Service>(service: &S, server: &Process, time: Duration) -> Result<Round> {
-    let (mut from, mut to) = pair(service, "bench-relay").await?;
+    let (from, to) = pair(service, "bench-relay").await?;
+    one_in_flight(from, to, &[(SERVER, server)], time).await
+}
+
+/// The same where each of the two is at a node of its own; `servers` are all processes that have part in it.
+///
+/// # Errors
+/// As there.
+pub async fn relay_between<S: Service>(
+    [one, other]: [&S; 2],
+    servers: &[(&'static str, &Process)],
+    time: Duration,
+) -> Result<Round> {
+    const ROOM: &str = "bench-relay-between";
+    let (from, to) = (one.join(ROOM).await?, other.join(ROOM).await?);
+    one_in_flight(from, to, servers, time).await
+}
+
+async fn one_in_flight<P: Peer>(
+    mut from: P,
+    mut to: P,
+    servers: &[(&'static str, &Process)],
+    time: Duration,
+) -> Result<Round> {
     let recipient = to.id().to_owned();
     let mut once = async |at: u64| -> Result<()> {
         from.feed(Some(&recipient), &numbered(at))?;
@@ -111,7 +146,7 @@ pub async fn relay<S: Service>(service: &S, server: &Process, time: Duration) ->
     for at in 0..WARM_UP as u64 {
         once(at).await?;
     }
-    let mut meter = Meter::start(server)?;
+    let mut meter = Meter::start_all(servers)?;
     while meter.goes_on(time) {
         let sent = Instant::now();
         once(meter.units).await?;

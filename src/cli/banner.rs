@@ -21,6 +21,9 @@ pub fn banner(running: &Running) -> String {
     if let Some(admin) = running.admin {
         line("admin", format!("http://{admin}/"));
     }
+    if !running.has_certificate {
+        line("certificates", "the first is ordered by ACME; until it is there TLS is refused".to_owned());
+    }
     if let Some(ca) = &running.ca {
         // Wherever the command is typed: this server may have been started elsewhere.
         let ca = std::path::absolute(ca).unwrap_or_else(|_| ca.clone());

@@ -22,6 +22,8 @@ use crate::client::{Endpoint, Http1, Trust, Via, certificate_hashes};
 use crate::config::Span;
 use crate::error::StartError;
 
+mod cluster;
+
 /// A server of our own must answer within this time.
 const START: Duration = Duration::from_secs(20);
 
@@ -37,7 +39,7 @@ const USUAL: &str = "webtransport,websocket-h3,websocket-h2,websocket-h1,event-s
 /// What `wigwag bench` is told.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// What to do to the server; everything if none is named
+    /// What to do to the server; everything but cluster if none is named
     #[arg(value_enum, value_name = "WORKLOAD")]
     workloads: Vec<Workload>,
     /// Over which transports
@@ -58,6 +60,9 @@ pub struct BenchArgs {
     /// Messages a second that paced sends, by a hundred pairs
     #[arg(long, value_name = "N", default_value_t = 4000, value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
+    /// Have the nodes of cluster meet at this NATS server, nats://HOST:4222, instead of one that is started for it
+    #[arg(long, value_name = "URL")]
+    nats: Option<String>,
     /// Put the load on this server, on this machine and with limits that allow it, instead of one that is started for it
     #[arg(long, value_name = "URL", requires = "process")]
     server: Option<String>,
@@ -93,13 +98,20 @@ enum Workload {
     Idle,
     /// Many peers whose connections break, and that resume at once
     Resume,
+    /// Messages between two peers at two nodes, at one, and bare requests over NATS, one in flight; needs nats-server
+    Cluster,
 }
 
 impl Workload {
+    /// What is done if nothing is named: what needs no other program.
+    fn usual() -> impl Iterator<Item = Workload> {
+        Workload::value_variants().iter().copied().filter(|workload| *workload != Workload::Cluster)
+    }
+
     /// What is counted.
     fn unit(self) -> &'static str {
         match self {
-            Workload::Relay | Workload::Paced | Workload::Pipelined => "message",
+            Workload::Relay | Workload::Paced | Workload::Pipelined | Workload::Cluster => "message",
             Workload::FanOut => "delivery",
             Workload::Setup => "call",
             Workload::Storm => "join",
@@ -123,6 +135,7 @@ impl Workload {
             Workload::Storm => workload::storm(service, server, clients).await,
             Workload::Idle => workload::idle(service, server, time, clients).await,
             Workload::Resume => workload::resume(service, server, clients).await,
+            Workload::Cluster => Err(anyhow!("a cluster is more than one server")),
         }
     }
 }
@@ -161,40 +174,57 @@ fn show(args: &BenchArgs, report: &Report, earlier: Option<&Report>) -> Result<(
 
 async fn measure(args: &BenchArgs) -> Result<Report, End> {
     let vias: Vec<Via> = args.via.iter().map(|via| via.via()).collect();
-    let workloads = if args.workloads.is_empty() { Workload::value_variants() } else { &args.workloads };
+    let workloads = if args.workloads.is_empty() { Workload::usual().collect() } else { args.workloads.clone() };
+    if args.server.is_some() && workloads.contains(&Workload::Cluster) {
+        return Err(
+            StartError::new("cluster starts servers of its own; leave --server out, or do cluster alone").into()
+        );
+    }
     let progress = progress(workloads.len() * vias.len() * usize::from(args.rounds));
-    let mut report = Report {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        processors: std::thread::available_parallelism().map_or(1, usize::from),
-        rounds: args.rounds.into(),
-        results: Vec::new(),
-    };
+    let mut results = Vec::new();
     for workload in workloads {
-        for via in &vias {
-            let mut server = Measured::reach(args).await?;
-            let (name, over) = (workload.name(), via.name());
-            let mut rounds = Vec::new();
-            for number in 1..=args.rounds {
-                progress.set_message(format!("{name} over {over}, round {number} of {}", args.rounds));
-                if number > 1 && *workload == Workload::Idle {
-                    // What this one has freed it would not take from the system again. Ends before the next begins.
-                    drop(server);
-                    server = Measured::reach(args).await?;
-                }
-                let service = Wigwag { via: *via, ..server.service.clone() };
-                let round = workload.round(args, &service, &server.process).await;
-                let mut round = round.with_context(|| format!("{name} over {over} failed"))?;
-                if number > 1 && !server.is_fresh() {
-                    round.memory = None;
-                }
-                rounds.push(round);
-                progress.inc(1);
-            }
-            report.results.extend(Line::of(&name, workload.unit(), over, &rounds));
+        for &via in &vias {
+            results.extend(match workload {
+                Workload::Cluster => cluster::measure(args, via, &progress).await?,
+                _ => at_one_server(args, workload, via, &progress).await?.into_iter().collect(),
+            });
         }
     }
     progress.finish_and_clear();
-    Ok(report)
+    Ok(Report {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        processors: std::thread::available_parallelism().map_or(1, usize::from),
+        rounds: args.rounds.into(),
+        results,
+    })
+}
+
+async fn at_one_server(
+    args: &BenchArgs,
+    workload: Workload,
+    via: Via,
+    progress: &ProgressBar,
+) -> Result<Option<Line>, End> {
+    let mut server = Measured::reach(args).await?;
+    let (name, over) = (workload.name(), via.name());
+    let mut rounds = Vec::new();
+    for number in 1..=args.rounds {
+        progress.set_message(format!("{name} over {over}, round {number} of {}", args.rounds));
+        if number > 1 && workload == Workload::Idle {
+            // What this one has freed it would not take from the system again. Ends before the next begins.
+            drop(server);
+            server = Measured::reach(args).await?;
+        }
+        let service = Wigwag { via, ..server.service.clone() };
+        let round = workload.round(args, &service, &server.process).await;
+        let mut round = round.with_context(|| format!("{name} over {over} failed"))?;
+        if number > 1 && !server.is_fresh() {
+            round.memory = None;
+        }
+        rounds.push(round);
+        progress.inc(1);
+    }
+    Ok(Line::of(&name, workload.unit(), over, &rounds))
 }
 
 /// A bar on the terminal; where there is none, a line for each round would be noise.
@@ -217,7 +247,7 @@ impl Measured {
     async fn reach(args: &BenchArgs) -> Result<Self, End> {
         match (&args.server, args.process) {
             (Some(url), Some(process)) => Measured::running(url, process, &args.ca).await,
-            _ => Ok(Measured::started().await?),
+            _ => Ok(Measured::started(&["--admin", "off"]).await?),
         }
     }
 
@@ -237,11 +267,11 @@ impl Measured {
     }
 
     /// Starts this program as a server without the limits that the load is above.
-    async fn started() -> Result<Self> {
+    async fn started(args: &[&str]) -> Result<Self> {
         let dir = temporary_dir()?;
         let port = free_port()?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["serve", "--plain", "off", "--admin", "off", "--log", LOG]);
+        command.args(["serve", "--plain", "off", "--log", LOG]).args(args);
         command.args(["--listen", &format!("127.0.0.1:{port}"), "--certs-dir"]).arg(dir.path());
         command.args(ABOVE_LIMITS);
         let mut process = Process::start(&mut command)?;

@@ -69,6 +69,12 @@ fn as_text(certificates: &Certificates) -> String {
     }
     match certificates.ca_path() {
         Some(ca) => text.push_str(&how_to_trust(&std::path::absolute(ca).unwrap_or(ca.to_owned()))),
+        None if certificates.entries().is_empty() => {
+            text.push_str("There is none yet: the server orders it by ACME when it runs.\n");
+        }
+        None if certificates.challenges().is_some() => {
+            text.push_str("It serves TCP and QUIC alike, and the server orders the next by ACME in time.\n");
+        }
         None => text.push_str("These serve TCP and QUIC alike, and are read again when the files change.\n"),
     }
     text

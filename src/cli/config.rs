@@ -101,8 +101,9 @@ fn toml_value(arg: &clap::Arg, default: &str) -> String {
             format!("\"env:{}\"", long.to_ascii_uppercase().replace('-', "_"))
         }
         ("FILE|env:VARIABLE|https://URL", _) => "\"keys/token-keys.json\"".to_owned(),
-        ("HOST", _) => "[\"signal.example.org\"]".to_owned(),
-        ("https://URL", _) => "\"https://app.example.org/wigwag\"".to_owned(),
+        ("mailto:ADDRESS", _) => "[\"mailto:ops@example.org\"]".to_owned(),
+        ("HOST" | "NAME", "") => "[\"signal.example.org\"]".to_owned(),
+        ("https://URL", "") => "\"https://app.example.org/wigwag\"".to_owned(),
         ("https://HOST", _) => "[\"https://app.example.org\"]".to_owned(),
         ("CIDR", "") => "[\"10.0.0.0/8\"]".to_owned(),
         ("DIR", "") => "\"web\"".to_owned(),

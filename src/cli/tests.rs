@@ -40,7 +40,11 @@ fn the_defaults_that_help_tells_are_the_defaults() {
         let Some((_, default)) = help.split_once("[default: ") else { continue };
         let default = default.strip_suffix(']').unwrap();
         let long = arg.get_long().unwrap();
-        let without = if long.starts_with("cluster-") { "wigwag --cluster nats://host" } else { "wigwag" };
+        let without = match long.split_once('-') {
+            Some(("cluster", _)) => "wigwag --cluster nats://host",
+            Some(("acme", _)) => "wigwag --acme-domain host --acme-agree",
+            _ => "wigwag",
+        };
         let line = format!("{without} --{long} {default}");
         assert_eq!(served(&line), served(without), "{line}");
         told += 1;
@@ -60,6 +64,11 @@ fn the_example_file_tells_every_setting_and_is_valid() {
     let told = toml::Table::try_from(&settings).unwrap().len();
     assert_eq!(told, command().find_subcommand("serve").unwrap().get_arguments().count() - 1, "all but --config");
     let unset = Settings {
+        acme_domain: None,
+        acme_contact: None,
+        acme_directory: None,
+        acme_ca: None,
+        acme_dir: None,
         admin_token: None,
         cluster: None,
         cluster_name: None,
@@ -137,6 +146,7 @@ mod banner {
             protocols: Protocols { h3: true, h2: true, tls12: false },
             names: vec!["localhost".into()],
             ca: Some("/var/lib/my certs/ca.pem".into()),
+            has_certificate: true,
         }
     }
 
@@ -160,18 +170,21 @@ mod banner {
 
     #[test]
     fn production_points_at_its_name_and_speaks_of_no_trust() {
-        let text = banner(&Running {
+        let production = Running {
             listen: vec!["0.0.0.0:443".parse().unwrap()],
             names: vec!["signal.example.org".into()],
             protocols: Protocols { h3: false, h2: true, tls12: false },
             admin: None,
             ca: None,
             ..development()
-        });
+        };
+        let text = banner(&production);
         assert!(text.contains("https://signal.example.org/\n"), "{text}");
         for word in ["WebTransport", "certificates", "phone", "admin"] {
             assert!(!text.contains(word), "{word}: {text}");
         }
+        let text = banner(&Running { has_certificate: false, ..production });
+        assert!(text.contains("the first is ordered by ACME"), "{text}");
     }
 }
 

@@ -53,6 +53,9 @@ pub struct WhyArgs {
 pub(super) fn run(args: &WhyArgs) -> Result<(), End> {
     let room = RoomName::parse(&args.room).map_err(|error| StartError::new(format_args!("{}: {error}", args.room)))?;
     let admin: Uri = args.admin.parse().map_err(|error| StartError::new(format_args!("--admin: {error}")))?;
+    if admin.path() != "/" {
+        return Err(StartError::new(format_args!("--admin {admin}: give the listener alone, without a path")).into());
+    }
     let endpoint = Endpoint::of(&admin).map_err(|error| StartError::new(format_args!("--admin: {error}")))?;
     let headers = headers(args)?;
     let trust = trust(&endpoint, &args.ca)?;
@@ -64,7 +67,7 @@ pub(super) fn run(args: &WhyArgs) -> Result<(), End> {
     let (status, body) = answer.with_context(|| format!("cannot ask {}", args.admin))?;
     match status {
         StatusCode::OK => told(&body, args),
-        StatusCode::NOT_FOUND => {
+        StatusCode::NOT_FOUND if detail(&body).starts_with("no such room") => {
             let why = "the server knows no such room: it never was there, has been forgotten (--timeline-keep), or is at another node";
             Err(End::Told(format!("{room}: {why}"), UNKNOWN))
         }

@@ -247,6 +247,11 @@ impl Mesh {
         self.peers.iter().filter(|(_, peer)| peer.link.life().is_some()).map(|(&node, _)| node).collect()
     }
 
+    /// The nodes that were not given up, whether their links are up or not.
+    pub fn living(&self) -> Vec<NodeId> {
+        self.peers.iter().filter(|(_, peer)| !peer.is_lost).map(|(&node, _)| node).collect()
+    }
+
     /// Bytes that are on their way to a node.
     pub fn bytes(&self, node: NodeId) -> usize {
         self.peers.get(&node).map_or(0, |peer| peer.link.bytes())
@@ -309,13 +314,18 @@ impl Mesh {
     pub fn send_all(&mut self, node: NodeId, life: u64, notes: Vec<Written>, now: Instant) -> Result<(), NoLink> {
         self.life(node, Some(life))?;
         let bytes: usize = notes.iter().map(|note| note.text.0.len()).sum();
-        if self.bytes(node) + bytes > self.settings.limits.bytes / 4 * 3 {
+        if self.bytes(node) + bytes > most_at_once(self.settings.limits.bytes) {
             return Err(NoLink);
         }
         for note in notes {
             self.try_send(node, note, Weight::Vital, now);
         }
         Ok(())
+    }
+
+    /// The life of the link to a node, if it is up.
+    pub fn up(&self, node: NodeId) -> Option<u64> {
+        self.life(node, None).ok()
     }
 
     /// Whether the link to a node is up, in this life.
@@ -377,7 +387,7 @@ impl Mesh {
         let limit = self.settings.limits.bytes;
         let most = match weight {
             Weight::Vital => limit,
-            Weight::Payload => limit / 4 * 3,
+            Weight::Payload => most_at_once(limit),
             Weight::Ephemeral => limit / 2,
         };
         let Some(peer) = self.peers.get_mut(&node) else { return false };
@@ -546,6 +556,11 @@ impl Peer {
         let link = self.link.due().filter(|_| !self.is_silent(now));
         link.map_or(lost, |due| due.min(lost))
     }
+}
+
+/// Bytes that may be taken of a link's by what need not arrive.
+pub fn most_at_once(limit: usize) -> usize {
+    limit / 4 * 3
 }
 
 /// Bytes of a note that fits into a text of so many.

@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::link::Packet;
-use crate::protocol::{Body, Code, Kind, LeftReason, Member, Metadata, NodeId, PeerId, Refusal, RoomName};
+use crate::protocol::{Body, Claim, Code, Kind, LeftReason, Member, Metadata, NodeId, PeerId, Refusal, RoomName};
 
 /// The version of all that is in here. Nodes of different versions do not talk to one another.
 pub const VERSION: u32 = 1;
@@ -86,6 +87,9 @@ pub enum Note<'a> {
     Enter {
         /// Which room.
         room: RoomName,
+        /// It has it open already, and does not know what the recipient has.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        again: bool,
     },
     /// The answer, if it has not.
     Absent {
@@ -230,13 +234,15 @@ pub enum Note<'a> {
         /// Why it was not done.
         refused: Option<Refused>,
     },
-    /// A client has come to the sender with this ticket, and wants its seat there.
+    /// The sender wants the seat of this ticket, with which a client has come there.
     Take {
         /// In which room.
         room: RoomName,
         /// The ticket's text.
         #[serde(borrow)]
         ticket: Cow<'a, str>,
+        /// What the client shows beside it; without that nobody has come, and the recipient has offered the seat.
+        claim: Option<Claim>,
         /// What each node has said to all in the room, as far as the sender has heard.
         heard: Vec<(NodeId, Said)>,
         /// It was asked for before, and is for how many milliseconds.
@@ -260,6 +266,31 @@ pub enum Note<'a> {
         part: Cow<'a, str>,
         /// Nothing follows.
         last: bool,
+    },
+    /// A part of a request that came to the sender, for a session of the recipient's.
+    Carry {
+        /// What the answer is to name.
+        number: u64,
+        /// Some of its text.
+        #[serde(borrow)]
+        part: Cow<'a, str>,
+        /// Nothing follows.
+        last: bool,
+    },
+    /// A part of the answer.
+    Carried {
+        /// To which request.
+        number: u64,
+        /// Some of its text.
+        #[serde(borrow)]
+        part: Cow<'a, str>,
+        /// Nothing follows.
+        last: bool,
+    },
+    /// Nobody waits for the answer any more.
+    Recall {
+        /// To which request.
+        number: u64,
     },
     /// The sender stops, and asks the recipient to take this seat.
     Offer {
@@ -297,21 +328,29 @@ pub enum Wish {
 
 /// A refusal on its way between nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Refused {
     code: Cow<'static, str>,
     message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
 }
 
 impl From<&Refusal> for Refused {
     fn from(refusal: &Refusal) -> Self {
-        Refused { code: refusal.code.name().into(), message: refusal.message.clone().into_owned() }
+        Refused {
+            code: refusal.code.name().into(),
+            message: refusal.message.clone().into_owned(),
+            retry_after_ms: refusal.retry_after.map(|wait| wait.as_millis() as u64),
+        }
     }
 }
 
 impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
         let code = Code::ALL.into_iter().find(|code| code.name() == refused.code);
-        Refusal::new(code.unwrap_or(Code::Internal), refused.message)
+        let retry_after = refused.retry_after_ms.map(Duration::from_millis);
+        Refusal { retry_after, ..Refusal::new(code.unwrap_or(Code::Internal), refused.message) }
     }
 }
 
@@ -378,6 +417,9 @@ impl<'a> Note<'a> {
             Note::Take { .. } => "take",
             Note::Kept { .. } => "kept",
             Note::Seat { .. } => "seat",
+            Note::Carry { .. } => "carry",
+            Note::Carried { .. } => "carried",
+            Note::Recall { .. } => "recall",
             Note::Offer { .. } => "offer",
         }
     }
@@ -457,7 +499,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::protocol::{Outbound, PayloadKind};
+    use crate::protocol::{Outbound, PayloadKind, Shown};
 
     fn node(number: u64) -> NodeId {
         NodeId::new(NonZeroU64::new(number).expect("not zero"))
@@ -487,9 +529,10 @@ mod tests {
             metadata: Metadata::new(r#"{"a":"\"}"}"#),
         };
         let lock = Lock { count: 3, by: node(9), locked: true };
-        let refusal = Refusal::new(Code::QueueFull, "no \"room\"");
+        let refusal = Refusal::new(Code::QueueFull, "no \"room\"").retry_after(Duration::from_millis(1500));
         let notes = [
-            Note::Enter { room: room.clone() },
+            Note::Enter { room: room.clone(), again: false },
+            Note::Enter { room: room.clone(), again: true },
             Note::Absent { room: room.clone() },
             Note::Rooms { rooms: vec![room.clone(), room.clone()] },
             Note::Roster {
@@ -507,6 +550,7 @@ mod tests {
             Note::Take {
                 room: room.clone(),
                 ticket: "t".into(),
+                claim: Some(Claim { seq: 3, token: Shown::Newer(None) }),
                 heard: vec![(node(4), Said { hall: 1, number: 9 })],
                 waited: Some(10),
                 receipt: 5,
@@ -516,6 +560,9 @@ mod tests {
             Note::Kept { receipt: 5, why: Kept::Moved(node(4)) },
             Note::Kept { receipt: 5, why: Kept::Refused(Refused::from(&refusal)) },
             Note::Seat { receipt: 5, part: r#"{"peer":"\n"#.into(), last: true },
+            Note::Carry { number: 6, part: "\n".into(), last: false },
+            Note::Carried { number: 6, part: "".into(), last: true },
+            Note::Recall { number: 6 },
             Note::Offer { room: room.clone(), ticket: "t".into() },
             Note::Left { room: room.clone(), peer: peer(3), reason: LeftReason::NodeLost },
             Note::State { room: room.clone(), peer: peer(3), away: true },
@@ -567,7 +614,7 @@ mod tests {
 
     #[test]
     fn packets_come_out_as_they_went_in_and_envelopes_are_as_small_as_is_said() {
-        let Text(note) = Note::Enter { room: room() }.write().text;
+        let Text(note) = Note::Enter { room: room(), again: true }.write().text;
         for note in [None, Some((u64::MAX, note))] {
             let packet = Packet { life: u64::MAX, peer: u64::MAX, hello: false, ack: u64::MAX, note };
             let text = seal(node(u64::MAX), &packet);

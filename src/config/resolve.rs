@@ -12,7 +12,7 @@ use rustls::pki_types::DnsName;
 use tracing_subscriber::EnvFilter;
 
 use super::units::{CandidateKind, Listen, Network, Rate, Size, Span};
-use super::{CertificateSource, Config, ConnectionLimits, Protocols, Settings, Sources, Webhook};
+use super::{Acme, CertificateSource, Config, ConnectionLimits, Protocols, Settings, Sources, Webhook};
 use crate::auth::{self, KeySource, Reach};
 use crate::clients::{self, Quota};
 use crate::cluster;
@@ -29,6 +29,11 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// What `--acme-directory` is where nothing else is said: Let's Encrypt.
+const ACME_DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
+/// Names in one certificate; Let's Encrypt takes no more.
+const ACME_DOMAINS: usize = 100;
 
 /// What a knock takes beside its metadata, most of it the name that a token may give.
 const KNOCK_BYTES: usize = 1024;
@@ -103,10 +108,13 @@ impl Settings {
     /// Where the certificate comes from, for those who need nothing else.
     ///
     /// # Errors
-    /// A certificate without its key or the other way round, or a name that is none.
+    /// A certificate without its key or the other way round, a name that is none, or ACME beside a certificate of one's own.
     pub fn certificate_source(&self, sources: &Sources) -> Result<CertificateSource, StartError> {
         let check = Check { sources };
-        let names = check.names(self.name.as_deref().unwrap_or_default())?;
+        let names = check.names("name", self.name.as_deref().unwrap_or_default())?;
+        if let Some(acme) = self.acme(&check)? {
+            return Ok(CertificateSource::Acme(acme));
+        }
         match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => Ok(CertificateSource::Files { cert: cert.clone(), key: key.clone(), names }),
             (None, None) => {
@@ -116,6 +124,39 @@ impl Settings {
             (Some(cert), None) => Err(check.bad("cert", cert.display(), "its private key is missing: give --key too")),
             (None, Some(key)) => Err(check.bad("key", key.display(), "its certificate is missing: give --cert too")),
         }
+    }
+
+    /// What is to be ordered by ACME, if anything is.
+    fn acme(&self, check: &Check<'_>) -> Result<Option<Acme>, StartError> {
+        // Each by itself, before what they are without the others.
+        let domains = check.domains(self.acme_domain.as_deref().unwrap_or_default())?;
+        let contact = check.contacts(self.acme_contact.as_deref().unwrap_or_default())?;
+        let directory = check.acme_directory(self.acme_directory.as_deref().unwrap_or(ACME_DIRECTORY))?;
+        if domains.is_empty() {
+            let alone = [
+                ("acme-agree", self.acme_agree.unwrap_or(false)),
+                ("acme-contact", self.acme_contact.is_some()),
+                ("acme-directory", self.acme_directory.is_some()),
+                ("acme-ca", self.acme_ca.is_some()),
+                ("acme-dir", self.acme_dir.is_some()),
+            ];
+            let alone = alone.iter().find(|(_, said)| *said);
+            let refused = |key| check.bad(key, "set", "without --acme-domain nothing is ordered; give it too");
+            return alone.map_or(Ok(None), |(key, _)| Err(refused(key)));
+        }
+        let shown = domains.join(",");
+        let refused = |why: &str| Err(check.bad("acme-domain", &shown, why));
+        if self.cert.is_some() || self.key.is_some() {
+            return refused("it gets a certificate, and --cert and --key are one already; give one or the other");
+        }
+        if self.name.is_some() {
+            return refused("it says what the server is called, as --name does; leave --name out");
+        }
+        if !self.acme_agree.unwrap_or(false) {
+            return refused("the authority wants its terms of service agreed to; read them, and give --acme-agree");
+        }
+        let dir = self.acme_dir.clone().unwrap_or_else(|| "acme".into());
+        Ok(Some(Acme { domains, directory, contact, ca: self.acme_ca.clone(), dir }))
     }
 
     fn admin_token(&self, check: &Check<'_>) -> Result<Option<SecretSource>, StartError> {
@@ -433,7 +474,7 @@ impl Settings {
             (true, true) => Err(check.bad(
                 key,
                 address,
-                "other machines do not trust development certificates; give --cert and --key, or --dev-certs if that is meant",
+                "other machines do not trust development certificates; give --cert and --key, or --acme-domain, or --dev-certs if that is meant",
             )),
             (false, true) => Err(check.bad(
                 key,
@@ -557,19 +598,57 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn names(&self, typed: &[String]) -> Result<Vec<String>, StartError> {
+    /// Names that a certificate can be ordered for.
+    fn domains(&self, typed: &[String]) -> Result<Vec<String>, StartError> {
+        let names = self.names("acme-domain", typed)?;
+        if let Some(address) = names.iter().find(|name| name.parse::<IpAddr>().is_ok()) {
+            return Err(self.wrong(
+                "acme-domain",
+                address,
+                "it is an address; certificates are ordered for names only",
+            ));
+        }
+        if names.len() > ACME_DOMAINS {
+            return Err(self.wrong(
+                "acme-domain",
+                format_args!("{} names", names.len()),
+                format_args!("a certificate has no more than {ACME_DOMAINS}"),
+            ));
+        }
+        Ok(names)
+    }
+
+    fn contacts(&self, typed: &[String]) -> Result<Vec<String>, StartError> {
+        match typed.iter().find(|text| text.strip_prefix("mailto:").is_none_or(|address| !address.contains('@'))) {
+            Some(wrong) => Err(self.wrong("acme-contact", wrong, "write it as mailto:ops@example.org")),
+            None => Ok(typed.to_vec()),
+        }
+    }
+
+    fn acme_directory(&self, text: &str) -> Result<Uri, StartError> {
+        let url: Option<Uri> = text.parse().ok();
+        let named = |url: &Uri| url.host().is_some_and(|host| !host.is_empty());
+        let is_right = |url: &Uri| url.scheme_str() == Some("https") && named(url) && !text.contains('@');
+        url.filter(is_right).ok_or_else(|| {
+            // What stands before an @ may be a password.
+            let shown = text.rsplit('@').next().unwrap_or_default();
+            self.wrong("acme-directory", shown, "write the authority's URL, https://HOST/PATH without a user")
+        })
+    }
+
+    fn names(&self, key: &str, typed: &[String]) -> Result<Vec<String>, StartError> {
         let mut names = Vec::new();
         for name in typed {
             let plain = match name.parse::<IpAddr>() {
                 Ok(address) if address.is_unspecified() => {
-                    return Err(self.wrong("name", name, "it means every address; give one that others can reach"));
+                    return Err(self.wrong(key, name, "it means every address; give one that others can reach"));
                 }
                 Ok(address) => address.to_string(),
                 Err(_) => name.to_ascii_lowercase(),
             };
             if plain.parse::<IpAddr>().is_err() && DnsName::try_from(plain.as_str()).is_err() {
                 return Err(self.wrong(
-                    "name",
+                    key,
                     name,
                     "write a host name or an IP address, without scheme, port or wildcard",
                 ));
@@ -780,6 +859,51 @@ mod tests {
         let config = resolve(|s| s.name = Some(names)).unwrap();
         let CertificateSource::Development { names, .. } = config.certificate else { panic!("no files were given") };
         assert_eq!(names, ["desk.test", "fd00::1", "my_host"]);
+    }
+
+    #[test]
+    fn a_certificate_is_ordered_for_names_once_the_terms_are_agreed_to() {
+        let names = |list: &[&str]| Some(list.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
+        let ordered = |s: &mut Settings| (s.acme_domain, s.acme_agree) = (names(&["A.test", "b.test"]), Some(true));
+        let CertificateSource::Acme(acme) = resolve(ordered).unwrap().certificate else { panic!("it was asked for") };
+        assert_eq!((acme.domains, acme.dir), (vec!["a.test".to_owned(), "b.test".to_owned()], "acme".into()));
+        assert_eq!(acme.directory, ACME_DIRECTORY);
+        let public = resolve(|s| {
+            ordered(s);
+            (s.listen, s.open) = (listen(&["0.0.0.0:443"]), Some(true));
+        });
+        assert!(public.is_ok(), "its certificates are no development certificates");
+        for (change, why) in [
+            (Box::new(|s: &mut Settings| s.acme_agree = None) as Box<dyn Fn(&mut Settings)>, "give --acme-agree"),
+            (Box::new(|s| s.acme_agree = Some(false)), "give --acme-agree"),
+            (Box::new(|s| (s.cert, s.key) = (Some("c".into()), Some("k".into()))), "--cert and --key"),
+            (Box::new(|s| s.name = Some(vec!["c.test".into()])), "leave --name out"),
+            (Box::new(|s| s.acme_domain = Some(vec!["192.0.2.1".into()])), "it is an address"),
+            (Box::new(|s| s.acme_domain = Some(vec!["*.a.test".into()])), "without scheme, port or wildcard"),
+            (Box::new(|s| s.acme_domain = Some((0..101).map(|n| format!("{n}.test")).collect())), "no more than 100"),
+            (Box::new(|s| s.acme_contact = Some(vec!["ops@a.test".into()])), "mailto:ops@example.org"),
+            (Box::new(|s| s.acme_directory = Some("http://a.test/dir".into())), "https://HOST/PATH"),
+            (Box::new(|s| s.acme_domain = None), "without --acme-domain"),
+        ] {
+            let error = resolve(|s| {
+                ordered(s);
+                change(s);
+            });
+            let error = error.unwrap_err();
+            assert!(error.starts_with("--acme-") && error.contains(why), "{error}");
+        }
+        let error = resolve(|s| s.acme_directory = Some("https://u:hunter2@a.test/dir".into())).unwrap_err();
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn each_authority_has_a_directory_of_its_own() {
+        let of = |url: &'static str| {
+            let directory = Uri::from_static(url);
+            Acme { domains: vec![], directory, contact: vec![], ca: None, dir: "acme".into() }.authority_dir()
+        };
+        assert_eq!(of(ACME_DIRECTORY), std::path::Path::new("acme/acme-v02.api.letsencrypt.org_directory"));
+        assert_eq!(of("https://[::1]:14000/../dir"), std::path::Path::new("acme/___1__14000_.._dir"));
     }
 
     #[test]

@@ -163,6 +163,36 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "one_or_many")]
     pub name: Option<Vec<String>>,
 
+    /// Get a certificate for this name by ACME, which asks it at port 443 (TLS-ALPN-01), and renew it; may be given again
+    #[arg(long, env = "WIGWAG_ACME_DOMAIN", value_name = "NAME", value_delimiter = ',', help_heading = CERTIFICATES)]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "one_or_many")]
+    pub acme_domain: Option<Vec<String>>,
+
+    /// Agree to the terms of service of the authority that --acme-directory names, without which it issues nothing
+    #[arg(long, env = "WIGWAG_ACME_AGREE", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = CERTIFICATES)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acme_agree: Option<bool>,
+
+    /// Where the authority may reach the operator; may be given again
+    #[arg(long, env = "WIGWAG_ACME_CONTACT", value_name = "mailto:ADDRESS", value_delimiter = ',', help_heading = CERTIFICATES)]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "one_or_many")]
+    pub acme_contact: Option<Vec<String>>,
+
+    /// The directory of the authority [default: https://acme-v02.api.letsencrypt.org/directory]
+    #[arg(long, env = "WIGWAG_ACME_DIRECTORY", value_name = "https://URL", help_heading = CERTIFICATES)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acme_directory: Option<String>,
+
+    /// Trust this CA, PEM, for the URL of --acme-directory, beside the system's
+    #[arg(long, env = "WIGWAG_ACME_CA", value_name = "FILE", value_parser = path, help_heading = CERTIFICATES)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acme_ca: Option<PathBuf>,
+
+    /// Where the account and the certificate are kept; made if missing [default: acme]
+    #[arg(long, env = "WIGWAG_ACME_DIR", value_name = "DIR", value_parser = path, help_heading = CERTIFICATES)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acme_dir: Option<PathBuf>,
+
     /// Be reachable from other machines although anyone may then enter any room
     #[arg(long, env = "WIGWAG_OPEN", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = BEYOND)]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -147,8 +147,8 @@ async fn drain(State(admin): State<Arc<Admin>>) -> Response {
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Response {
-    if admin.token.as_ref().is_some_and(|token| !shows(&headers, token)) {
-        return problem(&no_token());
+    if let Err(refusal) = admin.allow(&Method::GET, &headers) {
+        return problem(&refusal);
     }
     let Context { hub, metrics, drain, .. } = &*admin.context;
     metrics.population(&hub.census());
@@ -178,11 +178,14 @@ fn takes_open_metrics(headers: &HeaderMap) -> bool {
     accepted.flat_map(|list| list.split(',')).any(|one| one.trim_start().starts_with("application/openmetrics-text"))
 }
 
-/// Whether new sessions should be sent here: not while the server drains. Without its cluster a node serves its rooms on: were all
+/// Whether new sessions should be sent here: not while the server drains, nor before it has a certificate to show. Without its cluster a node serves its rooms on: were all
 /// nodes unready when NATS is away, nobody could go anywhere.
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     if admin.context.drain.is_raised() {
         return problem(&Refusal::new(Code::GoingAway, "the server is draining"));
+    }
+    if !admin.context.has_certificate() {
+        return problem(&Refusal::new(Code::GoingAway, "the server has no certificate yet; it is ordered by ACME"));
     }
     match &admin.context.cluster {
         Some(cluster) if cluster.is_connected() => "ready\ncluster: connected\n".into_response(),

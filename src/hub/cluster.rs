@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::handover::Wanted;
@@ -61,8 +62,19 @@ type CatchUp = HashMap<NodeId, Queue>;
 #[derive(Debug, Default)]
 struct Progress {
     catch_up: CatchUp,
-    /// Parts of the seat that a node hands over.
+    /// Parts of what a node says in several notes, which come one behind the other.
     parts: HashMap<NodeId, String>,
+}
+
+impl Progress {
+    /// Puts a part to what a node has said of it before. Returns the whole with its last part.
+    fn whole(&mut self, node: NodeId, part: &str, last: bool) -> Option<String> {
+        let whole = self.parts.entry(node).or_default();
+        if whole.len() + part.len() <= LINK_BYTES {
+            whole.push_str(part);
+        }
+        if last { self.parts.remove(&node) } else { None }
+    }
 }
 
 impl Hub {
@@ -73,18 +85,34 @@ impl Hub {
     /// # Errors
     /// `roomFull`: there are as many rooms as may be.
     pub async fn enter<'a>(&'a self, room: &'a RoomName) -> Result<Option<Entering<'a>>, Refusal> {
-        let Some(cluster) = &self.cluster else { return Ok(None) };
-        let (entering, whole) = {
-            let mut shard = self.shard(room).lock();
-            let Some(ties) = &mut self.open(&mut shard, room)?.ties else { return Ok(None) };
-            ties.entering += 1;
-            (Entering { hub: self, room }, ties.whole.clone())
-        };
-        let answered = cluster.is_connected() && tokio::time::timeout(ENTER, whole.cancelled()).await.is_ok();
-        if !answered {
-            self.with_hall(room, |hall| hall.ties.iter_mut().for_each(|ties| ties.give_up()));
+        if self.cluster.is_none() {
+            return Ok(None);
         }
-        Ok(Some(entering))
+        let begun = self.begin_to_enter(room, self.open(&mut self.shard(room).lock(), room)?);
+        Ok(self.hear_of_all(begun).await)
+    }
+
+    /// The same for a seat that is to be brought here, however many rooms there are.
+    pub(super) async fn enter_for_seat<'a>(&'a self, room: &'a RoomName) -> Option<Entering<'a>> {
+        self.cluster.as_ref()?;
+        let begun = self.begin_to_enter(room, self.open_for_seat(&mut self.shard(room).lock(), room));
+        self.hear_of_all(begun).await
+    }
+
+    /// Keeps a room open. Returns what is cancelled when all who were asked have told whom they have.
+    fn begin_to_enter<'a>(&'a self, room: &'a RoomName, hall: &mut Hall) -> Option<(Entering<'a>, CancellationToken)> {
+        let ties = hall.ties.as_mut()?;
+        ties.entering += 1;
+        Some((Entering { hub: self, room }, ties.whole.clone()))
+    }
+
+    async fn hear_of_all<'a>(&self, begun: Option<(Entering<'a>, CancellationToken)>) -> Option<Entering<'a>> {
+        let (entering, whole) = begun?;
+        let is_connected = self.cluster.as_ref().is_some_and(|cluster| cluster.is_connected());
+        if !is_connected || tokio::time::timeout(ENTER, whole.cancelled()).await.is_err() {
+            self.with_hall(entering.room, |hall| hall.ties.iter_mut().for_each(|ties| ties.give_up()));
+        }
+        Some(entering)
     }
 
     /// Carries out what other nodes say, and keeps seats where they outlive this node. Runs until it is dropped.
@@ -117,6 +145,7 @@ impl Hub {
                 progress.catch_up.remove(&node);
                 self.untie(node, &held);
                 progress.parts.remove(&node);
+                self.give_up_errands(node);
                 pending.into_iter().for_each(|pending| self.settle(pending, Err(unreachable())));
             }
             Event::Lost(node) => self.for_each_tie(node, |hall| {
@@ -236,20 +265,21 @@ impl Hub {
             answer(Note::Gone { room });
         };
         match note {
-            Note::Enter { room } => {
-                if self.with_hall(&room, |hall| hall.tell_roster(node)).is_none() {
+            Note::Enter { room, again } => {
+                if self.with_hall(&room, |hall| hall.is_entered(node, (life, again))).is_none() {
+                    moved(cluster, &room).for_each(&answer);
                     answer(Note::Absent { room });
                 }
-            }
-            Note::Absent { room } => {
-                self.with_hall(&room, |hall| hall.absent(node));
             }
             Note::Rooms { rooms } => {
                 let rooms = rooms.into_iter().filter(|room| self.with_hall(room, |_| ()).is_some());
                 progress.catch_up.entry(node).or_default().rosters.extend(rooms);
             }
-            Note::Gone { room } => {
-                self.with_hall(&room, |hall| hall.forget(node, LeftReason::Left));
+            Note::Absent { room } | Note::Gone { room } => {
+                self.with_hall(&room, |hall| {
+                    hall.forget(node, LeftReason::Left);
+                    hall.ties.iter_mut().for_each(|ties| ties.set_asked(node, life, true));
+                });
             }
             Note::Relay { room, to, receipt, ephemeral, sender, body } => {
                 let asker = receipt.map(|receipt| Asker::Node(node, life, receipt));
@@ -277,25 +307,34 @@ impl Hub {
             Note::Missed { room, count } => {
                 self.with_hall(&room, |hall| hall.lose(count));
             }
-            Note::Take { room, ticket, heard, waited, receipt } => {
-                let wanted = Wanted { ticket: Ticket::parse(&ticket), heard: heard.into_iter().collect(), waited };
+            Note::Take { room, ticket, claim, heard, waited, receipt } => {
+                let (ticket, heard) = (Ticket::parse(&ticket), heard.into_iter().collect());
+                let wanted = Wanted { ticket, claim, heard, waited };
                 if let Err(why) = self.hand_over(&room, &wanted, (node, life, receipt)) {
                     answer(Note::Kept { receipt, why });
                 }
             }
             Note::Kept { receipt, why } => self.kept(node, receipt, why),
             Note::Seat { receipt, part, last } => {
-                let whole = progress.parts.entry(node).or_default();
-                if whole.len() + part.len() <= LINK_BYTES {
-                    whole.push_str(&part);
-                }
-                if last {
-                    let whole = progress.parts.remove(&node).unwrap_or_default();
+                if let Some(whole) = progress.whole(node, &part, last) {
                     self.seat_has_come(node, receipt, &whole);
                 }
             }
-            Note::Offer { room, ticket } => self.offered(room, Ticket::parse(&ticket)),
-            change => match self.change(node, change) {
+            Note::Carry { number, part, last } => {
+                if let Some(whole) = progress.whole(node, &part, last)
+                    && let Err(outcome) = self.errand_has_come((node, life, number), &whole)
+                {
+                    self.carry_back((node, life, number), &outcome);
+                }
+            }
+            Note::Carried { number, part, last } => {
+                if let Some(whole) = progress.whole(node, &part, last) {
+                    self.errand_is_done(node, number, &whole);
+                }
+            }
+            Note::Recall { number } => self.recall(node, number),
+            Note::Offer { room, ticket } => self.offered(node, room, Ticket::parse(&ticket)),
+            change => match self.change(node, life, change) {
                 Ok(None) => {}
                 Ok(Some(room)) => progress.catch_up.entry(node).or_default().rosters.push_back(room),
                 Err(room) => answer_gone(room),
@@ -305,7 +344,7 @@ impl Hub {
 
     /// Carries out what a node tells of its own members. Returns the room's name if it wants this node's roster in turn, and fails with
     /// it if it is not open here.
-    fn change(&self, node: NodeId, note: Note<'_>) -> Result<Option<RoomName>, RoomName> {
+    fn change(&self, node: NodeId, life: u64, note: Note<'_>) -> Result<Option<RoomName>, RoomName> {
         let (Note::Roster { room, .. }
         | Note::Joined { room, .. }
         | Note::Moved { room, .. }
@@ -319,18 +358,22 @@ impl Hub {
         };
         let room = room.clone();
         if let Note::Moved { peer, to, moves, .. } = note {
-            self.with_hall(&room, |hall| hall.room.hand_on(peer, Some(node), to, moves)).ok_or(room.clone())?;
-            self.watch_transit(room, peer);
+            let handed_on = self.with_hall(&room, |hall| hall.room.hand_on(peer, Some(node), to, moves));
+            if handed_on.ok_or_else(|| room.clone())? {
+                self.watch_transit(room, peer, moves);
+            }
             return Ok(None);
         }
         let mut shard = self.shard(&room).lock();
-        let wants = shard.get_mut(&room).map(|hall| {
-            hall.change(node, note);
-            hall.tie(node).is_some_and(|tie| std::mem::take(&mut tie.wants_roster))
-        });
-        // What it has told may have been that the last member here has gone there.
-        self.drop_if_empty(&mut shard, &room);
-        wants.map(|wants| wants.then(|| room.clone())).ok_or(room)
+        let hall = shard.get_mut(&room).ok_or_else(|| room.clone())?;
+        let seats = hall.seats.len();
+        hall.change(node, life, note);
+        let wants = hall.tie(node).is_some_and(|tie| std::mem::take(&mut tie.wants_roster));
+        if hall.seats.len() < seats {
+            // A member here is there by now, and may have been the last one.
+            self.drop_if_empty(&mut shard, &room);
+        }
+        Ok(wants.then_some(room))
     }
 
     /// A payload for one member here. Who asks is answered later if this tells nothing.
@@ -432,18 +475,13 @@ impl Hall {
         }
     }
 
-    /// A node does not share the room any more.
+    /// A node does not share the room, or not any more.
     fn forget(&mut self, node: NodeId, reason: LeftReason) {
         let left = |peer| Noted::Left { peer, reason };
         self.each_of(node, left, |room, peer, out| {
             room.leave_elsewhere(peer, reason, out);
             true
         });
-        self.absent(node);
-    }
-
-    /// A node does not share the room.
-    fn absent(&mut self, node: NodeId) {
         if let Some(ties) = &mut self.ties {
             ties.nodes.remove(&node);
             ties.check_whole();
@@ -486,10 +524,20 @@ impl Hall {
         self.carry_out(out);
     }
 
-    fn change(&mut self, node: NodeId, note: Note<'_>) {
+    /// A node opens the room, or has it open and asks `again`: it is told the roster.
+    fn is_entered(&mut self, node: NodeId, (life, again): (u64, bool)) {
+        if let Some(ties) = self.ties.as_mut().filter(|_| !again) {
+            // It tells its own in turn, and had none before.
+            ties.set_asked(node, life, false);
+        }
+        self.tell_roster(node);
+    }
+
+    fn change(&mut self, node: NodeId, life: u64, note: Note<'_>) {
         if let Note::Roster { members, waiting, lock, missed, said, last, .. } = note {
             if last {
                 self.take_in_said(node, said);
+                self.ties.iter_mut().for_each(|ties| ties.set_asked(node, life, true));
             }
             return self.take_in_roster(node, members, waiting, (lock, missed, last));
         }
@@ -594,10 +642,12 @@ impl Hall {
         self.room.join_elsewhere(node, member, (state, moves), out);
     }
 
-    /// The greater of two locks holds.
+    /// The greater of two locks holds, and is passed on: who has told it may not live to tell all others.
     fn take_in_lock(&mut self, lock: Lock) {
-        let Some(ties) = self.ties.as_mut().filter(|ties| lock > ties.lock) else { return };
+        let is_greater = self.known_lock().is_some_and(|known| lock > known);
+        let Some(ties) = self.ties.as_mut().filter(|_| is_greater && !self.room.is_empty()) else { return };
         ties.lock = lock;
+        self.announce(|room| Note::Locked { room, lock });
         let mut out = Vec::new();
         let news = self.room.lock(lock.locked, &mut out);
         self.carry_out(out);

@@ -23,9 +23,9 @@ use crate::cluster::moves::Move;
 use crate::cluster::note::Present;
 use crate::cluster::store::{Desk, Due, Failure, Log};
 use crate::outbox::SharedSeat;
-use crate::protocol::{Body, Code, Kind, NodeId, PeerId, PeerState, Refusal, RoomName, Ticket};
+use crate::protocol::{Body, Claim, Code, Kind, NodeId, PeerId, PeerState, Refusal, RoomName, Ticket};
 use crate::room::Receipt;
-use crate::seat::{Lease, Packed, Seat};
+use crate::seat::{Lease, Packed, Seat, Unacknowledged};
 use crate::timeline::Outcome;
 
 /// How often it is looked whether anything is to be stored that could not be.
@@ -87,11 +87,11 @@ enum Write {
 }
 
 /// A client that has come with the ticket of a lost node.
-pub(super) struct Claim<'a> {
+pub(super) struct Claimant<'a> {
     pub(super) room: &'a RoomName,
     pub(super) ticket: Ticket,
-    /// It has handled everything up to this number.
-    pub(super) seq: u64,
+    /// What it shows beside it.
+    pub(super) claim: &'a Claim,
     /// Who has written the ticket.
     pub(super) writer: NodeId,
     /// What was said to all when it came.
@@ -102,6 +102,8 @@ pub(super) struct Claim<'a> {
 pub(super) enum Restored {
     /// The seat is here, or there is none.
     Done,
+    /// It is not its client's.
+    Refused(Refusal),
     /// Another node has it.
     At(NodeId),
     /// Somebody else wants it, too.
@@ -192,7 +194,7 @@ impl Hub {
                 info!(%peer, to = %kept.owner, "a session goes on at another node, which took this one for lost");
                 let moves = hall.give_up(peer, kept.owner);
                 cluster.moves.remember(room.clone(), peer, Move { to: kept.owner, moves }, now());
-                self.watch_transit(room.clone(), peer);
+                self.watch_transit(room.clone(), peer, moves);
                 self.drop_if_empty(&mut shard, room);
             }
             Ok((_, last)) => hall.journal(peer, |journal| journal.found(last)).unwrap_or_default(),
@@ -201,11 +203,11 @@ impl Hub {
     }
 
     /// Takes up a seat that a lost node has left, for a client that has come with its ticket.
-    pub(super) async fn restore(self: &Arc<Self>, cluster: &Cluster, claim: &Claim<'_>) -> Restored {
+    pub(super) async fn restore(self: &Arc<Self>, cluster: &Cluster, claimant: &Claimant<'_>) -> Restored {
         let Some(desk) = cluster.desk() else { return Restored::Done };
-        let (Some(store), peer) = (desk.store(), claim.ticket.peer) else { return Restored::Done };
+        let (Some(store), peer) = (desk.store(), claimant.ticket.peer) else { return Restored::Done };
         let Ok(log) = store.read(peer).await else { return Restored::Unreachable };
-        let (mut kept, state) = match read(&log, claim, cluster) {
+        let (mut kept, state) = match read(&log, claimant, cluster) {
             Some((kept, _)) if kept.owner != cluster.id() && !cluster.is_lost(kept.owner) => {
                 return Restored::At(kept.owner);
             }
@@ -213,41 +215,44 @@ impl Hub {
             Some(found) => found,
             None => return Restored::Done,
         };
-        let state = self.state_of_claim(claim, state);
+        let (seq, state) = (claimant.claim.seq, self.state_of_claim(claimant, state));
         let (owner, moves) = (cluster.id(), state.present.moves);
         let text = state.write();
         let record = || Record {
             owner,
             moves,
             state: text.clone(),
-            claim: Some(claim.seq),
+            claim: Some(seq),
             said: Vec::new(),
             left: Vec::new(),
             mails: Vec::new(),
         };
+        kept.add(record());
+        let payloads = kept.mails.into_values().collect();
+        let State { present, seat, .. } = state;
+        let seat = Seat::unpack(seat.with_payloads(seq, payloads, kept.lost), self.policy.limits.checks, now());
+        let Ok(seat) = seat else {
+            warn!(%peer, "a seat that was kept contradicts itself, and is lost");
+            return Restored::Done;
+        };
+        if let Err(refusal) = seat.check_claim(claimant.ticket, claimant.claim, now()) {
+            return Restored::Refused(refusal);
+        }
         let last = match store.append(peer, log.last, record().write(), false).await {
             Ok(last) => last,
             Err(Failure::Overtaken) => return Restored::Again,
             Err(Failure::Unreachable) => return Restored::Unreachable,
         };
-        kept.add(record());
-        let payloads = kept.mails.into_values().collect();
-        let State { present, seat, .. } = state;
-        let seat = Seat::unpack(seat.with_payloads(claim.seq, payloads, kept.lost), self.policy.limits.checks, now());
-        let Ok(seat) = seat else {
-            warn!(%peer, "a seat that was kept contradicts itself, and is lost");
-            return Restored::Done;
-        };
-        self.seat_again(cluster, claim, present, SharedSeat::new(seat), Journal::after(Some(last), kept.said));
+        self.seat_again(cluster, claimant, present, SharedSeat::new(seat), Journal::after(Some(last), kept.said));
         Restored::Done
     }
 
     /// What is known of a member of a lost node, by now.
-    fn state_of_claim(&self, claim: &Claim<'_>, state: State) -> State {
+    fn state_of_claim(&self, claimant: &Claimant<'_>, state: State) -> State {
         let State { at, room, mut present, seat } = state;
         let known = self.with_hall(&room, |hall| {
-            let member = hall.room.all_members().find(|(member, _)| member.peer == claim.ticket.peer);
-            (member.map(|(member, _)| member.clone()), hall.room.moves_of(claim.ticket.peer))
+            let member = hall.room.all_members().find(|(member, _)| member.peer == claimant.ticket.peer);
+            (member.map(|(member, _)| member.clone()), hall.room.moves_of(claimant.ticket.peer))
         });
         let (member, moves) = known.unwrap_or_default();
         // Its node may have told of other metadata later than it was stored.
@@ -255,18 +260,23 @@ impl Hub {
         present.moves = moves.max(present.moves) + 1;
         present.away = true;
         let passed = Duration::from_millis(since_1970().saturating_sub(at));
-        State { at: since_1970(), room, present, seat: seat.taken_up(claim.ticket, passed, self.policy.resume_window) }
+        State {
+            at: since_1970(),
+            room,
+            present,
+            seat: seat.taken_up(claimant.ticket, passed, self.policy.resume_window),
+        }
     }
 
     fn seat_again(
         self: &Arc<Self>,
         cluster: &Cluster,
-        claim: &Claim<'_>,
+        claimant: &Claimant<'_>,
         present: Present,
         seat: Arc<SharedSeat>,
         journal: Journal,
     ) {
-        let (room, peer) = (claim.room, claim.ticket.peer);
+        let (room, peer) = (claimant.room, claimant.ticket.peer);
         let mut shard = self.shard(room).lock();
         let hall = self.open_for_seat(&mut shard, room);
         if hall.seats.contains_key(&peer) {
@@ -280,7 +290,7 @@ impl Hub {
         cluster.moves.forget(room, peer);
         // It is given a whole picture; what was said to all since it came is behind that.
         let view = hall.room.view(peer);
-        hall.welcome(peer, &seat, &view, claim.heard, cluster.id());
+        hall.welcome(peer, &seat, &view, claimant.heard, cluster.id());
         hall.open_journal(peer, journal);
         hall.announce_newcomer(peer);
         cluster.desk().into_iter().for_each(|desk| desk.note_restored());
@@ -491,8 +501,11 @@ impl Hall {
         let most = largest.saturating_sub(state.as_ref().map_or(0, |state| state.get().len()) + said.len() * 64);
         let text = |(number, body): (u64, &Body)| Some((number, RawValue::from_string(body.text().to_owned()).ok()?));
         let (left, mails) = seat.quietly(|seat| {
-            let (left, payloads) = if all { seat.unacknowledged(mails, most)? } else { (Vec::new(), seat.held(mails)) };
-            Some((left, payloads.into_iter().map(text).collect::<Option<Vec<_>>>()?))
+            let Unacknowledged { left, kept } = match all {
+                true => seat.unacknowledged(mails, most)?,
+                false => Unacknowledged { left: Vec::new(), kept: seat.held(mails) },
+            };
+            Some((left, kept.into_iter().map(text).collect::<Option<Vec<_>>>()?))
         })?;
         Some(Record { owner, moves: self.room.moves_of(peer), state, claim: None, said, left, mails })
     }
@@ -556,14 +569,14 @@ impl Hall {
 }
 
 /// A log, and the state in it, if they are of the seat for which a client has come.
-fn read(log: &Log, claim: &Claim<'_>, cluster: &Cluster) -> Option<(Kept, State)> {
+fn read(log: &Log, claimant: &Claimant<'_>, cluster: &Cluster) -> Option<(Kept, State)> {
     let kept =
         Kept::read(log).inspect_err(|error| warn!(%error, "what was kept of a seat cannot be understood")).ok()??;
     let state: State = serde_json::from_str(kept.state.as_ref()?.get()).ok()?;
-    let is_its = state.room == *claim.room && state.present.member.peer == claim.ticket.peer;
+    let is_its = state.room == *claimant.room && state.present.member.peer == claimant.ticket.peer;
     // Which ticket was its last is not stored each time, so that nobody waits for that; but by whom it was written is known.
-    let is_good = state.seat.accepts(claim.ticket) || kept.owner == claim.writer && kept.owner != cluster.id();
-    (is_its && is_good && claim.seq < GREATEST).then_some((kept, state))
+    let is_good = state.seat.accepts(claimant.ticket) || kept.owner == claimant.writer && kept.owner != cluster.id();
+    (is_its && is_good && claimant.claim.seq < GREATEST).then_some((kept, state))
 }
 
 async fn forget(desk: Arc<Desk>, peer: PeerId) {

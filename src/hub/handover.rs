@@ -1,6 +1,7 @@
 //! Seats that go from node to node: a client comes to one with a ticket of another's, which hands its seat over, whole, and
 //! forgets it. What still comes for it there is refused: sent on, it could be overtaken by what was said after it.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, info, warn};
 
-use super::durable::{Claim, Restored};
+use super::durable::{Claimant, Restored};
 use super::moving::{Going, Heard};
 use super::ties::present;
 use super::{Hall, Hub, now, resume_expired};
@@ -23,7 +24,9 @@ use crate::cluster::moves::Move;
 use crate::cluster::note::{Kept, Note, Present, Refused, Said, Written};
 use crate::cluster::{Cluster, Pending};
 use crate::outbox::SharedSeat;
-use crate::protocol::{Code, JoinKey, LeftReason, NodeId, PeerId, PeerState, Refusal, RoomName, Ticket};
+use crate::protocol::{
+    Claim, Code, Grant, JoinKey, LeftReason, NodeId, PeerId, PeerState, Refusal, Resume, RoomName, Ticket,
+};
 use crate::room::View;
 use crate::seat::{Ending, Packed, Seat};
 
@@ -37,7 +40,7 @@ const HAND_OVER_OR_TAKE_UP: Duration = Duration::from_secs(6);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long to wait before a node is asked again that was busy, or is out of reach at the moment.
-const AGAIN: Duration = Duration::from_millis(10);
+pub(super) const AGAIN: Duration = Duration::from_millis(10);
 
 /// When a client is to come back whose seat's node is out of reach.
 const COME_BACK: Duration = Duration::from_millis(500);
@@ -45,7 +48,7 @@ const COME_BACK: Duration = Duration::from_millis(500);
 /// For so long a seat that has come does not count as away, and one that is wanted elsewhere is about to go.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 
-/// Bytes of a seat in one note, before they are written as a JSON string, which at most doubles them.
+/// Bytes of a text in one note, before they are written as a JSON string, which at most doubles them.
 const PART_BYTES: usize = 128 * 1024;
 
 /// A node that was offered a seat and has not taken it after so long is not waited for.
@@ -59,9 +62,20 @@ const MOST_OFFERS: usize = 256;
 pub(super) struct Handovers {
     /// Who waits for another node's answer.
     calls: Mutex<Calls>,
-    /// Members whose seats were handed to a node that has not said so yet, and until when it has time.
-    transits: Mutex<VecDeque<(Instant, RoomName, PeerId)>>,
+    /// Seats that were handed to a node that has not said so yet.
+    transits: Mutex<VecDeque<Transit>>,
     offers: Arc<Semaphore>,
+}
+
+/// A seat on its way, as those see it who wait for its new node to tell.
+#[derive(Debug)]
+struct Transit {
+    /// When nobody waits any longer.
+    until: Instant,
+    room: RoomName,
+    peer: PeerId,
+    /// How often it was handed on: when it goes on again, it has its time once more.
+    moves: u64,
 }
 
 #[derive(Debug, Default)]
@@ -84,6 +98,8 @@ impl Default for Handovers {
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) ticket: Option<Ticket>,
+    /// What the client shows that has come there; without it nobody has, and this node has offered the seat.
+    pub(super) claim: Option<Claim>,
     /// What was said to all, as far as it has come there.
     pub(super) heard: Heard,
     /// It was wanted before, and is for how many milliseconds.
@@ -106,8 +122,17 @@ struct Parcel {
     journal: Option<(Option<u64>, Vec<Sender>)>,
 }
 
+/// Why a seat is asked for, and so where.
+#[derive(Debug, Clone)]
+enum Cause {
+    /// Its client has come and shows that: it is wanted wherever it is, in the last place at the node that wrote the ticket.
+    Client { claim: Claim, writer: NodeId },
+    /// That node stops and has offered it. Nobody else is asked: if it is elsewhere by now, its client has come there.
+    Offer { by: NodeId },
+}
+
 /// Where a seat is.
-enum Place {
+pub(super) enum Place {
     Here,
     At(NodeId),
     /// On its way.
@@ -117,22 +142,28 @@ enum Place {
 
 impl Hub {
     /// Brings a seat here for which a client has come with a ticket, if another node of the cluster has it. When it is done the
-    /// client, which has handled everything up to `seq`, can take it up as any other; what is not to be had is left as it is, and will
-    /// be refused then.
+    /// client can take it up as any other; what no node has will be refused then.
     ///
     /// # Errors
-    /// `goingAway` if the node that has it cannot be reached at the moment, or says so; the refusal of that node.
-    pub async fn fetch(self: &Arc<Self>, room: &RoomName, ticket: Option<Ticket>, seq: u64) -> Result<(), Refusal> {
-        let Some((ticket, writer)) = self.is_elsewhere(room, ticket) else { return Ok(()) };
+    /// `goingAway` if the node that has it, or may have it, cannot be reached at the moment; as [`resume`](Self::resume) would, by the
+    /// node that has it, which keeps it then.
+    pub async fn fetch(
+        self: &Arc<Self>,
+        room: &RoomName,
+        resume: &Resume<'_>,
+        renewal: Option<&Grant>,
+    ) -> Result<(), Refusal> {
+        let Some((ticket, writer)) = self.is_elsewhere(room, resume.ticket) else { return Ok(()) };
+        let cause = Cause::Client { claim: Claim::new(resume.seq, renewal), writer };
         let given_up = CancellationToken::new();
         let _guard = given_up.clone().drop_guard();
-        let bring = Arc::clone(self).bring(room.clone(), (ticket, Some(seq)), writer, given_up);
+        let bring = Arc::clone(self).bring(room.clone(), ticket, cause, given_up);
         // What was begun with another node is ended, whether the client waits for it or not.
         tokio::spawn(bring.in_current_span()).await.unwrap_or(Ok(()))
     }
 
     /// The ticket of a seat that another node may have, and who wrote it.
-    fn is_elsewhere(&self, room: &RoomName, ticket: Option<Ticket>) -> Option<(Ticket, NodeId)> {
+    pub(super) fn is_elsewhere(&self, room: &RoomName, ticket: Option<Ticket>) -> Option<(Ticket, NodeId)> {
         let (cluster, ticket) = (self.cluster.as_ref()?, ticket?);
         let is_elsewhere = !self.has_seat(room, ticket.peer);
         let writer = cluster.writer(&ticket, room)?;
@@ -142,64 +173,83 @@ impl Hub {
     async fn bring(
         self: Arc<Self>,
         room: RoomName,
-        (ticket, seq): (Ticket, Option<u64>),
-        writer: NodeId,
+        ticket: Ticket,
+        cause: Cause,
         given_up: CancellationToken,
     ) -> Result<(), Refusal> {
         let Some(cluster) = &self.cluster else { return Ok(()) };
         let begun = now();
-        let until = begun + if cluster.desk().is_some() { HAND_OVER_OR_TAKE_UP } else { HAND_OVER };
-        let _entering = self.enter(&room).await?;
+        let until = begun + if self.outlive(cluster) { HAND_OVER_OR_TAKE_UP } else { HAND_OVER };
+        let _entering = self.enter_for_seat(&room).await;
         let Some(expecting) = Expecting::begin(&self, &room, ticket.peer) else { return Ok(()) };
         let (mut hint, mut waited) = (None, None);
         while now() < until && !given_up.is_cancelled() {
-            let node = match self.place_of(&room, ticket.peer, hint.take(), writer) {
+            let node = match self.whom_to_ask(&room, ticket.peer, &cause, hint.take()) {
                 Place::Here => return Ok(()),
-                Place::Nowhere => return self.is_young(cluster),
+                Place::Nowhere if self.is_answered(cluster, &room) => return Ok(()),
                 Place::At(node) => node,
-                Place::Between => {
+                Place::Between | Place::Nowhere => {
                     sleep(AGAIN).await;
                     continue;
                 }
             };
             let take = |receipt| {
                 let heard = expecting.heard.iter().map(|(&node, &said)| (node, said)).collect();
-                let ticket = ticket.to_text().into();
-                Note::Take { room: room.clone(), ticket, heard, waited, receipt }.write()
+                let claim = match &cause {
+                    Cause::Client { claim, .. } => Some(claim.clone()),
+                    Cause::Offer { .. } => None,
+                };
+                Note::Take { room: room.clone(), ticket: ticket.to_text().into(), claim, heard, waited, receipt }
+                    .write()
             };
             match self.call(cluster, node, until, take).await {
                 Some(Ok(())) => return Ok(()),
+                Some(Err(Kept::Moved(_))) if matches!(cause, Cause::Offer { .. }) => return Ok(()),
                 Some(Err(Kept::Moved(to))) => hint = Some(to),
                 Some(Err(Kept::Refused(refused))) => return Err(refused.into()),
                 Some(Err(Kept::Busy)) => {
                     waited = Some((now() - begun).as_millis() as u64);
                     sleep(AGAIN).await;
                 }
-                None if cluster.is_lost(node) && !cluster.is_young() => {
-                    let claim = seq.map(|seq| Claim { room: &room, ticket, seq, writer, heard: &expecting.heard });
-                    let Some(claim) = claim else { return Ok(()) };
-                    match self.restore(cluster, &claim).await {
+                None if cluster.is_lost(node) && self.is_answered(cluster, &room) => {
+                    let Cause::Client { claim, writer } = &cause else { return Ok(()) };
+                    let claimant = Claimant { room: &room, ticket, claim, writer: *writer, heard: &expecting.heard };
+                    match self.restore(cluster, &claimant).await {
                         Restored::Done => return Ok(()),
+                        Restored::Refused(refusal) => return Err(refusal),
                         Restored::At(owner) => hint = Some(owner),
                         Restored::Again => sleep(AGAIN).await,
                         Restored::Unreachable => return Err(out_of_reach()),
                     }
                 }
-                None if cluster.is_lost(node) => return self.is_young(cluster),
                 None => sleep(AGAIN).await,
             }
         }
         Err(out_of_reach())
     }
 
-    /// A node that has just come may not have heard of all the others.
-    fn is_young(&self, cluster: &Cluster) -> Result<(), Refusal> {
-        if cluster.is_young() { Err(out_of_reach()) } else { Ok(()) }
+    /// Whether each node that was not given up has said whom it has in a room, so that a seat of which nobody knows is nowhere. Who
+    /// could not be asked before is asked. A node that has just come may not have heard of all the others.
+    pub(super) fn is_answered(&self, cluster: &Cluster, room: &RoomName) -> bool {
+        let answered = self.with_hall(room, |hall| {
+            let Some(ties) = &mut hall.ties else { return true };
+            ties.ask_rest(room, true);
+            cluster.living().into_iter().all(|node| ties.has_answered(node))
+        });
+        !cluster.is_young() && answered.unwrap_or(true)
+    }
+
+    fn whom_to_ask(&self, room: &RoomName, peer: PeerId, cause: &Cause, hint: Option<NodeId>) -> Place {
+        match cause {
+            Cause::Client { writer, .. } => self.place_of(room, peer, hint, *writer),
+            Cause::Offer { .. } if self.has_seat(room, peer) => Place::Here,
+            Cause::Offer { by } => Place::At(*by),
+        }
     }
 
     /// Where to ask for a seat: where a node has said that it has gone, or else where the roster has its peer, or else where its
     /// ticket was written.
-    fn place_of(&self, room: &RoomName, peer: PeerId, hint: Option<NodeId>, writer: NodeId) -> Place {
+    pub(super) fn place_of(&self, room: &RoomName, peer: PeerId, hint: Option<NodeId>, writer: NodeId) -> Place {
         let Some(cluster) = &self.cluster else { return Place::Nowhere };
         let known = self.with_hall(room, |hall| match hall.room.node_of(peer) {
             _ if hall.seats.contains_key(&peer) => Some(Place::Here),
@@ -216,9 +266,14 @@ impl Hub {
         known.flatten().unwrap_or_else(unknown)
     }
 
-    /// Whether a seat is kept that this node had when it was lost.
-    fn may_claim_from(&self, cluster: &Cluster, node: NodeId) -> bool {
-        cluster.desk().is_some() && cluster.is_lost(node)
+    /// Whether a seat may be taken up that this node had when it was lost.
+    pub(super) fn may_claim_from(&self, cluster: &Cluster, node: NodeId) -> bool {
+        self.outlive(cluster) && cluster.is_lost(node)
+    }
+
+    /// Whether seats outlive their nodes at the moment.
+    fn outlive(&self, cluster: &Cluster) -> bool {
+        cluster.desk().is_some_and(|desk| desk.store().is_some())
     }
 
     /// Asks another node for something and waits for its answer; `None` if it cannot be asked, or does not answer in time.
@@ -272,27 +327,29 @@ impl Hub {
         let Some(seat) = hall.seats.get(&peer).map(Arc::clone) else {
             return Err(self.gone_to(room, peer, Some(hall)));
         };
-        let parts_with = seat.with(|seat| seat.begin_to_part(ticket, wanted.waited.is_some(), now()));
+        let parts_with = seat.with(|seat| match &wanted.claim {
+            Some(claim) => seat.begin_to_part((ticket, claim), wanted.waited.is_some(), now()),
+            None => seat.begin_to_part_idle(now()),
+        });
         parts_with.map_err(|refusal| refused(&refusal))?;
         self.tend_soon(room, peer);
         if hall.is_busy(peer, &seat, wanted) {
             return Err(Kept::Busy);
         }
-        seat.with(|seat| seat.part(now(), self.policy.resume_window));
-        let text = hall.parcel(peer, &seat)?;
-        let parts = parts(&text, receipt, PART_BYTES.min(cluster.largest_note() / 3));
-        // Without room on the link it stays here, for whoever comes next.
+        let text = hall.parcel(peer, &seat, self.policy.resume_window)?;
+        let parts = parts(&text, cluster, |part, last| Note::Seat { receipt, part, last });
+        // Without room on the link it stays here, for whoever comes next; its transport is asked to begin anew.
         cluster.send_all(node, life, parts).map_err(|_| refused(&out_of_reach()))?;
         info!(%peer, to = %node, "a session goes on at another node");
         let moves = hall.send_off(peer, node);
         cluster.moves.remember(room.clone(), peer, Move { to: node, moves }, now());
-        self.watch_transit(room.clone(), peer);
+        self.watch_transit(room.clone(), peer, moves);
         self.drop_if_empty(&mut shard, room);
         Ok(())
     }
 
     /// Why a seat cannot be had here: it is on its way here, or has gone, or there is none.
-    fn gone_to(&self, room: &RoomName, peer: PeerId, hall: Option<&Hall>) -> Kept {
+    pub(super) fn gone_to(&self, room: &RoomName, peer: PeerId, hall: Option<&Hall>) -> Kept {
         if hall.and_then(|hall| hall.ties.as_ref()).is_some_and(|ties| ties.moving.expects(peer)) {
             return Kept::Busy;
         }
@@ -351,11 +408,11 @@ impl Hub {
     }
 
     /// Another node stops, and asks this one to take a seat.
-    pub(super) fn offered(self: &Arc<Self>, room: RoomName, ticket: Option<Ticket>) {
+    pub(super) fn offered(self: &Arc<Self>, by: NodeId, room: RoomName, ticket: Option<Ticket>) {
         let wanted = self.is_elsewhere(&room, ticket);
         let place = Arc::clone(&self.handovers.offers).try_acquire_owned();
-        let (Some((ticket, writer)), Ok(place)) = (wanted, place) else { return };
-        let bring = Arc::clone(self).bring(room, (ticket, None), writer, CancellationToken::new());
+        let (Some((ticket, _)), Ok(place)) = (wanted, place) else { return };
+        let bring = Arc::clone(self).bring(room, ticket, Cause::Offer { by }, CancellationToken::new());
         tokio::spawn(async move {
             if let Err(refusal) = bring.await {
                 debug!(reason = %refusal.message, "a seat that was offered could not be had");
@@ -408,23 +465,24 @@ impl Hub {
         tickets
     }
 
-    /// A member's seat is handed on; the node that gets it has the resume window to say so.
-    pub(super) fn watch_transit(&self, room: RoomName, peer: PeerId) {
-        self.handovers.transits.lock().push_back((now() + self.policy.resume_window, room, peer));
+    /// A member's seat is handed on, which makes so many `moves`; the node that gets it has the resume window to say so.
+    pub(super) fn watch_transit(&self, room: RoomName, peer: PeerId, moves: u64) {
+        let until = now() + self.policy.resume_window;
+        self.handovers.transits.lock().push_back(Transit { until, room, peer, moves });
     }
 
     /// When to look at one of them next.
     pub(super) fn next_transit(&self) -> Option<Instant> {
-        self.handovers.transits.lock().front().map(|(until, ..)| *until)
+        self.handovers.transits.lock().front().map(|transit| transit.until)
     }
 
     /// Those of whom no node has said in time that it has them are gone.
     pub(super) fn end_transits(&self) {
         loop {
-            let due = self.handovers.transits.lock().pop_front_if(|(until, ..)| *until <= now());
-            let Some((_, room, peer)) = due else { return };
+            let due = self.handovers.transits.lock().pop_front_if(|transit| transit.until <= now());
+            let Some(Transit { room, peer, moves, .. }) = due else { return };
             self.with_hall(&room, |hall| {
-                if hall.room.is_in_transit(peer) {
+                if hall.room.is_in_transit(peer) && hall.room.moves_of(peer) == moves {
                     let mut out = Vec::new();
                     hall.room.leave_elsewhere(peer, LeftReason::NodeLost, &mut out);
                     hall.carry_out(out);
@@ -461,15 +519,15 @@ impl Hall {
         is_patient && wanted.heard.iter().any(lacks)
     }
 
-    /// A seat as another node can go on with it.
-    fn parcel(&self, peer: PeerId, seat: &SharedSeat) -> Result<String, Kept> {
+    /// A seat as another node can go on with it, for so long if nobody comes for it there.
+    fn parcel(&self, peer: PeerId, seat: &SharedSeat, window: Duration) -> Result<String, Kept> {
         let expired = || refused(&resume_expired());
         let (member, state) = self.room.own_member(peer).ok_or_else(expired)?;
         let own = self.keys.iter().filter(|(_, holder)| **holder == peer);
         let parcel = Parcel {
             room: self.room.name().clone(),
             present: present(member, state, self.room.moves_of(peer) + 1),
-            seat: seat.quietly(|seat| seat.pack(now())).ok_or_else(expired)?,
+            seat: seat.quietly(|seat| seat.pack(now(), window)).ok_or_else(expired)?,
             keys: own.map(|(key, _)| key.as_str().to_owned()).collect(),
             view: self.room.view(peer),
             heard: self.ties.iter().flat_map(|ties| ties.heard()).collect(),
@@ -570,13 +628,18 @@ impl Drop for Expecting<'_> {
 }
 
 /// A text in notes.
-fn parts(text: &str, receipt: u64, most: usize) -> Vec<Written> {
+pub(super) fn parts<'a>(
+    text: &'a str,
+    cluster: &Cluster,
+    note: impl Fn(Cow<'a, str>, bool) -> Note<'a>,
+) -> Vec<Written> {
+    let most = PART_BYTES.min(cluster.largest_note() / 3);
     let mut parts = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
         let (part, behind) = rest.split_at(rest.floor_char_boundary(most.max(4)));
         rest = behind;
-        parts.push(Note::Seat { receipt, part: part.into(), last: rest.is_empty() }.write());
+        parts.push(note(part.into(), rest.is_empty()).write());
     }
     parts
 }
@@ -585,7 +648,7 @@ fn refused(refusal: &Refusal) -> Kept {
     Kept::Refused(Refused::from(refusal))
 }
 
-fn out_of_reach() -> Refusal {
+pub(super) fn out_of_reach() -> Refusal {
     let why = "the session's node cannot be reached at this moment; resume a little later";
     Refusal::new(Code::GoingAway, why).retry_after(COME_BACK)
 }

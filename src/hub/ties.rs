@@ -15,6 +15,7 @@ use crate::protocol::{
     Body, Code, Kind, Member, Moderate, NodeId, Outbound, PeerId, PeerState, Recipient, Refusal, RoomName,
 };
 use crate::room::{Delivery, Receipt};
+use crate::timeline::Outcome;
 
 /// Bytes of metadata in one part of a roster, so that it fits on any bus.
 const PART_BYTES: usize = 64 * 1024;
@@ -30,6 +31,8 @@ const MOST_HEARD: usize = 512;
 pub(super) struct Ties {
     pub(super) cluster: Arc<Cluster>,
     pub(super) nodes: BTreeMap<NodeId, Tie>,
+    /// Which nodes were asked whom they have, and whether they have answered.
+    asked: BTreeMap<NodeId, Asked>,
     pub(super) lock: Lock,
     /// How many are about to join, for whom the room stays open although it has no seats.
     pub(super) entering: usize,
@@ -60,6 +63,13 @@ pub(super) struct Tie {
     pub(super) missed: u64,
 }
 
+/// A question for a node's roster. It holds in one life of the link alone.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    life: u64,
+    is_answered: bool,
+}
+
 impl Tie {
     /// So many payloads for all its members were not sent. It is told at once, or with the next roster.
     pub(super) fn miss(&mut self, count: u64, cluster: &Cluster, node: NodeId, room: &RoomName) {
@@ -77,14 +87,11 @@ impl Tie {
 impl Ties {
     /// Those of a room that is being opened: every node is asked whether it has it open.
     pub(super) fn ask(cluster: &Arc<Cluster>, room: &RoomName) -> Self {
-        let enter = Note::Enter { room: room.clone() }.write();
-        let asked = |node: &NodeId| cluster.send(*node, None, enter.clone(), Weight::Vital).is_ok();
-        let nodes = cluster.nodes().into_iter().filter(asked);
-        let nodes = nodes.map(|node| (node, Tie { is_asked: true, ..Tie::default() })).collect();
         let lock = Lock { count: 0, by: cluster.id(), locked: false };
         let mut ties = Ties {
             cluster: Arc::clone(cluster),
-            nodes,
+            nodes: BTreeMap::new(),
+            asked: BTreeMap::new(),
             lock,
             entering: 0,
             whole: CancellationToken::new(),
@@ -93,8 +100,39 @@ impl Ties {
             moving: Moving::default(),
             journals: cluster.desk().cloned().map(Journals::new),
         };
+        ties.ask_rest(room, false);
+        ties.nodes = ties.asked.keys().map(|&node| (node, Tie { is_asked: true, ..Tie::default() })).collect();
         ties.check_whole();
         ties
+    }
+
+    /// Asks each node that can be asked and was not, in this life of its link; `again` if the room was open before.
+    pub(super) fn ask_rest(&mut self, room: &RoomName, again: bool) {
+        let enter = Note::Enter { room: room.clone(), again }.write();
+        for node in self.cluster.nodes() {
+            if self.asked(node).is_none()
+                && let Ok(life) = self.cluster.send(node, None, enter.clone(), Weight::Vital)
+            {
+                self.set_asked(node, life, false);
+            }
+        }
+    }
+
+    /// A node has told in this life of its link whom it has, or is about to.
+    pub(super) fn set_asked(&mut self, node: NodeId, life: u64, is_answered: bool) {
+        self.asked.insert(node, Asked { life, is_answered });
+        if self.asked.len() > MOST_HEARD {
+            self.asked.retain(|&node, asked| self.cluster.is_up(node, asked.life));
+        }
+    }
+
+    /// Whether it is known whom a node has.
+    pub(super) fn has_answered(&self, node: NodeId) -> bool {
+        self.asked(node).is_some_and(|asked| asked.is_answered)
+    }
+
+    fn asked(&self, node: NodeId) -> Option<Asked> {
+        self.asked.get(&node).copied().filter(|asked| self.cluster.is_up(node, asked.life))
     }
 
     /// The room is closed here.
@@ -167,7 +205,12 @@ impl Hall {
         let room = self.room.name().clone();
         if let Some((member, state)) = self.room.own_member(peer) {
             let present = present(member, state, self.room.moves_of(peer));
-            ties.tell(&Note::Joined { room, present }.write());
+            ties.tell(&Note::Joined { room: room.clone(), present }.write());
+            if self.room.is_locked() {
+                // Who takes the room to have been empty until now takes it to be unlocked.
+                let lock = ties.lock;
+                ties.tell(&Note::Locked { room, lock }.write());
+            }
         } else if let Some(member) = self.room.own_waiting().find(|member| member.peer == peer).cloned() {
             ties.tell(&Note::Knocked { room, member }.write());
         }
@@ -181,11 +224,19 @@ impl Hall {
         self.announce(|room| Note::Locked { room, lock });
     }
 
+    /// The lock as far as this node knows. A room that nobody was in is unlocked since; but it may be that another node has never seen it
+    /// so, as somebody was admitted there before the last one had left here, and what that one says of the lock holds.
+    pub(super) fn known_lock(&self) -> Option<Lock> {
+        let Ties { lock, cluster, .. } = self.ties.as_deref()?;
+        let was_empty = lock.locked && !self.room.is_locked();
+        Some(if was_empty { Lock { count: 0, by: cluster.id(), locked: false } } else { *lock })
+    }
+
     /// Tells a node the whole roster, in the link's present life.
     pub(super) fn tell_roster(&mut self, node: NodeId) {
-        let Some(ties) = &mut self.ties else { return };
+        let known_lock = self.known_lock();
+        let (Some(ties), Some(lock)) = (&mut self.ties, known_lock) else { return };
         let tie = ties.nodes.entry(node).or_default();
-        let lock = Lock { locked: self.room.is_locked(), ..ties.lock };
         let room = || self.room.name().clone();
         let said = ties.said;
         let part = |members, waiting| {
@@ -207,27 +258,31 @@ impl Hall {
         }
     }
 
-    /// Carries a directed payload to a member's node, which will answer for it.
-    pub(super) fn carry_elsewhere(&self, to: PeerId, body: &Body, receipt: Option<Receipt>) {
-        let (Some(ties), Some(node), Some(receipt)) = (&self.ties, self.room.node_of(to), receipt) else { return };
+    /// Carries a directed payload to a member's node, which will answer for it. Returns what has become of it so far, if that is to be
+    /// told.
+    pub(super) fn carry_elsewhere(&self, to: PeerId, body: &Body, receipt: Option<Receipt>) -> Option<Outcome> {
+        let (ties, node, receipt) = (self.ties.as_ref()?, self.room.node_of(to)?, receipt?);
         let room = self.room.name();
         if body.kind == Kind::Ephemeral {
             let written = note::relay(room, to, None, None, body);
             // It may be dropped.
             let _ = ties.life(node).map(|life| ties.cluster.send(node, Some(life), written, Weight::Ephemeral));
-            return self.reply(receipt.accepted());
+            self.reply(receipt.accepted());
+            return Some(Outcome::Elsewhere);
         }
-        if body.len() + PAYLOAD_BYTES > ties.cluster.largest_note() {
-            let refusal =
-                Refusal::new(Code::TooLarge, "the peer's node cannot be sent so much; see max_payload of NATS");
-            return self.reply(Some(receipt.refused(&refusal)));
-        }
-        let sender = receipt.id.map(|id| (receipt.from, id));
-        let make = |number| note::relay(room, to, Some(number), sender, body);
-        let asked = self.ask(node, receipt.from, receipt.id, make);
-        if let Err(refusal) = asked {
-            self.reply(Some(receipt.refused(&refusal)));
-        }
+        let asked = if body.len() + PAYLOAD_BYTES > ties.cluster.largest_note() {
+            Err(Refusal::new(Code::TooLarge, "the peer's node cannot be sent so much; see max_payload of NATS"))
+        } else {
+            let sender = receipt.id.map(|id| (receipt.from, id));
+            self.ask(node, receipt.from, receipt.id, |number| note::relay(room, to, Some(number), sender, body))
+        };
+        Some(match asked {
+            Ok(()) => Outcome::Elsewhere,
+            Err(refusal) => {
+                self.reply(Some(receipt.refused(&refusal)));
+                Outcome::Unreachable
+            }
+        })
     }
 
     /// Carries a payload for all to the nodes that share the room. What cannot be sent is told there when it can.

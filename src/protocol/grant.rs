@@ -25,6 +25,32 @@ pub struct Grant {
     pub invitation: Option<Invitation>,
 }
 
+/// What a client shows beside the ticket of a seat that it takes up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The number of the last message that it has handled.
+    pub seq: u64,
+    /// Its token.
+    pub token: Shown,
+}
+
+/// The token of a claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Shown {
+    /// None: the seat's own goes on.
+    Nothing,
+    /// A verified one with this subject takes its place.
+    Newer(Option<Arc<str>>),
+}
+
+impl Claim {
+    /// What is shown by a client that has handled so much, and by its new token, if it has one.
+    pub fn new(seq: u64, renewal: Option<&Grant>) -> Self {
+        Claim { seq, token: renewal.map_or(Shown::Nothing, |renewal| Shown::Newer(renewal.user.clone())) }
+    }
+}
+
 /// A token with which a number of seats may be taken, by whoever has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invitation {

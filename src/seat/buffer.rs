@@ -132,6 +132,15 @@ impl Entry {
     }
 }
 
+/// Payloads that a client has not acknowledged.
+#[derive(Debug)]
+pub struct Unacknowledged<'a> {
+    /// How many up to which number are left out.
+    pub left: Vec<(u64, u64)>,
+    /// The others, with their numbers.
+    pub kept: Vec<(u64, &'a Body)>,
+}
+
 /// The client cannot be told everything.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Gap {
@@ -307,9 +316,8 @@ impl Buffer {
     }
 
     /// All payloads that were not acknowledged, with their numbers; of those that are being stored the first so many. As many of the
-    /// earliest that were written are left out as it takes to have no more bytes than that, and come first, as [`left`](Self::left)
-    /// counts them; `None` if it takes more.
-    pub(super) fn payloads(&self, held: usize, most: usize) -> Option<(Vec<(u64, u64)>, Vec<(u64, &Body)>)> {
+    /// earliest that were written are left out as it takes to have no more bytes than that; `None` if it takes more.
+    pub(super) fn payloads(&self, held: usize, most: usize) -> Option<Unacknowledged<'_>> {
         let until = self.held.get(held).copied().unwrap_or(u64::MAX);
         let payload = |entry: &&Entry| entry.body.kind == Kind::Payload && entry.seq < Some(until);
         let numbered = |entry| -> Option<(u64, &Body)> { Some((Entry::seq(entry)?, &entry.body)) };
@@ -328,7 +336,7 @@ impl Buffer {
         let kept = all.iter().rev().take_while(fits).count();
         let left = self.left(all.drain(..all.len() - kept).map(|(number, _)| number));
         all.extend(waiting);
-        Some((left, all))
+        Some(Unacknowledged { left, kept: all })
     }
 
     /// How many payloads up to which number were pushed out, or are these, and not acknowledged. The earliest are counted as one.
@@ -532,7 +540,7 @@ mod tests {
         assert!(!buffer.has_next());
         assert_eq!(buffer.held(2).iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [2, 4]);
         let all = |buffer: &Buffer, held| -> Vec<u64> {
-            let (left, kept) = buffer.payloads(held, 10_000).expect("they fit");
+            let Unacknowledged { left, kept } = buffer.payloads(held, 10_000).expect("they fit");
             assert!(left.is_empty());
             kept.iter().map(|(seq, _)| *seq).collect()
         };
@@ -546,7 +554,8 @@ mod tests {
         buffer.release(1);
         assert_eq!(written(&mut buffer), [4]);
         let size = small().len() + NUMBER_BYTES;
-        let (left, kept) = buffer.payloads(0, 4 * NUMBER_BYTES + 2 * size).expect("what was written is left out");
+        let Unacknowledged { left, kept } =
+            buffer.payloads(0, 4 * NUMBER_BYTES + 2 * size).expect("what was written is left out");
         assert_eq!((left, kept.iter().map(|(seq, _)| *seq).collect()), (vec![(1, 1), (2, 1)], vec![3, 4]));
         buffer.push(small());
         buffer.push(small());
@@ -560,7 +569,7 @@ mod tests {
             assert!(buffer.push(small()));
             written(&mut buffer);
         }
-        let left = |buffer: &Buffer| buffer.payloads(0, 10_000).expect("they fit").0;
+        let left = |buffer: &Buffer| buffer.payloads(0, 10_000).expect("they fit").left;
         assert_eq!(left(&buffer), [(2, 2), (3, 1)], "of as many as fit the numbers are known");
         buffer.ack(2);
         assert_eq!(left(&buffer), [(3, 1)]);

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::{Lease, Seat, Standing, Tickets, buffer, log, rate};
 use crate::protocol::{Checks, Grant, Invitation, Limits, PeerId, Rights, Ticket, Transport};
 
-/// A member's seat without a transport.
+/// A member's seat, without its transport.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Packed {
@@ -64,14 +64,20 @@ struct PackedGrant {
 }
 
 impl Seat {
-    /// The seat as another node can go on with it; `None` if its peer is no member, or a transport has it.
-    pub fn pack(&self, now: Instant) -> Option<Packed> {
+    /// The seat as another node can go on with it, as if its transport, if it has one, had gone now; it is then away for `window`.
+    /// `None` if its peer is no member.
+    pub fn pack(&self, now: Instant, window: Duration) -> Option<Packed> {
+        let mut log = self.log.clone();
         let lease = match self.lease {
             Lease::Between { until } => PackedLease::Between(millis(until, now)),
             Lease::Away { until } => PackedLease::Away(millis(until, now)),
-            Lease::Here | Lease::Left => return None,
+            Lease::Here => {
+                log.note(now, self.departure());
+                PackedLease::Away(window.as_millis() as u64)
+            }
+            Lease::Left => return None,
         };
-        (self.standing == Standing::Member).then(|| self.pack_as(lease, self.last_id, self.buffer.pack(), now))
+        (self.standing == Standing::Member).then(|| self.pack_as(lease, self.last_id, self.buffer.pack(), &log, now))
     }
 
     /// The seat without what waits for its client, for a node that takes it up when this one is lost; `None` if its peer is no member.
@@ -79,10 +85,17 @@ impl Seat {
     /// No id counts as handled: which ones are by then nobody will know, and what was not would be answered `ok`.
     pub fn outline(&self, now: Instant) -> Option<Packed> {
         let empty = buffer::Packed::after(0, Vec::new(), self.buffer.untold());
-        (self.standing == Standing::Member).then(|| self.pack_as(PackedLease::Away(0), 0, empty, now))
+        (self.standing == Standing::Member).then(|| self.pack_as(PackedLease::Away(0), 0, empty, &self.log, now))
     }
 
-    fn pack_as(&self, lease: PackedLease, last_id: u64, buffer: buffer::Packed, now: Instant) -> Packed {
+    fn pack_as(
+        &self,
+        lease: PackedLease,
+        last_id: u64,
+        buffer: buffer::Packed,
+        log: &log::Log,
+        now: Instant,
+    ) -> Packed {
         let grant = &self.grant;
         Packed {
             peer: self.peer,
@@ -109,7 +122,7 @@ impl Seat {
             warn_in: self.warn_at.map(|at| millis(at, now)),
             ice_due_in: self.ice_due.map(|at| millis(at, now)),
             payloads: self.payloads,
-            log: self.log.pack(now),
+            log: log.pack(now),
         }
     }
 
@@ -231,7 +244,7 @@ mod tests {
     }
 
     fn sent(seat: &Seat, now: Instant) -> String {
-        serde_json::to_string(&seat.pack(now).expect("it is a member's, and idle")).expect("JSON")
+        serde_json::to_string(&seat.pack(now, WINDOW).expect("it is a member's")).expect("JSON")
     }
 
     #[test]
@@ -257,7 +270,9 @@ mod tests {
         assert_eq!(read(&mut before), read(&mut after));
         assert_eq!((after.last_id(), after.next_look(now)), (7, before.next_look(now)));
         assert_eq!(after.admit(after.generation(), Some(7), now), Admission::Repeat);
-        assert!(before.pack(now).is_none(), "a transport has it");
+        let text = sent(&before, now);
+        before.detach(before.generation(), now, WINDOW);
+        assert_eq!(sent(&before, now), text, "its transport was left out of it");
     }
 
     #[test]

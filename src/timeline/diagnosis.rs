@@ -97,9 +97,9 @@ pub fn diagnose(entries: &[Entry], dropped: u64) -> Diagnosis {
     pairs.truncate(PAIRS);
     let mut text = match pairs.first() {
         Some(worst) => summary(&pairs, worst),
-        None => followed.alone(),
+        None => followed.alone(dropped),
     };
-    if dropped > 0 && last.len() == entries.len() {
+    if dropped > 0 && !entries.is_empty() && last.len() == entries.len() {
         text += &format!(" Earlier events were forgotten ({dropped}), and may be what is missing.");
     }
     Diagnosis { state: pairs.first().map(|pair| pair.state), text, pairs, more }
@@ -166,7 +166,7 @@ impl Followed {
     fn follow(&mut self, entry: &Entry) {
         match entry.event {
             Event::Joined { peer, .. } | Event::Admitted { peer } => {
-                self.peer(peer).waits = false;
+                self.come(peer);
                 self.meet(peer);
             }
             Event::Knocked { peer, .. } => self.peer(peer).waits = true,
@@ -187,6 +187,15 @@ impl Followed {
 
     fn peer(&mut self, peer: PeerId) -> &mut Peer {
         self.peers.entry(peer).or_default()
+    }
+
+    /// Also one who was lost with its node, and is heard of again.
+    fn come(&mut self, peer: PeerId) {
+        let known = self.peer(peer);
+        (known.waits, known.away, known.left) = (false, None, None);
+        for talk in self.talks.values_mut().filter(|talk| talk.broken == Some(peer)) {
+            talk.broken = None;
+        }
     }
 
     /// A newcomer makes a pair with each who is there, while there are few.
@@ -353,9 +362,13 @@ impl Followed {
         away.map_or_else(String::new, |_| format!(" {} has lost its transport.", short(peer)))
     }
 
-    fn alone(&self) -> String {
+    /// What there is to say where there was no pair.
+    fn alone(&self, dropped: u64) -> String {
         let waiting = self.peers.values().filter(|peer| peer.waits && peer.left.is_none()).count();
         let mut text = match self.peers.len() {
+            0 if dropped > 0 => {
+                "Nothing of the room was recorded: --timeline-memory was used up, or --timeline-events is 0.".to_owned()
+            }
             0 => "Nobody has been in the room.".to_owned(),
             1 => "One peer was in the room, and nobody else came.".to_owned(),
             _ => "No two peers have been in the room at the same time.".to_owned(),
@@ -387,6 +400,7 @@ fn glare([impolite, polite]: [PeerId; 2]) -> String {
 fn offer_lost(from: PeerId, to: PeerId, outcome: Outcome) -> String {
     let why = match outcome {
         Outcome::PeerGone => "was not in the room",
+        Outcome::Unreachable => "is at a node that could not be reached",
         _ => "had no room in its queue",
     };
     format!("{} sent {} an offer that did not arrive, as {} {why}.", short(from), short(to), short(to))
@@ -395,6 +409,7 @@ fn offer_lost(from: PeerId, to: PeerId, outcome: Outcome) -> String {
 fn answer_lost(from: PeerId, to: PeerId, outcome: Outcome) -> String {
     let why = match outcome {
         Outcome::PeerGone => "was not in the room any more",
+        Outcome::Unreachable => "is at a node that could not be reached",
         _ => "had no room in its queue",
     };
     format!("{} answered, but the answer did not arrive, as {} {why}.", short(from), short(to))

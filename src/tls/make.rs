@@ -1,14 +1,14 @@
-//! Makes development certificates: ECDSA P-256, which every browser takes, and which WebTransport's certificate hashes
-//! require.
+//! Makes certificates: ECDSA P-256, which every browser takes, and which WebTransport's certificate hashes require. All are for
+//! development, but the one that answers an authority.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CidrSubnet, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256,
+    BasicConstraints, CertificateParams, CidrSubnet, CustomExtension, DnType, ExtendedKeyUsagePurpose, GeneralSubtree,
+    IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256,
 };
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::{Duration, OffsetDateTime};
 
 use super::LOCAL_NAMES;
@@ -95,6 +95,17 @@ fn params(
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     Ok(params)
+}
+
+/// Answers an authority that asks for `name` (RFC 8737, 3). `digest` must be a SHA-256.
+pub(super) fn challenge(
+    name: &str,
+    digest: &[u8],
+) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), rcgen::Error> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let mut params = CertificateParams::new([name.to_owned()])?;
+    params.custom_extensions = vec![CustomExtension::new_acme_identifier(digest)];
+    Ok((params.self_signed(&key)?.into(), PrivatePkcs8KeyDer::from(key.serialize_der()).into()))
 }
 
 fn permitted(names: &BTreeSet<String>) -> Vec<GeneralSubtree> {

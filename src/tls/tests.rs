@@ -25,7 +25,7 @@ fn development(dir: &TempDir, names: &[&str]) -> CertificateSource {
 fn held(renewal: &Renewal) -> &Held {
     match &renewal.source {
         Source::Development { held, .. } => held,
-        Source::Production { .. } => panic!("these are development certificates"),
+        _ => panic!("these are development certificates"),
     }
 }
 
@@ -47,11 +47,20 @@ fn handshake_with(
 ) -> Result<ClientConnection, String> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
-    let mut client = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let client = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_protocol_versions(versions)
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
+    handshake_of(client, server, name, alpn)
+}
+
+fn handshake_of(
+    mut client: ClientConfig,
+    server: &Arc<ServerConfig>,
+    name: &str,
+    alpn: &[&str],
+) -> Result<ClientConnection, String> {
     client.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let mut client = ClientConnection::new(Arc::new(client), name).unwrap();
@@ -432,5 +441,153 @@ mod production {
         }
         let error = Certificates::load(&source(&(cert, key), &["x.test"]), BOTH).unwrap_err().to_string();
         assert!(error.contains("--name x.test is not covered"), "{error}");
+    }
+}
+
+mod issued {
+    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+    use rustls::pki_types::UnixTime;
+    use rustls::{DigitallySignedStruct, SignatureScheme};
+
+    use super::*;
+    use crate::config::Acme;
+
+    /// RFC 8737, 6.1: critical, an OCTET STRING of the digest.
+    const IDENTIFIER: &str = "1.3.6.1.5.5.7.1.31";
+
+    fn acme(dir: &TempDir) -> CertificateSource {
+        CertificateSource::Acme(Acme {
+            domains: vec!["a.test".into()],
+            directory: http::Uri::from_static("https://authority.test/dir"),
+            contact: vec![],
+            ca: None,
+            dir: dir.path().join("acme"),
+        })
+    }
+
+    /// What an authority would issue: chain and key, and the CA to trust.
+    fn issued(names: &[&str]) -> (TempDir, String) {
+        let made_in = TempDir::new().unwrap();
+        start(&made_in, names, OffsetDateTime::now_utc());
+        let pem = fs::read_to_string(made_in.path().join("certs/localhost.pem")).unwrap();
+        (made_in, pem)
+    }
+
+    /// Looks at what it is shown as an authority does, which trusts nobody.
+    #[derive(Debug)]
+    struct Curious;
+
+    impl ServerCertVerifier for Curious {
+        fn verify_server_cert(
+            &self,
+            end_entity: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            name: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, rustls::Error> {
+            let facts = Facts::read(end_entity).expect("a certificate");
+            assert_eq!(facts.names.iter().collect::<Vec<_>>(), [&name.to_str()]);
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            unreachable!("TLS 1.3 is spoken")
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            vec![SignatureScheme::ECDSA_NISTP256_SHA256]
+        }
+    }
+
+    fn ask(server: &Arc<ServerConfig>, name: &str, alpn: &[&str]) -> Result<ClientConnection, String> {
+        let client = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(rustls::DEFAULT_VERSIONS)
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Curious))
+            .with_no_client_auth();
+        handshake_of(client, server, name, alpn)
+    }
+
+    #[test]
+    fn an_authority_is_answered_for_as_long_as_it_asks_and_nobody_else_is() {
+        let dir = TempDir::new().unwrap();
+        let (certificates, mut renewal) = Certificates::load(&acme(&dir), BOTH).unwrap();
+        let (tcp, quic) = (certificates.tcp().borrow().clone(), certificates.quic().borrow().clone());
+        let challenges = certificates.challenges().unwrap();
+        let digest = ring::digest::digest(&ring::digest::SHA256, b"token.thumbprint");
+        assert!(challenges.answer("a.test", b"short").is_err());
+        ask(&tcp, "a.test", &["acme-tls/1"]).unwrap_err();
+        let answering = challenges.answer("a.test", digest.as_ref()).unwrap();
+        let asked = ask(&tcp, "a.test", &["acme-tls/1"]).unwrap();
+        assert_eq!(asked.alpn_protocol(), Some(&b"acme-tls/1"[..]));
+        let shown = &asked.peer_certificates().unwrap()[0];
+        let (_, shown) = x509_parser::parse_x509_certificate(shown).unwrap();
+        let extension = shown.extensions().iter().find(|extension| extension.oid.to_id_string() == IDENTIFIER).unwrap();
+        assert!(extension.critical);
+        assert_eq!(extension.value, [&[4, 32], digest.as_ref()].concat());
+
+        ask(&tcp, "b.test", &["acme-tls/1"]).unwrap_err();
+        ask(&quic, "a.test", &["acme-tls/1"]).unwrap_err();
+        ask(&tcp, "a.test", &["h2"]).unwrap_err();
+        let (made_in, pem) = issued(&["a.test"]);
+        renewal.look(Look::Issued(pem), OffsetDateTime::now_utc()).unwrap();
+        let client = handshake(
+            &certificates.tcp().borrow(),
+            &made_in.path().join("certs/ca.pem"),
+            "a.test",
+            &["h2", "acme-tls/1"],
+        );
+        assert_eq!(client.unwrap().alpn_protocol(), Some(&b"h2"[..]), "who offers more than that does not ask");
+        ask(&certificates.tcp().borrow(), "a.test", &["acme-tls/1"]).unwrap();
+        drop(answering);
+        ask(&tcp, "a.test", &["acme-tls/1"]).unwrap_err();
+    }
+
+    #[test]
+    fn what_is_issued_is_served_and_kept_and_what_does_not_fit_is_neither() {
+        let dir = TempDir::new().unwrap();
+        let now = OffsetDateTime::now_utc();
+        let (certificates, mut renewal) = Certificates::load(&acme(&dir), BOTH).unwrap();
+        assert!(certificates.shown().borrow().is_none() && certificates.entries().is_empty());
+        assert_eq!(certificates.names(), ["a.test"]);
+        assert!(!renewal.look(Look::Due, now).unwrap() && !renewal.look(Look::Asked, now).unwrap());
+        let (_, other) = issued(&["b.test"]);
+        let (ca, good) = issued(&["a.test"]);
+        let crossed = [other.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap(), &good].concat();
+        for (pem, why) in [(other.as_str(), "is not for a.test"), (&crossed, "does not belong"), ("", "no certificate")]
+        {
+            let error = renewal.look(Look::Issued(pem.into()), now).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+        assert!(certificates.shown().borrow().is_none());
+        assert!(renewal.look(Look::Issued(good), now).unwrap());
+        let ca = ca.path().join("certs/ca.pem");
+        for config in [certificates.tcp(), certificates.quic()] {
+            handshake(&config.borrow(), &ca, "a.test", &[]).unwrap();
+        }
+        let (again, _) = Certificates::load(&acme(&dir), BOTH).unwrap();
+        assert_eq!(*again.shown().borrow(), *certificates.shown().borrow());
+        handshake(&again.tcp().borrow(), &ca, "a.test", &[]).unwrap();
+
+        let file = dir.path().join("acme/authority.test_dir/certificate.pem");
+        fs::write(&file, "half a cert").unwrap();
+        let error = Certificates::load(&acme(&dir), BOTH).unwrap_err().to_string();
+        assert!(error.contains("certificate.pem") && error.contains("remove it"), "{error}");
     }
 }

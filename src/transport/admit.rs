@@ -58,13 +58,7 @@ impl Opening {
         if transport != Transport::LongPoll {
             context.let_in(&client)?;
         }
-        let grant = match (bearer(&parts.headers)?, &context.auth) {
-            (Some(token), Some(auth)) => {
-                let verified = auth.verify(Some(&token), &room).await;
-                Some(note_failure(&client, verified)?)
-            }
-            _ => None,
-        };
+        let grant = head_grant(bearer(&parts.headers)?, &room, &client, context).await?;
         Ok(Opening { room, transport, via, grant, client, place, begun })
     }
 }
@@ -93,7 +87,27 @@ pub(super) fn note_failure<T>(client: &Client, result: Result<T, Refusal>) -> Re
     result
 }
 
-fn bearer(headers: &HeaderMap) -> Result<Option<Token<'_>>, Refusal> {
+/// What the token of a request's head allows, where there is one.
+///
+/// # Errors
+/// Those of [`Verifier::verify`](crate::auth::Verifier::verify).
+pub(super) async fn head_grant(
+    token: Option<Token<'_>>,
+    room: &RoomName,
+    client: &Client,
+    context: &Context,
+) -> Result<Option<Grant>, Refusal> {
+    match (token, &context.auth) {
+        (Some(token), Some(auth)) => note_failure(client, auth.verify(Some(&token), room).await).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// The token in `Authorization`.
+///
+/// # Errors
+/// `unauthorized` for more than one, and for another scheme.
+pub(super) fn bearer(headers: &HeaderMap) -> Result<Option<Token<'_>>, Refusal> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));

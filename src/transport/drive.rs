@@ -17,7 +17,7 @@ use crate::hub::{Session, Speaker};
 use crate::metrics::{Ended, Entry};
 use crate::outbox::Output;
 use crate::pace::jitter;
-use crate::protocol::{Code, Command, Frame, Grant, Refusal, Request, Token, notice};
+use crate::protocol::{Code, Command, Frame, Grant, Refusal, Request, RoomName, Token, notice};
 use crate::seat::Ending;
 
 /// Fed to a wire before it is flushed; coalesces what waits without keeping more than this beside the queue.
@@ -75,7 +75,7 @@ pub(super) async fn take_seat(
 
 async fn admit(opening: &Opening, first: Request<'_>, context: &Context) -> Result<(Session, Frame), Refusal> {
     let (room, transport) = (&opening.room, opening.transport);
-    let grant = authorize(opening, &first.command, context).await?;
+    let grant = authorize(room, &opening.client, opening.grant.as_ref(), &first.command, context).await?;
     let (how, taken) = match first.command {
         Command::Join(join) => {
             let _entering = context.hub.enter(room).await?;
@@ -83,7 +83,7 @@ async fn admit(opening: &Opening, first: Request<'_>, context: &Context) -> Resu
             (Entry::Join, context.hub.join(room, &join, grant, transport))
         }
         Command::Resume(resume) => {
-            note_failure(&opening.client, context.hub.fetch(room, resume.ticket, resume.seq).await)?;
+            note_failure(&opening.client, context.hub.fetch(room, &resume, grant.as_ref()).await)?;
             may_begin(context)?;
             let how = if context.hub.is_served(room, &resume) { Entry::Move } else { Entry::Resume };
             (how, context.hub.resume(room, &resume, grant, transport))
@@ -104,7 +104,9 @@ fn may_begin(context: &Context) -> Result<(), Refusal> {
 /// What the token of a first message allows, or else that of its request's head. A `join` must have one where there are keys;
 /// the seat of a `resume` has its own.
 pub(super) async fn authorize(
-    opening: &Opening,
+    room: &RoomName,
+    client: &Client,
+    head: Option<&Grant>,
     first: &Command<'_>,
     context: &Context,
 ) -> Result<Option<Grant>, Refusal> {
@@ -114,13 +116,10 @@ pub(super) async fn authorize(
         Command::Resume(resume) => (&resume.token, false),
         _ => return Ok(None),
     };
-    match (token, &opening.grant) {
+    match (token, head) {
         (None, Some(grant)) => Ok(Some(grant.clone())),
         (None, None) if !needed => Ok(None),
-        (token, _) => {
-            let verified = auth.verify(token.as_ref(), &opening.room).await;
-            note_failure(&opening.client, verified).map(Some)
-        }
+        (token, _) => note_failure(client, auth.verify(token.as_ref(), room).await).map(Some),
     }
 }
 

@@ -7,7 +7,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::{self, ready};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -27,6 +27,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 pub(crate) mod fuzzing;
 
 use super::admit::{self, Opening};
+use super::carry;
 use super::{Close, Received, Transport, Via, Wire, WireError, drive};
 use crate::clients::Client;
 use crate::context::Context;
@@ -34,7 +35,7 @@ use crate::hub::Speaker;
 use crate::metrics::Entry;
 use crate::pace::jitter;
 use crate::problem::{problem, problem_with_status};
-use crate::protocol::{Code, Command, Frame, ROOMS_PATH, Refusal, Request as Message, RoomName, Ticket, notice};
+use crate::protocol::{Code, Command, Frame, Grant, ROOMS_PATH, Refusal, Request as Message, RoomName, Ticket, notice};
 
 const NDJSON: &str = "application/x-ndjson";
 const EVENT_STREAM: &str = "text/event-stream";
@@ -73,7 +74,8 @@ pub async fn open(State(context): State<Arc<Context>>, Extension(via): Extension
         Err(refusal) => return problem(&refusal),
     };
     let opened = async {
-        let lines = read_lines(body, &context).await?;
+        let whole = read_body(body, &context).await?;
+        let lines = split_lines(&whole, context.config.limits.frame_bytes)?;
         let (first, rest) = lines.split_first().ok_or_else(no_first_message)?;
         let message = Message::parse(first, &context.config.limits).map_err(|invalid| invalid.refusal)?;
         context.metrics.message(transport, message.command.name());
@@ -84,8 +86,16 @@ pub async fn open(State(context): State<Arc<Context>>, Extension(via): Extension
             }
             Ok(response)
         } else {
-            let answered = long_poll(&opening, message, rest, wait(&parts), &context).await;
-            answered.inspect_err(|refusal| context.hub.note_refusal(&opening.room, refusal.code))
+            let Opening { room, client, grant, begun, place: _place, .. } = opening;
+            let poll = Poll { room, client, grant, begun, wait: wait(&parts) };
+            let token = admit::bearer(&parts.headers)?;
+            let carried = carry::poll(&poll, &message.command, token, &whole, &context).await;
+            let answered = match carried.transpose() {
+                Some(answered) => answered,
+                None => long_poll(&poll, message, rest, &context).await,
+            };
+            let body = answered.inspect_err(|refusal| context.hub.note_refusal(&poll.room, refusal.code))?;
+            Ok(answer(StatusCode::OK, NDJSON, Body::from(body)))
         }
     };
     opened.await.unwrap_or_else(|refusal: Refusal| {
@@ -100,28 +110,51 @@ pub async fn messages(
     Extension(via): Extension<Via>,
     request: Request,
 ) -> Response {
-    let (parts, body) = request.into_parts();
+    let (parts, mut body) = request.into_parts();
     if !is_ndjson(&parts.headers) {
         let (status, refusal) = unsupported();
         return problem_with_status(status, &refusal);
     }
     let accepted = async {
         let client = context.client(via.remote.ip(), &parts.headers)?;
-        let mut speaker = speaker(&parts, &client, &context).await?;
-        let transport = speaker.transport();
-        for line in read_lines(body, &context).await? {
-            while !drive::carry_out(&speaker, &line, transport, &client, &context).await {
-                // Polls follow one another while lines are on their way.
-                let next = if transport == Transport::LongPoll { speaker.after_poll() } else { None };
-                speaker = next.ok_or_else(|| speaker.staleness())?;
+        let (room, ticket) = shown(&parts, &client, &context).await?;
+        if context.hub.is_carried(&room, ticket) {
+            let whole = read_body(body, &context).await?;
+            split_lines(&whole, context.config.limits.frame_bytes)?;
+            if carry::lines(&room, ticket, &client, &whole, &context).await?.is_some() {
+                return Ok(());
             }
+            body = Body::from(whole);
         }
-        Ok(())
+        let speaker = admit::note_failure(&client, context.hub.speaker(&room, ticket))?;
+        let whole = read_body(body, &context).await?;
+        speak(speaker, &whole, &client, &context).await
     };
     match accepted.await {
         Ok(()) => answer(StatusCode::ACCEPTED, NDJSON, Body::empty()),
         Err(refusal) => problem(&refusal),
     }
+}
+
+/// Carries out the lines of a body.
+///
+/// # Errors
+/// `tooLarge` for a line, before any is carried out; why the seat is no longer the speaker's.
+pub(super) async fn speak(
+    mut speaker: Speaker,
+    whole: &Bytes,
+    client: &Client,
+    context: &Context,
+) -> Result<(), Refusal> {
+    let transport = speaker.transport();
+    for line in split_lines(whole, context.config.limits.frame_bytes)? {
+        while !drive::carry_out(&speaker, &line, transport, client, context).await {
+            // Polls follow one another while lines are on their way.
+            let next = if transport == Transport::LongPoll { speaker.after_poll() } else { None };
+            speaker = next.ok_or_else(|| speaker.staleness())?;
+        }
+    }
+    Ok(())
 }
 
 /// Begins a session whose messages are server-sent events until one side ends it.
@@ -140,46 +173,62 @@ async fn event_stream(
     Ok(answer(StatusCode::OK, EVENT_STREAM, body))
 }
 
+/// A long poll, from whichever node it has come.
+pub(super) struct Poll {
+    pub(super) room: RoomName,
+    pub(super) client: Client,
+    /// What the token in its head allows, where there is one.
+    pub(super) grant: Option<Grant>,
+    pub(super) begun: Instant,
+    /// How long it waits when there is nothing.
+    pub(super) wait: Duration,
+}
+
+/// Answers a poll by its whole body.
+///
+/// # Errors
+/// As for one that has come here.
+pub(super) async fn poll_by(poll: &Poll, whole: &Bytes, context: &Context) -> Result<Bytes, Refusal> {
+    let lines = split_lines(whole, context.config.limits.frame_bytes)?;
+    let (first, rest) = lines.split_first().ok_or_else(no_first_message)?;
+    let message = Message::parse(first, &context.config.limits).map_err(|invalid| invalid.refusal)?;
+    long_poll(poll, message, rest, context).await
+}
+
 /// Answers with what waits for the seat, as soon as there is something.
-async fn long_poll(
-    opening: &Opening,
-    message: Message<'_>,
-    rest: &[Bytes],
-    wait: Duration,
-    context: &Arc<Context>,
-) -> Result<Response, Refusal> {
-    let (hub, room) = (&context.hub, &opening.room);
+async fn long_poll(asked: &Poll, message: Message<'_>, rest: &[Bytes], context: &Context) -> Result<Bytes, Refusal> {
+    let (hub, room, wait) = (&context.hub, &asked.room, asked.wait);
     let until = Instant::now() + wait;
     let next_poll = until + 2 * context.config.heartbeat;
     let (how, poll) = match &message.command {
         Command::Join(join) => {
             if !hub.is_waiting_poll(room, join) {
-                admit::hold_back(context.let_in(&opening.client)).await?;
+                admit::hold_back(context.let_in(&asked.client)).await?;
             }
-            let grant = drive::authorize(opening, &message.command, context).await?;
+            let grant = authorize(asked, &message.command, context).await?;
             let _entering = hub.enter(room).await?;
             (Entry::Join, hub.join_by_poll(room, join, grant, next_poll)?)
         }
         Command::Resume(resume) => {
             if !hub.is_next_poll(room, resume) {
-                admit::hold_back(context.let_in(&opening.client)).await?;
+                admit::hold_back(context.let_in(&asked.client)).await?;
             }
-            let renewal = drive::authorize(opening, &message.command, context).await?;
-            admit::note_failure(&opening.client, hub.fetch(room, resume.ticket, resume.seq).await)?;
+            let renewal = authorize(asked, &message.command, context).await?;
+            admit::note_failure(&asked.client, hub.fetch(room, resume, renewal.as_ref()).await)?;
             let how = if hub.is_served(room, resume) { Entry::Move } else { Entry::Resume };
-            (how, admit::note_failure(&opening.client, hub.poll(room, resume, renewal, next_poll))?)
+            (how, admit::note_failure(&asked.client, hub.poll(room, resume, renewal, next_poll))?)
         }
         _ => return Err(no_first_message()),
     };
-    poll.speaker().is_at(opening.client.address());
+    poll.speaker().is_at(asked.client.address());
     if poll.moved() || how == Entry::Resume {
-        context.metrics.entered(Transport::LongPoll, how, opening.begun.elapsed());
+        context.metrics.entered(Transport::LongPoll, how, asked.begun.elapsed());
     }
     if poll.moved() {
         context.metrics.began(Transport::LongPoll);
     }
     for line in rest {
-        let carried_out = drive::carry_out(poll.speaker(), line, Transport::LongPoll, &opening.client, context).await;
+        let carried_out = drive::carry_out(poll.speaker(), line, Transport::LongPoll, &asked.client, context).await;
         if !carried_out && !poll.speaker().has_left() {
             // With an answer the client would go on with later lines, and these would count as handled.
             return Err(poll.speaker().staleness());
@@ -205,27 +254,30 @@ async fn long_poll(
     for frame in poll.answer(due || leaves, go_away, ANSWER_BYTES)? {
         put_line(&mut body, &frame);
     }
-    Ok(answer(StatusCode::OK, NDJSON, Body::from(body.freeze())))
+    Ok(body.freeze())
 }
 
-/// Reads a body to its end: lines, with empty ones left out. It may have the bytes that a seat's queue may have, so that a client
+async fn authorize(poll: &Poll, first: &Command<'_>, context: &Context) -> Result<Option<Grant>, Refusal> {
+    drive::authorize(&poll.room, &poll.client, poll.grant.as_ref(), first, context).await
+}
+
+/// Reads a body to its end. It may have the bytes that a seat's queue may have, so that a client
 /// can send again all that was not answered.
-async fn read_lines(body: Body, context: &Context) -> Result<Vec<Bytes>, Refusal> {
+async fn read_body(body: Body, context: &Context) -> Result<Bytes, Refusal> {
     let limits = &context.config.limits;
     let most = limits.queue_bytes.max(limits.frame_bytes);
     let read = timeout(Duration::from_millis(limits.first_message_ms), Limited::new(body, most).collect()).await;
-    let whole = match read {
-        Ok(Ok(whole)) => whole.to_bytes(),
+    match read {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            return Err(Refusal::new(Code::TooLarge, format!("a body may have {most} bytes")));
+            Err(Refusal::new(Code::TooLarge, format!("a body may have {most} bytes")))
         }
-        Ok(Err(_)) => return Err(Refusal::bad_request("the body broke off")),
-        Err(_) => return Err(Refusal::new(Code::Timeout, "the body was not there in time")),
-    };
-    split_lines(&whole, limits.frame_bytes)
+        Ok(Err(_)) => Err(Refusal::bad_request("the body broke off")),
+        Err(_) => Err(Refusal::new(Code::Timeout, "the body was not there in time")),
+    }
 }
 
-/// The lines of a whole body, of at most `limit` bytes each.
+/// The lines of a whole body, of at most `limit` bytes each; empty ones are left out.
 fn split_lines(whole: &Bytes, limit: usize) -> Result<Vec<Bytes>, Refusal> {
     let mut lines = Vec::new();
     for line in whole.split(|byte| *byte == b'\n') {
@@ -250,9 +302,15 @@ fn no_first_message() -> Refusal {
 /// `badRequest` for the room's name, `forbidden` for the `Origin`, `rateLimited` after too many bad tickets, and those of
 /// [`Hub::speaker`](crate::hub::Hub::speaker).
 pub(crate) async fn speaker(parts: &Parts, client: &Client, context: &Context) -> Result<Speaker, Refusal> {
+    let (room, ticket) = shown(parts, client, context).await?;
+    admit::note_failure(client, context.hub.speaker(&room, ticket))
+}
+
+/// The room and the ticket of such a request, which is still to be looked at.
+async fn shown(parts: &Parts, client: &Client, context: &Context) -> Result<(RoomName, Option<Ticket>), Refusal> {
     admit::check_origin(&parts.headers, context)?;
     admit::hold_back(admit::may_try(client, context)).await?;
-    admit::note_failure(client, context.hub.speaker(&room_of(parts)?, ticket(&parts.headers)))
+    Ok((room_of(parts)?, ticket(&parts.headers)))
 }
 
 fn room_of(parts: &Parts) -> Result<RoomName, Refusal> {
@@ -369,20 +427,20 @@ impl EventStream {
 
     fn poll_send(
         &mut self,
-        cx: &mut std::task::Context<'_>,
+        cx: &mut task::Context<'_>,
         part: impl FnOnce(&mut Self) -> http_body::Frame<Bytes>,
-    ) -> Poll<Result<(), WireError>> {
+    ) -> task::Poll<Result<(), WireError>> {
         let lost = |_| WireError::Lost("the event stream was closed".into());
         ready!(self.body.poll_reserve(cx)).map_err(lost)?;
         let part = part(self);
-        Poll::Ready(self.body.send_item(part).map_err(lost))
+        task::Poll::Ready(self.body.send_item(part).map_err(lost))
     }
 }
 
 impl Wire for EventStream {
-    fn poll_recv(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<Option<Received>, WireError>> {
+    fn poll_recv(&mut self, cx: &mut task::Context<'_>) -> task::Poll<Result<Option<Received>, WireError>> {
         ready!(self.gone.as_mut().poll(cx));
-        Poll::Ready(Err(WireError::Lost("the event stream was closed".into())))
+        task::Poll::Ready(Err(WireError::Lost("the event stream was closed".into())))
     }
 
     fn feed(&mut self, frame: Frame) -> Result<(), WireError> {
@@ -397,9 +455,9 @@ impl Wire for EventStream {
         Ok(())
     }
 
-    fn poll_flush(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<(), WireError>> {
+    fn poll_flush(&mut self, cx: &mut task::Context<'_>) -> task::Poll<Result<(), WireError>> {
         if self.pending.is_empty() {
-            return Poll::Ready(Ok(()));
+            return task::Poll::Ready(Ok(()));
         }
         self.poll_send(cx, |stream| http_body::Frame::data(stream.pending.split().freeze()))
     }

@@ -218,7 +218,12 @@ async fn encrypted(stream: TcpStream, via: Via, tls: Encryption, router: Router,
         () = context.stop.raised() => return,
     };
     context.metrics.handshaken(ConnectionKind::Tls, begun.elapsed());
-    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+    let alpn = stream.get_ref().1.alpn_protocol();
+    if alpn == Some(b"acme-tls/1") {
+        // The handshake was the answer; nothing is said on such a connection (RFC 8737, 3).
+        return debug!(remote = %via.remote, "an authority has asked for a name");
+    }
+    if alpn == Some(b"h2") {
         let _open = context.metrics.connection(ConnectionKind::H2);
         let via = Via { version: HttpVersion::H2, encrypted: true, ..via };
         Box::pin(http2::serve(stream, said, via, router, Arc::clone(&context))).await;

@@ -1,4 +1,4 @@
-// Offers that cross: both sides restart ICE at one moment, whichever of them is the polite one.
+// What restarts of ICE can do to a connection: offers cross, and Firefox's DTLS may end for good.
 
 import assert from 'node:assert/strict';
 
@@ -34,6 +34,34 @@ for (const names of [browserNames, [...browserNames].reverse()]) {
     assert.ok(crossed > 0, `no offers have crossed in ${rounds + moreRounds} rounds`);
     for (const member of members) assert.deepEqual((await member.record()).errors, []);
   });
+}
+
+for (const [index, name] of browserNames.entries()) {
+  scenario(`a call goes on over another connection when that of ${name} is dead`, async () => {
+    const room = stage.newRoom();
+    const members = [];
+    for (const browser of browserNames) members.push(await stage.member(browser, 'webtransport', { room }));
+    const [alice, bob] = members;
+    await Promise.all([alice.hears(bob), bob.hears(alice)]);
+    await Promise.all(members.map((member) => member.page.evaluate(rememberConnection)));
+    await members[index].page.evaluate(die);
+    await Promise.all(members.map((member) => member.until('another connection', () => globalThis.connection() !== globalThis.former)));
+    await Promise.all([alice.hears(bob), bob.hears(alice)]);
+    for (const member of members) assert.deepEqual((await member.record()).errors, []);
+  });
+}
+
+/** Runs in the page. */
+function rememberConnection() {
+  globalThis.connection = () => [...globalThis.member.call.peers.values()][0].pc;
+  globalThis.former = globalThis.connection();
+}
+
+/** Runs in the page: tells what a connection tells whose DTLS has failed, which no script can bring about. */
+function die() {
+  Object.defineProperty(globalThis.former, 'connectionState', { value: 'failed' });
+  Object.defineProperty(globalThis.former.sctp.transport, 'state', { value: 'failed' });
+  globalThis.former.dispatchEvent(new Event('connectionstatechange'));
 }
 
 /** Runs in the page. @param {number} at a time of the clock that both browsers share */

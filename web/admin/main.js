@@ -128,14 +128,18 @@ function confirm({ title, text, yes, asksWhy }, go) {
   byId('confirm-reason-field', HTMLElement).hidden = !asksWhy;
   reason.value = '';
   problem.hidden = true;
-  byId('confirm-yes', HTMLButtonElement).onclick = async (event) => {
+  const button = byId('confirm-yes', HTMLButtonElement);
+  button.onclick = async (event) => {
     event.preventDefault();
+    button.disabled = true;
     try {
       await go(reason.value.trim());
       dialog.close();
     } catch (error) {
       setText(problem, error instanceof Error ? error.message : String(error));
       problem.hidden = false;
+    } finally {
+      button.disabled = false;
     }
   };
   dialog.showModal();
@@ -173,7 +177,14 @@ function drain() {
 async function lock() {
   const name = room();
   if (name === null) return;
-  await act(roomPath(name, roomPage.locked ? 'unlock' : 'lock')).catch(lost);
+  const problem = byId('room-problem', HTMLElement);
+  problem.hidden = true;
+  try {
+    await act(roomPath(name, roomPage.locked ? 'unlock' : 'lock'));
+  } catch (error) {
+    setText(problem, error instanceof Error ? error.message : String(error));
+    problem.hidden = false;
+  }
 }
 
 /** The list from its beginning, otherwise. @param {Partial<typeof list>} change */

@@ -61,6 +61,7 @@ export const outcomes = Object.freeze({
   kept: 'waits, peer is away',
   elsewhere: 'to its node',
   queueFull: 'queue full',
+  unreachable: 'its node could not be reached',
   peerGone: 'no such peer',
   filtered: 'left out by settings',
 });

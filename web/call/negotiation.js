@@ -10,6 +10,8 @@ import { fragmentOf, originOf, withAgreedRole } from './sdp.js';
 const maxEarlyCandidates = 128;
 /** The impolite side leaves the first offer to the polite one for this long. */
 const firstOfferMs = 3_000;
+/** From a restart of ICE that a crossing has rolled back to the next: what was agreed on instead has a path by then, if it ever has. */
+const restartAgainMs = 2_000;
 /** An offer is sent again when it has no answer after this long, which doubles each time up to the longest. */
 const answerMs = 10_000;
 const answerCapMs = 60_000;
@@ -38,7 +40,7 @@ export class Negotiation {
   #steps = Promise.resolve();
   /** The browser has asked for an offer since the last one. */
   #isNeeded = false;
-  /** The first offer is the polite side's. */
+  /** The first offer of all is the polite side's. */
   #mayOffer;
   /** The last offer received was ignored, and so its candidates fit nothing. */
   #isIgnoring = false;
@@ -49,16 +51,18 @@ export class Negotiation {
   #firstOfferTimer;
   /** @type {ReturnType<typeof setTimeout>|undefined} */
   #answerTimer;
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #restartTimer;
 
   /**
    * @param {RTCPeerConnection} pc
-   * @param {boolean} polite
+   * @param {{polite: boolean, mayOffer: boolean}} role  `mayOffer`: the first offer may be this side's at once
    * @param {NegotiationCalls} calls
    */
-  constructor(pc, polite, calls) {
+  constructor(pc, { polite, mayOffer }, calls) {
     this.#pc = pc;
     this.#polite = polite;
-    this.#mayOffer = polite;
+    this.#mayOffer = mayOffer;
     this.#calls = calls;
     pc.addEventListener('negotiationneeded', () => this.#onNeeded());
     pc.addEventListener('icecandidate', ({ candidate }) => this.#sendCandidate(candidate?.toJSON() ?? null));
@@ -83,6 +87,7 @@ export class Negotiation {
     this.#isClosed = true;
     clearTimeout(this.#firstOfferTimer);
     clearTimeout(this.#answerTimer);
+    clearTimeout(this.#restartTimer);
   }
 
   /** @param {() => Promise<void>|void} run */
@@ -180,9 +185,20 @@ export class Negotiation {
       throw error;
     }
     this.#sendLocalDescription();
-    // The answer has restarted ICE for both, but Firefox, having rolled a restart of its own back, may never use what it
-    // agrees on with Chromium. Another restart, with nothing to roll back, mends that.
-    if (isCrossed) this.#pc.restartIce();
+    if (isCrossed) this.#restartAgain();
+  }
+
+  /**
+   * The answer has restarted ICE for both, but Firefox, having rolled a restart of its own back, may never use what it agrees
+   * on with Chromium. Another restart, with nothing to roll back, mends that. Not at once: a restart that comes before the last
+   * one has found a path leaves Firefox without any, and the data channel's next packet then ends its DTLS for good.
+   */
+  #restartAgain() {
+    const agreed = fragmentOf(this.#pc.localDescription);
+    clearTimeout(this.#restartTimer);
+    this.#restartTimer = setTimeout(() => {
+      if (fragmentOf(this.#pc.localDescription) === agreed) this.#pc.restartIce();
+    }, restartAgainMs);
   }
 
   /** @param {RTCIceCandidateInit|null} candidate */

@@ -1,11 +1,11 @@
-// The connection with one peer: media, a data channel, negotiation and recovery.
+// One peer of a call: the connection with it, and another one in its place where it has died.
 
-import { chosenPath } from './path.js';
-import { Negotiation } from './negotiation.js';
-import { Recovery } from './recovery.js';
+import { Connection } from './connection.js';
+import { fingerprintOf } from './sdp.js';
 
 /**
  * @import { NegotiationCalls } from './negotiation.js'
+ * @import { ConnectionSettings } from './connection.js'
  *
  * @typedef {NegotiationCalls & {
  *   tookTrack: () => void,
@@ -14,45 +14,63 @@ import { Recovery } from './recovery.js';
  * }} PeerCalls
  */
 
-/** Both sides open the channel under this id, so that no side need be the one to open it. */
-const channelId = 64;
 /** Chat texts that wait for the channel to open. */
 const maxEarlyTexts = 64;
+/** From the beginning of one connection to that of the next, so that two who cannot agree do not do nothing else. */
+const anewMs = 5_000;
 
 export class CallPeer {
   /** The peer's id. @type {string} */
   id;
-  /** @type {RTCPeerConnection} */
-  pc;
   /** What the peer sends: always the same stream, its tracks come and go. @type {MediaStream} */
   remoteStream = new MediaStream();
-  /** The data channel, or null where none was asked for. @type {RTCDataChannel|null} */
-  channel = null;
   #calls;
-  #negotiation;
-  #recovery;
-  /** @type {Map<string, RTCRtpSender>} */
-  #senders = new Map();
+  #settings;
+  #connection;
+  #begunAt = performance.now();
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #anewTimer;
+  /** The peer's certificate in this connection, as soon as it is known, and in the one before. @type {{now?: string, before?: string}} */
+  #certificate = {};
+  /** What is sent, by kind. @type {Map<string, {track: MediaStreamTrack|null, stream: MediaStream|null}>} */
+  #tracks = new Map();
   /** @type {string[]} */
   #earlyTexts = [];
 
   /**
    * @param {string} id
-   * @param {object} settings
-   * @param {boolean} settings.polite
-   * @param {RTCConfiguration} settings.rtcConfig
-   * @param {string|null} settings.dataChannel  its label
+   * @param {Omit<ConnectionSettings, 'mayOffer'>} settings
    * @param {PeerCalls} calls
    */
-  constructor(id, { polite, rtcConfig, dataChannel }, calls) {
+  constructor(id, settings, calls) {
     this.id = id;
+    this.#settings = settings;
     this.#calls = calls;
-    this.pc = new RTCPeerConnection(rtcConfig);
-    this.#negotiation = new Negotiation(this.pc, polite, calls);
-    this.#recovery = new Recovery(this.pc, polite, calls.reachable);
-    this.pc.addEventListener('connectionstatechange', () => calls.changedState());
-    this.pc.addEventListener('track', ({ track }) => this.#take(track));
-    if (dataChannel !== null) this.#openChannel(dataChannel);
+    this.#connection = this.#connect(settings.polite);
+  }
+
+  /** @param {boolean} mayOffer */
+  #connect(mayOffer) {
+    const connection = new Connection({ ...this.#settings, mayOffer }, {
+      ...this.#calls,
+      tookTrack: (track) => this.#take(track),
+      died: () => this.#planAnew(),
+      opened: () => this.#sendEarlyTexts(),
+    });
+    for (const [kind, { track, stream }] of this.#tracks) {
+      connection.setTrack(kind, track, stream).catch(this.#calls.failed);
+    }
+    return connection;
+  }
+
+  /** The connection now. @returns {RTCPeerConnection} */
+  get pc() {
+    return this.#connection.pc;
+  }
+
+  /** Its data channel, or null where none was asked for. @returns {RTCDataChannel|null} */
+  get channel() {
+    return this.#connection.channel;
   }
 
   /** @returns {RTCPeerConnectionState} */
@@ -60,20 +78,50 @@ export class CallPeer {
     return this.pc.connectionState;
   }
 
-  /** @param {RTCSessionDescriptionInit} description */
+  /**
+   * Each connection has a certificate of its own (if the application gives none to all), by which it is known: an offer with
+   * another one is of a connection that the peer has begun in place of a dead one, and what still comes of that is nothing.
+   * @param {RTCSessionDescriptionInit} description
+   */
   receiveDescription(description) {
-    this.#negotiation.receiveDescription(description);
+    const certificate = fingerprintOf(description);
+    if (certificate !== undefined) {
+      const { now, before } = this.#certificate;
+      const isOther = now !== undefined && certificate !== now;
+      if (certificate === before || (isOther && description.type !== 'offer')) return;
+      if (isOther) this.#beginAnew({ mayOffer: false });
+      this.#certificate.now = certificate;
+    }
+    this.#connection.receiveDescription(description);
   }
 
   /** @param {RTCIceCandidateInit|null} candidate */
   receiveCandidate(candidate) {
-    this.#negotiation.receiveCandidate(candidate);
+    // The end of the candidates of the connection before is not the end of this one's.
+    const { now, before } = this.#certificate;
+    if (candidate === null && now === undefined && before !== undefined) return;
+    this.#connection.receiveCandidate(candidate);
   }
 
   /** Signals reach the peer again. @param {{lost: boolean}} how whether some may have been lost for good */
-  nudge({ lost }) {
-    if (lost) this.#negotiation.repeat();
-    this.#recovery.nudge();
+  nudge(how) {
+    this.#connection.nudge(how);
+  }
+
+  /** The connection has died; the peer learns of the next one by its offer. */
+  #planAnew() {
+    clearTimeout(this.#anewTimer);
+    const ms = Math.max(0, this.#begunAt + anewMs - performance.now());
+    this.#anewTimer = setTimeout(() => this.#beginAnew({ mayOffer: true }), ms);
+  }
+
+  /** @param {{mayOffer: boolean}} how */
+  #beginAnew({ mayOffer }) {
+    this.#disconnect();
+    this.#certificate = { before: this.#certificate.now };
+    this.#begunAt = performance.now();
+    this.#connection = this.#connect(mayOffer);
+    this.#calls.changedState();
   }
 
   /**
@@ -81,9 +129,8 @@ export class CallPeer {
    * @param {RTCIceServer[]} iceServers
    */
   async setIceServers(iceServers) {
-    this.pc.setConfiguration({ ...this.pc.getConfiguration(), iceServers });
-    const { local } = await chosenPath(this.pc);
-    if (local?.candidateType === 'relay' && this.pc.signalingState !== 'closed') this.#recovery.renew();
+    this.#settings = { ...this.#settings, rtcConfig: { ...this.#settings.rtcConfig, iceServers } };
+    await this.#connection.setIceServers(iceServers);
   }
 
   /**
@@ -93,22 +140,8 @@ export class CallPeer {
    * @param {MediaStream|null} stream  that it belongs to
    */
   async setTrack(kind, track, stream) {
-    const sender = this.#senders.get(kind);
-    if (sender === undefined) return this.#addTrack(track, stream);
-    try {
-      await sender.replaceTrack(track);
-    } catch (error) {
-      if (/** @type {any} */ (error)?.name !== 'InvalidModificationError') throw error;
-      // Another codec or size than was negotiated: a new negotiation may agree on it.
-      this.pc.removeTrack(sender);
-      this.#addTrack(track, stream);
-    }
-  }
-
-  /** @param {MediaStreamTrack|null} track @param {MediaStream|null} stream */
-  #addTrack(track, stream) {
-    if (track === null) return;
-    this.#senders.set(track.kind, this.pc.addTrack(track, ...(stream ? [stream] : [])));
+    this.#tracks.set(kind, { track, stream });
+    await this.#connection.setTrack(kind, track, stream);
   }
 
   /** @param {MediaStreamTrack} track */
@@ -116,18 +149,6 @@ export class CallPeer {
     this.remoteStream.addTrack(track);
     track.addEventListener('ended', () => this.remoteStream.removeTrack(track));
     this.#calls.tookTrack();
-  }
-
-  /** @param {string} label */
-  #openChannel(label) {
-    const channel = this.pc.createDataChannel(label, { negotiated: true, id: channelId });
-    this.channel = channel;
-    channel.addEventListener('open', () => {
-      for (const text of this.#earlyTexts.splice(0)) channel.send(text);
-    });
-    channel.addEventListener('message', ({ data }) => {
-      if (typeof data === 'string') this.#calls.chatted(data);
-    });
   }
 
   /**
@@ -143,9 +164,18 @@ export class CallPeer {
     this.#earlyTexts.push(text);
   }
 
+  #sendEarlyTexts() {
+    for (const text of this.#earlyTexts.splice(0)) this.channel?.send(text);
+  }
+
   close() {
-    this.#negotiation.close();
-    this.#recovery.close();
-    this.pc.close();
+    this.#disconnect();
+  }
+
+  #disconnect() {
+    clearTimeout(this.#anewTimer);
+    this.#connection.close();
+    // Tracks that end with their connection do not say so.
+    for (const track of this.remoteStream.getTracks()) this.remoteStream.removeTrack(track);
   }
 }

@@ -1,9 +1,11 @@
-// Decides when to restart ICE with one peer.
+// Decides when to restart ICE with one peer, and when only another connection helps.
 
 import { fragmentOf } from './sdp.js';
 
 /** ICE often recovers from `disconnected` by itself within this time. */
 const graceMs = 3_000;
+/** Checks that lead neither to a connection nor to a failure: Firefox may wait for a nomination for ever. */
+const checkingMs = 10_000;
 /** The polite side restarts first; the other only if that has not helped. */
 const impoliteLagMs = 1_500;
 /** With fresh credentials as well: long enough for the polite side's restart to have been answered. */
@@ -16,6 +18,7 @@ export class Recovery {
   #pc;
   #polite;
   #reachable;
+  #died;
   #restarts = 0;
   /** @type {ReturnType<typeof setTimeout>|undefined} */
   #timer;
@@ -25,13 +28,16 @@ export class Recovery {
   /**
    * @param {RTCPeerConnection} pc
    * @param {boolean} polite
-   * @param {() => boolean} reachable whether signals reach the peer now: else a restart waits for `nudge`
+   * @param {object} calls
+   * @param {() => boolean} calls.reachable  whether signals reach the peer now: else a restart waits for `nudge`
+   * @param {() => void} calls.died          the connection will not come back, whatever ICE does
    */
-  constructor(pc, polite, reachable) {
+  constructor(pc, polite, { reachable, died }) {
     this.#pc = pc;
     this.#polite = polite;
     this.#reachable = reachable;
-    pc.addEventListener('iceconnectionstatechange', () => this.#look());
+    this.#died = died;
+    for (const change of ['iceconnectionstatechange', 'connectionstatechange']) pc.addEventListener(change, () => this.#look());
   }
 
   /** Signals reach the peer again, or the network has changed: looks at the connection now. */
@@ -63,7 +69,14 @@ export class Recovery {
     return ['connected', 'completed'].includes(this.#pc.iceConnectionState);
   }
 
+  /** A failure of DTLS is final (WebRTC 1.0, 5.5.1). Firefox's fails, rarely, where a restart of ICE leaves it without a path. */
+  #isDead() {
+    const users = [...this.#pc.getSenders(), ...this.#pc.getReceivers(), this.#pc.sctp];
+    return this.#pc.connectionState === 'failed' && users.some((user) => user?.transport?.state === 'failed');
+  }
+
   #look() {
+    if (this.#isDead()) return this.#died();
     switch (this.#pc.iceConnectionState) {
       case 'connected':
       case 'completed':
@@ -73,7 +86,9 @@ export class Recovery {
         return this.#plan(this.#restarts === 0 ? 0 : this.#pauseMs());
       case 'disconnected':
         return this.#plan(graceMs);
-      default: // `new` and `checking` lead on, `closed` is the end.
+      case 'checking':
+        return this.#plan(checkingMs);
+      default: // `new` leads on, `closed` is the end.
     }
   }
 

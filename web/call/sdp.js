@@ -12,6 +12,11 @@ export function fragmentOf(description) {
   return description?.sdp?.match(/^a=ice-ufrag:(\S+)/m)?.[1];
 }
 
+/** What names its sender's certificate, and so its end of the DTLS connection (RFC 8122, 5). @param {Description} description */
+export function fingerprintOf(description) {
+  return description?.sdp?.match(/^a=fingerprint:.*$/m)?.[0].trim();
+}
+
 /**
  * An offer as its receiver should read it: naming the DTLS role (`setup`, RFC 8842) that its sender has in the connection
  * that goes on.
@@ -26,7 +31,7 @@ export function fragmentOf(description) {
 export function withAgreedRole(offer, { local, remote }) {
   const role = remoteRole(local, remote);
   // Another certificate makes another connection, whose roles are open.
-  if (role === undefined || fingerprint(offer) !== fingerprint(remote)) return offer;
+  if (role === undefined || fingerprintOf(offer) !== fingerprintOf(remote)) return offer;
   return { type: offer.type, sdp: offer.sdp?.replaceAll(/^a=setup:actpass/gm, `a=setup:${role}`) };
 }
 
@@ -43,7 +48,3 @@ function chosen(description) {
   return description?.sdp?.match(/^a=setup:(active|passive)/m)?.[1];
 }
 
-/** @param {Description} description */
-function fingerprint(description) {
-  return description?.sdp?.match(/^a=fingerprint:.*$/m)?.[0].trim();
-}

@@ -47,6 +47,14 @@ function randomFrom(seed) {
   };
 }
 
+/** Moves the library's timers on, and takes those that are set later for real ones again. */
+function pass(t, ms, act) {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  act();
+  t.mock.timers.tick(ms);
+  t.mock.timers.reset();
+}
+
 const only = ({ call }) => [...call.peers.values()][0];
 const kindsOf = (stream) => stream.getTracks().map(({ kind }) => kind).sort();
 
@@ -195,6 +203,60 @@ describe('a call', options, () => {
     assert.equal(only(bob).id, alice.session.self.peer);
   });
 
+  for (const dying of ['the polite side', 'the impolite side', 'both sides']) {
+    test(`goes on over another connection when that of ${dying} has died`, async (t) => {
+      const server = new FakeServer();
+      const enterWithChat = () => enter(t, server, { stream: new FakeStream([new FakeTrack('audio')]), dataChannel: 'chat' });
+      const [alice, bob] = [await enterWithChat(), await enterWithChat()];
+      await Promise.all([settled(alice, 1), settled(bob, 1)]);
+      const before = [alice, bob].map((member) => only(member).pc);
+      const heard = only(alice).remoteStream.getTracks();
+      pass(t, 5_000, () => {
+        if (dying !== 'the polite side') before[0].die();
+        if (dying !== 'the impolite side') before[1].die();
+      });
+      await until(() => [alice, bob].every((member, index) => only(member).pc !== before[index]));
+      await Promise.all([settled(alice, 1), settled(bob, 1)]);
+      assert.deepEqual(before.map((pc) => pc.signalingState), ['closed', 'closed']);
+      for (const member of [alice, bob]) assert.deepEqual(kindsOf(only(member).remoteStream), ['audio']);
+      assert.equal(only(alice).remoteStream.getTracks().some((track) => heard.includes(track)), false, 'tracks of the dead connection');
+      alice.call.sendChat('after it');
+      only(alice).pc.openChannel();
+      assert.deepEqual(only(alice).channel.sent, ['after it']);
+    });
+  }
+
+  test('has nothing of a dead connection in the next one', async (t) => {
+    const server = new FakeServer();
+    const [alice, bob] = [await enter(t, server), await enter(t, server)];
+    await Promise.all([settled(alice, 1), settled(bob, 1)]);
+    const [peer, before] = [only(alice), only(bob).pc];
+    const late = [before.localDescription.toJSON(), { ...before.localDescription.toJSON(), type: 'answer' }];
+    pass(t, 5_000, () => peer.pc.die());
+    const { pc } = peer;
+    await until(() => pc.signalingState === 'have-local-offer');
+    for (const description of late) peer.receiveDescription(description);
+    peer.receiveCandidate(null);
+    await settled(alice, 1);
+    await until(() => pc.ended > 0);
+    assert.equal(pc.rollbacks, 0);
+    assert.notEqual(pc.remoteDescription.sdp, before.localDescription.sdp);
+    assert.equal(pc.ended, 1, 'of the candidates that belong to it');
+  });
+
+  test('does not begin anew more often than every five seconds', async (t) => {
+    const server = new FakeServer();
+    const [alice, bob] = [await enter(t, server), await enter(t, server)];
+    await Promise.all([settled(alice, 1), settled(bob, 1)]);
+    const { pc } = only(alice);
+    pass(t, 5_000, () => {
+      pc.die();
+      t.mock.timers.tick(2_000);
+      assert.equal(only(alice).pc, pc);
+    });
+    assert.notEqual(only(alice).pc, pc);
+  });
+
   test('repeats an offer that a full buffer has lost', async (t) => {
     const server = new FakeServer({ transports: ['websocket'] });
     const [alice, bob] = [await enter(t, server), await enter(t, server)];
@@ -291,7 +353,7 @@ describe('negotiation', options, () => {
       refuse(signal);
       sent.push(signal);
     };
-    const negotiation = new Negotiation(pc, polite, {
+    const negotiation = new Negotiation(pc, { polite, mayOffer: polite }, {
       sendDescription: (description) => record(description),
       sendCandidate: (candidate) => record(candidate),
       reachable: () => true,
@@ -317,6 +379,38 @@ describe('negotiation', options, () => {
     negotiation.receiveDescription(offer('b'));
     await turns();
     assert.deepEqual(pc.candidates.map(({ usernameFragment }) => usernameFragment), ['b']);
+    assert.deepEqual(errors, []);
+    negotiation.close();
+  });
+
+  test('makes up for a restart that was rolled back, but not at once', async (t) => {
+    const { pc, negotiation, errors } = negotiate({ polite: true });
+    negotiation.receiveDescription(offer('a'));
+    await turns();
+    let restarts = 0;
+    const restartIce = pc.restartIce.bind(pc);
+    pc.restartIce = () => {
+      restarts += 1;
+      restartIce();
+    };
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    pc.restartIce();
+    await turns();
+    negotiation.receiveDescription(offer('b'));
+    await turns();
+    assert.deepEqual([pc.rollbacks, pc.signalingState], [1, 'stable']);
+    t.mock.timers.tick(1_999);
+    assert.equal(restarts, 1);
+    t.mock.timers.tick(1);
+    assert.equal(restarts, 2);
+    await turns();
+    for (const fragment of ['c', 'd']) {
+      negotiation.receiveDescription(offer(fragment));
+      await turns();
+    }
+    assert.equal(pc.rollbacks, 2);
+    t.mock.timers.tick(10_000);
+    assert.equal(restarts, 2, 'none is due after one that was not rolled back');
     assert.deepEqual(errors, []);
     negotiation.close();
   });
@@ -374,7 +468,7 @@ describe('negotiation', options, () => {
       const sides = [true, false].map((polite) => {
         const pc = new FakePeerConnection({});
         const side = { pc, other: null, descriptions: Promise.resolve(), negotiation: null };
-        side.negotiation = new Negotiation(pc, polite, {
+        side.negotiation = new Negotiation(pc, { polite, mayOffer: polite }, {
           sendDescription: async (description) => {
             side.descriptions = carry(side.descriptions, () => side.other.negotiation.receiveDescription(description));
           },
@@ -514,9 +608,10 @@ describe('recovery', () => {
     t.mock.timers.enable({ apis: ['setTimeout'] });
     const pc = Object.assign(new EventTarget(), {
       iceConnectionState: 'connected', signalingState: 'stable', remoteDescription: {}, restarts: 0, restartIce: () => { pc.restarts += 1; },
+      getSenders: () => [], getReceivers: () => [], sctp: { transport: { state: 'connected' } },
     });
-    const state = { isReachable: true };
-    const recovery = new Recovery(pc, polite, () => state.isReachable);
+    const state = { isReachable: true, deaths: 0 };
+    const recovery = new Recovery(pc, polite, { reachable: () => state.isReachable, died: () => { state.deaths += 1; } });
     const become = (iceConnectionState) => {
       pc.iceConnectionState = iceConnectionState;
       pc.dispatchEvent(new Event('iceconnectionstatechange'));
@@ -533,6 +628,30 @@ describe('recovery', () => {
     assert.equal(pc.restarts, 0);
     become('disconnected');
     tick(3_000);
+    assert.equal(pc.restarts, 1);
+  });
+
+  test('knows a dead connection by its DTLS', (t) => {
+    const { pc, become, state } = recover(t);
+    pc.connectionState = 'failed';
+    become('failed');
+    become('checking');
+    assert.equal(state.deaths, 0);
+    pc.sctp.transport.state = 'failed';
+    pc.dispatchEvent(new Event('connectionstatechange'));
+    assert.equal(state.deaths, 1);
+  });
+
+  test('restarts one whose checks have no end', (t) => {
+    const { pc, become, tick } = recover(t);
+    become('checking');
+    tick(9_999);
+    assert.equal(pc.restarts, 0);
+    tick(1);
+    assert.equal(pc.restarts, 1);
+    become('checking');
+    become('connected');
+    tick(60_000);
     assert.equal(pc.restarts, 1);
   });
 

@@ -63,6 +63,7 @@ export class FakePeerConnection extends EventTarget {
   rollbacks = 0;
   offers = 0;
   channel = null;
+  sctp = null;
   /** What `getStats` tells. */
   stats = new Map();
   #id = connections += 1;
@@ -161,7 +162,7 @@ export class FakePeerConnection extends EventTarget {
     }
     this.#version += 1;
     const sdp = [
-      'v=0', `o=- ${this.#id} ${this.#version} IN IP4 0.0.0.0`, `a=ice-ufrag:${this.#fragment()}`, `a=kinds:${this.#kinds()}`, '',
+      'v=0', `o=- ${this.#id} ${this.#version} IN IP4 0.0.0.0`, `a=ice-ufrag:${this.#fragment()}`, `a=fingerprint:sha-256 ${this.#id}`, `a=kinds:${this.#kinds()}`, '',
     ].join('\r\n');
     this.localDescription = new FakeDescription(type, sdp);
     if (type === 'offer') this.signalingState = 'have-local-offer';
@@ -253,6 +254,21 @@ export class FakePeerConnection extends EventTarget {
     this.iceConnectionState = state;
     this.connectionState = state;
     this.dispatchEvent(new Event('iceconnectionstatechange'));
+    this.dispatchEvent(new Event('connectionstatechange'));
+  }
+
+  getSenders() {
+    return this.#senders;
+  }
+
+  getReceivers() {
+    return [];
+  }
+
+  /** As after an error of DTLS, of which ICE knows nothing. */
+  die() {
+    this.sctp = { transport: { state: 'failed' } };
+    this.connectionState = 'failed';
     this.dispatchEvent(new Event('connectionstatechange'));
   }
 

@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
+mod carry;
 mod chaos;
 mod durable;
 mod moves;
@@ -36,12 +37,11 @@ impl Node {
     }
 
     fn with(bus: &Memory, bytes: usize) -> Self {
-        Self::storing(bus, bytes, None)
+        Self::of(fresh_id(), bus, bytes, None)
     }
 
-    /// One whose seats are kept.
-    fn storing(bus: &Memory, bytes: usize, store: Option<Arc<dyn Store>>) -> Self {
-        let id = fresh_id();
+    /// One whose seats are kept, if there is a store.
+    fn of(id: NodeId, bus: &Memory, bytes: usize, store: Option<Arc<dyn Store>>) -> Self {
         let (plug, incoming) = bus.plug(id);
         let settings = Settings { limits: LinkLimits { bytes, timeout: TIMEOUT }, keep: WINDOW };
         let (cluster, events) =
@@ -71,8 +71,26 @@ impl Node {
         Node { hub, cluster, task }
     }
 
+    /// Two nodes with a link.
+    async fn pair(bus: &Memory) -> [Self; 2] {
+        let nodes = [Node::start(bus), Node::start(bus)];
+        linked(&nodes.each_ref()).await;
+        nodes
+    }
+
+    /// Three nodes with links.
+    async fn three(bus: &Memory) -> [Self; 3] {
+        let nodes = [Node::start(bus), Node::start(bus), Node::start(bus)];
+        linked(&nodes.each_ref()).await;
+        nodes
+    }
+
     /// A member, and the first that it hears.
     async fn join(&self, rights: Rights) -> (Member, Value) {
+        self.try_join(rights).await.expect("it is let in")
+    }
+
+    async fn try_join(&self, rights: Rights) -> Result<(Member, Value), Refusal> {
         let room = room();
         let _entering = self.hub.enter(&room).await.expect("there may be rooms");
         let line = br#"{"type":"join","metadata":{"a":1}}"#;
@@ -81,9 +99,8 @@ impl Node {
         };
         let limits = Arc::new(Limits { messages_per_second: 1_000_000, burst: 1_000_000, ..Limits::default() });
         let grant = Grant { rights, ..Grant::open(limits) };
-        let (session, greeting) =
-            self.hub.join(&room, &join, Some(grant), Transport::WebTransport).expect("it is let in");
-        (Member { peer: session.peer().to_string(), session }, value(&greeting))
+        let (session, greeting) = self.hub.join(&room, &join, Some(grant), Transport::WebTransport)?;
+        Ok((Member { peer: session.peer().to_string(), session }, value(&greeting)))
     }
 
     async fn member(&self) -> Member {
@@ -175,8 +192,7 @@ fn moderator() -> Rights {
 async fn each_node_records_what_passes_through_it() {
     use crate::timeline::Event as Noted;
     let bus = Memory::default();
-    let nodes = [Node::start(&bus), Node::start(&bus)];
-    linked(&[&nodes[0], &nodes[1]]).await;
+    let nodes = Node::pair(&bus).await;
     let (a, b) = (nodes[0].member().await, nodes[1].member().await);
     a.hear("peerJoined").await;
     b.say(&json!({"type": "description", "id": 1, "to": a.peer, "description": {"type": "offer", "sdp": "v=0\r\n"}}));
@@ -205,8 +221,7 @@ async fn each_node_records_what_passes_through_it() {
 #[tokio::test(start_paused = true)]
 async fn a_room_is_one_room_on_three_nodes() {
     let bus = Memory::default();
-    let nodes = [Node::start(&bus), Node::start(&bus), Node::start(&bus)];
-    linked(&[&nodes[0], &nodes[1], &nodes[2]]).await;
+    let nodes = Node::three(&bus).await;
     let a = nodes[0].member().await;
     let begun = tokio::time::Instant::now();
     let (b, joined) = nodes[1].join(Rights::MEMBER).await;
@@ -246,8 +261,7 @@ async fn a_room_is_one_room_on_three_nodes() {
 #[tokio::test(start_paused = true)]
 async fn two_who_open_a_room_at_once_come_to_know_of_each_other() {
     let bus = Memory::default();
-    let (x, y) = (Node::start(&bus), Node::start(&bus));
-    linked(&[&x, &y]).await;
+    let [x, y] = Node::pair(&bus).await;
     let (a, b) = tokio::join!(x.member(), y.member());
     until(|| x.roster().len() == 2 && x.roster() == y.roster()).await;
     let heard = [&a, &b].map(|member| member.session.try_next().is_some());
@@ -301,8 +315,7 @@ async fn messages_arrive_once_and_in_order_over_a_bus_that_loses_and_doubles() {
 #[tokio::test(start_paused = true)]
 async fn who_is_at_a_lost_node_is_away_and_back_or_left_in_the_end() {
     let bus = Memory::default();
-    let (x, y) = (Node::start(&bus), Node::start(&bus));
-    linked(&[&x, &y]).await;
+    let [x, y] = Node::pair(&bus).await;
     let a = x.member().await;
     let b = y.member().await;
     a.hear("peerJoined").await;
@@ -327,8 +340,7 @@ async fn who_is_at_a_lost_node_is_away_and_back_or_left_in_the_end() {
 #[tokio::test(start_paused = true)]
 async fn a_node_that_stops_takes_its_members_along_at_once() {
     let bus = Memory::default();
-    let (x, y) = (Node::start(&bus), Node::start(&bus));
-    linked(&[&x, &y]).await;
+    let [x, y] = Node::pair(&bus).await;
     let a = x.member().await;
     let _b = y.member().await;
     a.hear("peerJoined").await;
@@ -341,8 +353,7 @@ async fn a_node_that_stops_takes_its_members_along_at_once() {
 #[tokio::test(start_paused = true)]
 async fn what_changed_while_the_bus_was_away_is_told_when_it_is_there_again() {
     let bus = Memory::default();
-    let (x, y) = (Node::start(&bus), Node::start(&bus));
-    linked(&[&x, &y]).await;
+    let [x, y] = Node::pair(&bus).await;
     let (a, a2) = (x.member().await, x.member().await);
     let b = y.member().await;
     bus.cut(true);
@@ -373,8 +384,7 @@ async fn rooms_opened_on_both_sides_of_a_cut_become_one() {
 #[tokio::test(start_paused = true)]
 async fn a_moderator_moderates_wherever_the_others_are() {
     let bus = Memory::default();
-    let (x, y) = (Node::start(&bus), Node::start(&bus));
-    linked(&[&x, &y]).await;
+    let [x, y] = Node::pair(&bus).await;
     let (mo, _) = x.join(moderator()).await;
     let b = y.member().await;
     mo.hear("peerJoined").await;
@@ -415,10 +425,31 @@ async fn a_moderator_moderates_wherever_the_others_are() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_room_is_locked_at_all_nodes_or_at_none_when_its_last_member_leaves_while_another_is_admitted() {
+    let bus = Memory::default();
+    let [x, y, z] = Node::three(&bus).await;
+    let (mo, _) = x.join(moderator()).await;
+    let guest = Rights { join: false, ..Rights::MEMBER };
+    let ((g, _), (_h, _)) = (y.join(guest).await, z.join(guest).await);
+    for _ in 0..2 {
+        mo.hear("knock").await;
+    }
+    mo.say(&json!({"type": "lock", "locked": true}));
+    let locked = |node: &Node| node.hub.with_hall(&room(), |hall| hall.room.is_locked());
+    until(|| [&x, &y, &z].iter().all(|node| locked(node) == Some(true))).await;
+    // For the third node the room is without members for a moment, for the second one it never is.
+    mo.say(&json!({"type": "admit", "peer": g.peer}));
+    mo.say(&json!({"type": "leave"}));
+    while g.next().await["type"] != "peerLeft" {}
+    until(|| z.hub.with_hall(&room(), |hall| hall.room.has(PeerId::parse(&g.peer).expect("an id"))) == Some(true))
+        .await;
+    until(|| locked(&y) == Some(true) && locked(&z) == Some(true)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_said_again_is_not_answered_before_the_other_node_has() {
     let bus = Memory::default();
-    let (x, y) = (Node::start(&bus), Node::start(&bus));
-    linked(&[&x, &y]).await;
+    let [x, y] = Node::pair(&bus).await;
     let a = x.member().await;
     let b = y.member().await;
     a.hear("peerJoined").await;
@@ -436,8 +467,7 @@ async fn a_request_said_again_is_not_answered_before_the_other_node_has() {
 #[tokio::test(start_paused = true)]
 async fn what_was_for_all_and_is_lost_is_counted_where_it_was_to_arrive() {
     let bus = Memory::default();
-    let (x, y) = (Node::start(&bus), Node::start(&bus));
-    linked(&[&x, &y]).await;
+    let [x, y] = Node::pair(&bus).await;
     let a = x.member().await;
     let b = y.member().await;
     a.hear("peerJoined").await;
@@ -571,8 +601,7 @@ async fn many_rooms_find_one_another_over_a_link_that_takes_few_at_a_time() {
 #[tokio::test(start_paused = true)]
 async fn who_gives_up_while_it_enters_leaves_nothing() {
     let bus = Memory::default();
-    let (x, y) = (Node::start(&bus), Node::start(&bus));
-    linked(&[&x, &y]).await;
+    let [x, y] = Node::pair(&bus).await;
     let a = x.member().await;
     bus.fail(Some(Faults { seed: 1, lost: 1, doubled: 1 }));
     let given_up = tokio::time::timeout(Duration::from_millis(1), y.hub.enter(&room())).await.is_err();

@@ -194,3 +194,24 @@ fn of_a_large_room_those_are_told_of_who_talk() {
 fn what_was_forgotten_is_said() {
     assert!(diagnose(&Story::of_two().0, 7).text.contains("forgotten (7)"));
 }
+
+#[test]
+fn one_who_is_heard_of_again_is_not_gone() {
+    let lost = Story::of_two().send(B, Step::Offer, A).left(A, LeftReason::NodeLost);
+    lost.is(State::LeftDuring, &["was lost with its server"]);
+    let back = Story::of_two().send(B, Step::Offer, A).left(A, LeftReason::NodeLost).join(A).send(A, Step::Answer, B);
+    back.is(State::NoCandidates, &[]);
+    assert!(!back.diagnose().pairs[0].is_over);
+}
+
+#[test]
+fn an_offer_that_its_node_could_not_be_sent_has_not_arrived() {
+    let story = Story::of_two().send_for(B, Step::Offer, A, Outcome::Unreachable);
+    story.is(State::OfferLost, &["at a node that could not be reached"]);
+}
+
+#[test]
+fn where_nothing_could_be_recorded_nobody_is_said_to_have_been_there() {
+    let found = diagnose(&[], 3);
+    assert!(found.text.contains("--timeline-memory") && !found.text.contains("Nobody"), "{}", found.text);
+}

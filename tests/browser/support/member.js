@@ -118,7 +118,7 @@ async function enter({ room, name, types, media, rtcConfig }) {
     const call = new Call(session, { stream, dataChannel: 'chat', rtcConfig });
     member.call = call;
     call.addEventListener('chat', ({ detail: { peer, text } }) => member.chats.push({ from: peer.id, text }));
-    call.addEventListener('state', ({ detail: { peer, state } }) => record.connections.push({ peer: peer.id, state }));
+    call.addEventListener('state', ({ detail: { peer, state } }) => record.connections.push({ peer: peer.id, state, ice: peer.pc.iceConnectionState }));
     call.addEventListener('error', ({ detail: { error } }) => record.errors.push(String(error)));
   }
   member.leave = async () => {

@@ -35,12 +35,13 @@ export class Server {
    * @param {object} [options]
    * @param {string[]} [options.hosts]  where it listens; `localhost` is where browsers look for it
    * @param {string[]} [options.args]   further arguments
+   * @param {{secure: number, plain: number}} [options.at]  these ports, as another one has them at other hosts
    */
-  static async start({ hosts = loopback, args = [] } = {}) {
+  static async start({ hosts = loopback, args = [], at } = {}) {
     const directory = await mkdtemp(path.join(tmpdir(), 'wigwag-browser-'));
     const everywhere = [...new Set([...hosts, ...loopback])];
     const ports = {
-      secure: await freePort(everywhere), plain: await freePort(everywhere), admin: await freePort(['127.0.0.1']),
+      secure: at?.secure ?? await freePort(everywhere), plain: at?.plain ?? await freePort(everywhere), admin: await freePort(['127.0.0.1']),
     };
     const listeners = hosts.flatMap((host) => [
       '--listen', authority(host, ports.secure), '--plain', authority(host, ports.plain),
@@ -153,6 +154,11 @@ export class Counters {
   /** Connections that are open now. @param {'h3'|'h2'|'http/1.1'|'plain http/1.1'} protocol */
   openConnections(protocol) {
     return this.#value('wigwag_open_connections', { protocol });
+  }
+
+  /** Links with other nodes that are up. */
+  links() {
+    return this.#value('wigwag_cluster_links', {});
   }
 
   /** @param {string} name @param {Record<string, string>} labels */

@@ -34,6 +34,11 @@ export class Traffic {
     const members = await Promise.all(browsers.map((browser, index) => (
       stage.member(browser, transport, { room, name: ['Alice', 'Bob'][index] })
     )));
+    return Traffic.between(members);
+  }
+
+  /** The same with two who are in one room already. @param {Member[]} members */
+  static async between(members) {
     const [alice, bob] = members;
     await Promise.all([alice.hears(bob), bob.hears(alice)]);
     await Promise.all([alice.page.evaluate(begin, bob.id, paceMs), bob.page.evaluate(begin, alice.id, paceMs)]);

@@ -2,18 +2,19 @@
 //! of each message its sender knows what became of it. All chance comes from a seed, which a failure names.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
 use serde_json::{Value, json};
 
-use super::{Node, linked, room, value};
+use super::{Node, linked, moderator, room, value};
 use crate::cluster::bus::{Faults, Memory};
 use crate::cluster::{LINK_BYTES, store};
 use crate::hub::Session;
 use crate::outbox::Output;
-use crate::protocol::{Code, Limits, Request, Resume, Rights, Ticket, Transport};
+use crate::protocol::{Code, Limits, NodeId, Request, Resume, Ticket, Transport};
 
 const NODES: usize = 3;
 const STEPS: usize = 250;
@@ -30,6 +31,8 @@ struct Client {
     revision: u64,
     /// Whom it takes to be there: state and metadata.
     view: BTreeMap<String, (String, Value)>,
+    /// Whether it takes the room to be locked.
+    locked: bool,
     /// Numbers that have come, by sender.
     heard: BTreeMap<String, Vec<u64>>,
     /// Payloads that it was told to be lost.
@@ -100,6 +103,7 @@ impl Client {
                 self.ticket = text("ticket");
                 self.seq = message["replayFrom"].as_u64().expect("a number") - 1;
                 self.revision = message["room"]["revision"].as_u64().expect("a number");
+                self.locked = message["room"]["locked"] == true;
                 self.lost += message["lost"].as_u64().unwrap_or(0);
                 let peers = message["peers"].as_array().expect("a list").iter();
                 let known = peers.map(|info| {
@@ -108,6 +112,7 @@ impl Client {
                 });
                 self.view = known.collect();
             }
+            "roomUpdated" => self.locked = message["locked"] == true,
             "resumed" => self.ticket = text("ticket"),
             "peerJoined" => {
                 let before = self.view.insert(text("peer"), ("here".to_owned(), message["metadata"].clone()));
@@ -143,21 +148,19 @@ impl Client {
     }
 }
 
-fn start(bus: &Memory, store: Option<&Arc<store::Memory>>) -> Node {
-    Node::storing(bus, LINK_BYTES, store.map(|store| Arc::clone(store) as Arc<dyn store::Store>))
-}
-
 impl World {
     fn new(seed: u64, store: Option<Arc<store::Memory>>) -> Self {
-        let bus = Memory::default();
-        let nodes = (0..NODES).map(|_| start(&bus, store.as_ref())).collect();
-        let (rng, clients, born, moves, is_cut, restored) = (Rng::with_seed(seed), vec![], 0, 0, false, 0);
-        World { seed, rng, bus, nodes, clients, born, moves, is_cut, store, restored }
+        let (bus, mut rng) = (Memory::default(), Rng::with_seed(seed));
+        let nodes = (0..NODES).map(|_| start(&bus, &mut rng, store.as_ref())).collect();
+        World { seed, rng, bus, nodes, clients: vec![], born: 0, moves: 0, is_cut: false, store, restored: 0 }
     }
 
     async fn bear(&mut self) {
         let node = self.rng.usize(0..NODES);
-        let (member, joined) = self.nodes[node].join(Rights::MEMBER).await;
+        let (member, joined) = match self.nodes[node].try_join(moderator()).await {
+            Ok(born) => born,
+            Err(refusal) => return assert_eq!(refusal.code, Code::RoomLocked, "seed {}", self.seed),
+        };
         let (view, heard, sent, broadcasts, left) = Default::default();
         let metadata = json!({"a": 1});
         let (name, peer) = (self.born, member.peer);
@@ -170,6 +173,7 @@ impl World {
             seq: 0,
             revision: 0,
             view,
+            locked: false,
             heard,
             lost: 0,
             metadata,
@@ -202,7 +206,7 @@ impl World {
         client.listen(self.seed);
         let resume = Resume { ticket: Ticket::parse(&client.ticket), seq: client.seq, token: None };
         let hub = &self.nodes[node].hub;
-        let fetched = hub.fetch(&room(), resume.ticket, resume.seq).await;
+        let fetched = hub.fetch(&room(), &resume, None).await;
         match fetched.and_then(|()| hub.resume(&room(), &resume, None, Transport::WebTransport)) {
             Ok((session, greeting)) => {
                 self.moves += usize::from(client.node != node);
@@ -241,12 +245,18 @@ impl World {
         }
     }
 
+    /// Locks the room, or unlocks it.
+    fn lock(&mut self, at: usize) {
+        let locked = self.rng.bool();
+        self.clients[at].say(&json!({"type": "lock", "locked": locked}));
+    }
+
     /// A node is killed, with all who are there, and another one takes its place.
     fn replace_node(&mut self) {
         let node = self.rng.usize(0..NODES);
         self.bus.unplug(self.nodes[node].cluster.id());
         self.restored += self.nodes[node].restored();
-        self.nodes[node] = start(&self.bus, self.store.as_ref());
+        self.nodes[node] = start(&self.bus, &mut self.rng, self.store.as_ref());
         if self.store.is_none() {
             self.clients.retain(|client| client.node != node);
         }
@@ -300,7 +310,8 @@ impl World {
                 let most = if self.rng.u8(0..4) == 0 { 7000 } else { 600 };
                 tokio::time::sleep(Duration::from_millis(self.rng.u64(0..most))).await;
             }
-            (21.., Some(at)) => self.send(at),
+            (21, Some(at)) => self.lock(at),
+            (22.., Some(at)) => self.send(at),
             _ => {}
         }
         if self.rng.bool() {
@@ -338,8 +349,16 @@ impl World {
         for client in &self.clients {
             let mut others = all.clone();
             others.remove(&client.peer);
-            assert_eq!(client.view, others, "seed {seed}: what client {} knows", client.name);
+            assert_eq!(
+                client.view,
+                others,
+                "seed {seed}: what client {} knows, at node {}, away {}",
+                client.name,
+                client.node,
+                client.session.is_none()
+            );
         }
+        self.check_lock();
         let present: BTreeSet<&String> = all.keys().collect();
         for node in &self.nodes {
             let roster = node.roster();
@@ -347,6 +366,17 @@ impl World {
         }
         self.check_messages();
         self.check_broadcasts();
+    }
+
+    /// All nodes and all members take the room to be locked, or none.
+    fn check_lock(&self) {
+        let seed = self.seed;
+        let locked = |node: &Node| node.hub.with_hall(&room(), |hall| hall.room.is_locked());
+        let at_nodes: Vec<bool> = self.nodes.iter().filter_map(locked).collect();
+        assert!(at_nodes.windows(2).all(|pair| pair[0] == pair[1]), "seed {seed}: locked at the nodes: {at_nodes:?}");
+        for client in &self.clients {
+            assert_eq!(Some(&client.locked), at_nodes.first(), "seed {seed}: locked, to client {}", client.name);
+        }
     }
 
     /// What was for all and has not come was told to be lost, unless one of the two had left for the other: then neither is owed it.
@@ -379,6 +409,12 @@ impl World {
             }
         }
     }
+}
+
+/// A node whose id is the seed's as well: which of two has the greater one decides who asks whom.
+fn start(bus: &Memory, rng: &mut Rng, store: Option<&Arc<store::Memory>>) -> Node {
+    let id = NodeId::new(NonZeroU64::new(rng.u64(1..)).expect("not zero"));
+    Node::of(id, bus, LINK_BYTES, store.map(|store| Arc::clone(store) as Arc<dyn store::Store>))
 }
 
 #[tokio::test(start_paused = true)]

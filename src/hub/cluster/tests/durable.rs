@@ -6,7 +6,7 @@ use crate::cluster::store::{self, Counts};
 
 /// Nodes over one store.
 fn nodes<const N: usize>(bus: &Memory, store: &Arc<store::Memory>) -> [Node; N] {
-    std::array::from_fn(|_| Node::storing(bus, LINK_BYTES, Some(Arc::clone(store) as Arc<dyn Store>)))
+    std::array::from_fn(|_| Node::of(fresh_id(), bus, LINK_BYTES, Some(Arc::clone(store) as Arc<dyn Store>)))
 }
 
 impl Node {
@@ -103,6 +103,59 @@ async fn what_was_said_before_the_senders_node_was_killed_comes_once_though_it_i
     b.hear("peerAway").await;
     b.hear("peerBack").await;
     assert_eq!(b.hear("message").await["data"], 3);
+    b.hears_nothing();
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_nodes_loss_any_of_its_tickets_is_good_once_more() {
+    let (bus, store) = (Memory::default(), Arc::new(store::Memory::default()));
+    let [x, y, z] = nodes(&bus, &store);
+    linked(&[&x, &y, &z]).await;
+    let (_a, joined) = x.join(Rights::MEMBER).await;
+    let first = ticket(&joined).to_owned();
+    let (_, second) = resume(&x, &first, 0).await.expect("it is its seat");
+    let second = ticket(&second).to_owned();
+    let (_, third) = resume(&x, &second, 0).await.expect("it is its seat");
+    let third = ticket(&third).to_owned();
+    assert_eq!(resume(&x, &first, 0).await.expect_err("it was used up").code, Code::ResumeExpired);
+    until(|| store.seats() == 1).await;
+    x.kill(&bus);
+    let forged = format!("{}{}", &third[..third.len() - 4], "AAAA");
+    assert_eq!(come_back(&y, &forged, 0).await.expect_err("nobody wrote it").code, Code::ResumeExpired);
+    let (_, again) = come_back(&y, &first, 0).await.expect("it is kept");
+    let fourth = ticket(&again).to_owned();
+    for dead in [&second, &third] {
+        assert_eq!(resume(&y, dead, 0).await.expect_err("another one was shown").code, Code::ResumeExpired);
+    }
+    resume(&z, &fourth, 0).await.expect("it is its seat");
+    assert_eq!(resume(&z, &first, 0).await.expect_err("it is used up").code, Code::ResumeExpired);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_never_acknowledged_and_had_no_room_is_told_to_be_lost() {
+    const LARGE: usize = 60_000;
+    const SAID: u64 = 40;
+    let (bus, store) = (Memory::default(), Arc::new(store::Memory::default()));
+    let [x, y, z] = nodes(&bus, &store);
+    linked(&[&x, &y, &z]).await;
+    let (a, _) = x.join(Rights::MEMBER).await;
+    let (b, joined) = y.join(Rights::MEMBER).await;
+    a.hear("peerJoined").await;
+    let text = "x".repeat(LARGE);
+    for id in 1..=SAID {
+        a.say(&json!({"type": "message", "id": id, "to": b.peer, "data": text}));
+        a.hear("ok").await;
+        assert_eq!(b.hear("message").await["seq"], id);
+    }
+    y.kill(&bus);
+    let (b, joined) = come_back(&z, ticket(&joined), 0).await.expect("it is kept");
+    let lost = joined["lost"].as_u64().expect("a number");
+    assert!(lost > 0 && lost < SAID, "{lost}");
+    for number in 1..=SAID - lost {
+        assert_eq!(b.hear("message").await["seq"], number);
+    }
+    a.hear("peerAway").await;
+    a.hear("peerBack").await;
     b.hears_nothing();
 }
 

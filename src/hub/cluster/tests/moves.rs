@@ -6,7 +6,7 @@ use crate::protocol::{Resume, Ticket};
 /// Takes a seat up at a node.
 pub(super) async fn resume(node: &Node, ticket: &str, seq: u64) -> Result<(Member, Value), Refusal> {
     let resume = Resume { ticket: Ticket::parse(ticket), seq, token: None };
-    node.hub.fetch(&room(), resume.ticket, resume.seq).await?;
+    node.hub.fetch(&room(), &resume, None).await?;
     let (session, greeting) = node.hub.resume(&room(), &resume, None, Transport::WebTransport)?;
     Ok((Member { peer: session.peer().to_string(), session }, value(&greeting)))
 }
@@ -17,8 +17,7 @@ pub(super) fn ticket(message: &Value) -> &str {
 
 /// Three nodes, the first two with a member each, and the tickets of these.
 async fn scene(bus: &Memory) -> ([Node; 3], Member, Member, [String; 2]) {
-    let nodes = [Node::start(bus), Node::start(bus), Node::start(bus)];
-    linked(&[&nodes[0], &nodes[1], &nodes[2]]).await;
+    let nodes = Node::three(bus).await;
     let (a, joined) = nodes[0].join(Rights::MEMBER).await;
     let (b, other) = nodes[1].join(Rights::MEMBER).await;
     a.hear("peerJoined").await;
@@ -111,7 +110,9 @@ async fn of_two_nodes_that_want_a_seat_at_once_one_has_it_in_the_end() {
         });
         assert!(here == [true, false] || here == [false, true], "seed {seed}: {here:?}");
         bus.fail(None);
-        until(|| x.roster() == z.roster() && x.roster().values().all(|state| *state == PeerState::Here)).await;
+        let all_are_here = || x.roster().len() == 2 && x.roster().values().all(|state| *state == PeerState::Here);
+        // Where the seat is not, and nobody else either, the room is closed.
+        until(|| all_are_here() && (z.roster() == x.roster()) == here[1]).await;
     }
 }
 
@@ -167,7 +168,7 @@ async fn a_full_seat_goes_in_parts_and_one_that_does_not_fit_the_link_stays() {
         d.say(&json!({"type": "message", "id": id, "to": c.peer, "data": data}));
     }
     let refused = resume(&small[1], ticket(&joined), 0).await.expect_err("it has more than the link may");
-    assert_eq!(refused.code, Code::GoingAway);
+    assert_eq!((refused.code, refused.retry_after.is_some()), (Code::GoingAway, true));
     assert!(resume(&small[0], ticket(&joined), 0).await.is_ok(), "it is where it was");
 }
 
@@ -186,7 +187,7 @@ async fn polls_may_come_to_any_node_and_wait_there_and_nobody_hears_of_it() {
     let mut seq = 0;
     for (number, node) in [&y, &z, &x, &z, &y, &y, &x].into_iter().enumerate() {
         let resume = Resume { ticket: Ticket::parse(&present), seq, token: None };
-        node.hub.fetch(&room(), resume.ticket, resume.seq).await.expect("it can be had");
+        node.hub.fetch(&room(), &resume, None).await.expect("it can be had");
         let poll = node.hub.poll(&room(), &resume, None, next_poll()).expect("it is here");
         assert!(!poll.moved() && !poll.is_due(), "it waits, as where it was");
         if number % 2 == 0 {
@@ -245,4 +246,144 @@ async fn a_node_that_stops_gives_its_seats_to_others_and_what_waits_in_them() {
         a.hear("peerBack").await;
         back.push(member);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_wanted_elsewhere_by_one_who_gives_up_is_asked_to_come_back() {
+    let bus = Memory::default();
+    let ([x, y, z], a, b, [_, of_b]) = scene(&bus).await;
+    bus.unplug(x.cluster.id());
+    b.say(&json!({"type": "message", "id": 1, "to": a.peer, "data": "nobody answers"}));
+    // What it is owed an answer to keeps it from going, and its client does not wait for that.
+    let gives_up = tokio::time::timeout(ENTER + Duration::from_millis(50), resume(&z, &of_b, 0)).await;
+    assert!(gives_up.is_err());
+    let begun = tokio::time::Instant::now();
+    let ended = b.next().await;
+    assert!(ended["with"].as_str().is_some_and(|with| with.contains("GoingAway")), "{ended}");
+    assert!(begun.elapsed() <= Duration::from_secs(1), "it is not left waiting");
+    drop(b);
+    let (b, resumed) = resume(&y, &of_b, 0).await.expect("it is where it was");
+    assert_eq!(resumed["lastId"], 1);
+    b.say(&json!({"type": "message", "id": 2, "data": "it is read again"}));
+    while b.next().await["id"] != 2 {}
+}
+
+/// The note by which a node that stops offers a seat, sent to one that may take it.
+fn offer(from: &Node, to: &Node, ticket: &str) {
+    let offer = Note::Offer { room: room(), ticket: ticket.into() }.write();
+    from.cluster.send(to.cluster.id(), None, offer, Weight::Payload).expect("the link is up");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_offer_takes_no_seat_whose_client_is_there_whichever_node_has_it() {
+    let bus = Memory::default();
+    let ([x, y, z], a, b, [_, of_b]) = scene(&bus).await;
+    offer(&y, &z, &of_b);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    b.hears_nothing();
+    b.say(&json!({"type": "message", "id": 1, "to": a.peer, "data": "is read"}));
+    a.hear("message").await;
+    // It has come back to another node before the offer was answered.
+    let (moved, _) = resume(&x, &of_b, 0).await.expect("the seat is there");
+    offer(&y, &z, &of_b);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    moved.hear("ok").await;
+    moved.hears_nothing();
+    a.hears_nothing();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seat_that_goes_on_has_all_of_its_time_once_more() {
+    let bus = Memory::default();
+    let ([x, y, z], a, b, [_, of_b]) = scene(&bus).await;
+    let (_moved, _) = resume(&z, &of_b, 0).await.expect("the seat is there");
+    tokio::time::sleep(WINDOW - Duration::from_secs(1)).await;
+    // The second node may tell of it long before the third does.
+    let peer = PeerId::parse(&b.peer).expect("an id");
+    let moved = Note::Moved { room: room(), peer, to: y.cluster.id(), moves: 2 };
+    x.hub.change(z.cluster.id(), 1, moved).expect("the room is open");
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    a.hears_nothing();
+    assert_eq!(a.hear("peerLeft").await["reason"], "nodeLost");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seat_whose_node_cannot_be_reached_for_a_moment_has_not_expired() {
+    let bus = Memory::default();
+    let [x, y, z] = [Node::start(&bus), Node::start(&bus), Node::start(&bus)];
+    linked(&[&x, &y, &z]).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let (b, joined) = y.join(Rights::MEMBER).await;
+    let peer = PeerId::parse(&b.peer).expect("an id");
+    drop(b);
+    offer(&y, &z, ticket(&joined));
+    until(|| z.hub.has_seat(&room(), peer)).await;
+    y.cluster.stop().await;
+    y.task.abort();
+    bus.cut(true);
+    let refused = resume(&x, ticket(&joined), 0).await.expect_err("the node that has it cannot be reached");
+    assert_eq!((refused.code, refused.retry_after.is_some()), (Code::GoingAway, true));
+    bus.cut(false);
+    let (b, resumed) = resume(&x, ticket(&joined), 0).await.expect("the seat is there");
+    // And where nobody remembers that it has gone.
+    let (moved, _) = resume(&z, ticket(&resumed), 0).await.expect("the seat is there");
+    assert_eq!(b.next().await["type"], "ended");
+    drop(b);
+    until(|| x.hub.room_count() == 0).await;
+    x.cluster.moves.forget(&room(), peer);
+    bus.cut(true);
+    let refused = resume(&x, ticket(&resumed), 0).await.expect_err("the node that has it cannot be reached");
+    assert_eq!(refused.code, Code::GoingAway);
+    bus.cut(false);
+    resume(&x, ticket(&resumed), 0).await.expect("the seat is there");
+    assert_eq!(moved.next().await["type"], "ended");
+    let stranger = Ticket::new(PeerId::new(uuid::Uuid::now_v7()), [7; 16]);
+    let nobody = x.cluster.seal(stranger, &room()).to_text();
+    let refused = resume(&x, &nobody, 0).await.expect_err("all have answered that they have no such seat");
+    assert_eq!(refused.code, Code::ResumeExpired);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_has_all_its_rooms_takes_in_a_seat_of_another_one() {
+    let bus = Memory::default();
+    let ([_x, _y, z], a, b, [_, of_b]) = scene(&bus).await;
+    z.hub.rooms.fetch_add(z.hub.policy.rooms, std::sync::atomic::Ordering::Relaxed);
+    let (moved, _) = resume(&z, &of_b, 0).await.expect("the seat is there, and has to be somewhere");
+    assert_eq!(b.next().await["type"], "ended");
+    moved.say(&json!({"type": "message", "id": 1, "to": a.peer, "data": 1}));
+    a.hear("message").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seat_that_cannot_be_sent_is_not_taken_from_its_transport_for_good() {
+    let bus = Memory::default();
+    let nodes = [Node::with(&bus, 100_000), Node::with(&bus, 100_000)];
+    linked(&[&nodes[0], &nodes[1]]).await;
+    let (a, _) = nodes[0].join(Rights::MEMBER).await;
+    let (b, joined) = nodes[0].join(Rights::MEMBER).await;
+    for id in 1..=10 {
+        a.say(&json!({"type": "message", "id": id, "to": b.peer, "data": "\"x\\".repeat(1000)}));
+    }
+    let refused = resume(&nodes[1], ticket(&joined), 0).await.expect_err("it has more than the link may");
+    assert_eq!(refused.code, Code::GoingAway);
+    let ended = loop {
+        let heard = b.next().await;
+        if heard["type"] != "message" {
+            break heard;
+        }
+    };
+    assert!(ended["with"].as_str().is_some_and(|with| with.contains("GoingAway")), "it may come back: {ended}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resume_that_will_be_refused_moves_no_seat() {
+    let bus = Memory::default();
+    let ([_x, _y, z], a, b, [_, of_b]) = scene(&bus).await;
+    let refused = resume(&z, &of_b, 99).await.expect_err("it was never sent");
+    assert_eq!(refused.code, Code::BadRequest);
+    b.say(&json!({"type": "message", "id": 1, "to": a.peer, "data": 1}));
+    b.hear("ok").await;
+    a.hear("message").await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    b.hears_nothing();
 }
