@@ -359,7 +359,8 @@ impl Hub {
         let room = room.clone();
         if let Note::Moved { peer, to, moves, .. } = note {
             let handed_on = self.with_hall(&room, |hall| hall.room.hand_on(peer, Some(node), to, moves));
-            if handed_on.ok_or_else(|| room.clone())? {
+            // Not answered where the room is not open: the answer would be what has moved from here, and so on to and fro.
+            if handed_on == Some(true) {
                 self.watch_transit(room, peer, moves);
             }
             return Ok(None);
