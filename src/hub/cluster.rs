@@ -126,7 +126,14 @@ impl Hub {
             let transit = self.next_transit();
             let catch_up = (!progress.catch_up.is_empty()).then(|| now() + CATCH_UP);
             let wait = transit.into_iter().chain(catch_up).min().map(|until| until.saturating_duration_since(now()));
-            if let Ok(event) = tokio::time::timeout(wait.unwrap_or(Duration::MAX), events.next()).await {
+            let next = async {
+                tokio::select! {
+                    event = events.next() => Some(event),
+                    // There is something to wait for that was not there.
+                    () = self.transit_added() => None,
+                }
+            };
+            if let Ok(Some(event)) = tokio::time::timeout(wait.unwrap_or(Duration::MAX), next).await {
                 self.handle(event, &mut progress);
             }
             self.catch_up(&mut progress.catch_up);

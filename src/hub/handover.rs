@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, info, warn};
@@ -64,6 +64,7 @@ pub(super) struct Handovers {
     calls: Mutex<Calls>,
     /// Seats that were handed to a node that has not said so yet.
     transits: Mutex<VecDeque<Transit>>,
+    transit_added: Notify,
     offers: Arc<Semaphore>,
 }
 
@@ -90,7 +91,7 @@ type Answer = Option<Result<(), Kept>>;
 impl Default for Handovers {
     fn default() -> Self {
         let offers = Arc::new(Semaphore::new(MOST_OFFERS));
-        Handovers { calls: Mutex::default(), transits: Mutex::default(), offers }
+        Handovers { calls: Mutex::default(), transits: Mutex::default(), transit_added: Notify::new(), offers }
     }
 }
 
@@ -469,6 +470,12 @@ impl Hub {
     pub(super) fn watch_transit(&self, room: RoomName, peer: PeerId, moves: u64) {
         let until = now() + self.policy.resume_window;
         self.handovers.transits.lock().push_back(Transit { until, room, peer, moves });
+        self.handovers.transit_added.notify_one();
+    }
+
+    /// Waits until there is one more.
+    pub(super) async fn transit_added(&self) {
+        self.handovers.transit_added.notified().await;
     }
 
     /// When to look at one of them next.
