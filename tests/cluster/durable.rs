@@ -35,11 +35,11 @@ fn durable(config: Config) -> Config {
 }
 
 async fn metric(node: &TestServer, line: &str) {
-    within(async {
+    within(Box::pin(async {
         while !ask(node, "/metrics").await.contains(&format!("\n{line}\n")) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-    })
+    }))
     .await;
 }
 
@@ -175,7 +175,7 @@ async fn sessions_of_a_node_that_was_killed_go_on_and_nothing_that_was_accepted_
         metric(node, "wigwag_cluster_restored_total{place=\"elsewhere\"} 0").await;
         metric(node, "wigwag_cluster_unstored_bytes 0").await;
         metric(node, "wigwag_cluster_records_total{outcome=\"failed\"} 0").await;
-        let metrics = ask(node, "/metrics").await;
+        let metrics = Box::pin(ask(node, "/metrics")).await;
         let stored =
             metrics.lines().find_map(|line| line.strip_prefix("wigwag_cluster_records_total{outcome=\"stored\"} "));
         let stored: usize = stored.expect("a counter").parse().expect("a number");
