@@ -289,7 +289,9 @@ async fn no_page_of_another_origin_has_the_operators_listener_tell_or_do_anythin
     for host in ["evil.example", "evil.example:9433", "localhost.evil.example"] {
         let mut rebound = own();
         rebound.insert(HOST, HeaderValue::from_static(host));
-        assert_eq!(operator.get("/api/rooms", &rebound).await.0, StatusCode::FORBIDDEN, "{host}");
+        for path in ["/api/rooms", "/metrics"] {
+            assert_eq!(operator.get(path, &rebound).await.0, StatusCode::FORBIDDEN, "{path} of {host}");
+        }
         assert_eq!(operator.post("/api/rooms/safe/close", &rebound).await, StatusCode::FORBIDDEN, "{host}");
     }
     let room = told(&mut operator, "/api/rooms/safe").await;

@@ -178,6 +178,7 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "one_or_many")]
     pub acme_contact: Option<Vec<String>>,
 
+    #[allow(rustdoc::bare_urls, reason = "the example of the settings shows it as it is")]
     /// The directory of the authority [default: https://acme-v02.api.letsencrypt.org/directory]
     #[arg(long, env = "WIGWAG_ACME_DIRECTORY", value_name = "https://URL", help_heading = CERTIFICATES)]
     #[serde(skip_serializing_if = "Option::is_none")]

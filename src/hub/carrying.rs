@@ -258,9 +258,7 @@ impl Hub {
                 Attempt::Answered(Outcome::Done(answer)) => return Ok(Some(answer)),
                 Attempt::Answered(Outcome::Refused(refused)) => return Err(refused.into()),
                 Attempt::Answered(Outcome::Elsewhere(Kept::Moved(to))) => hint = Some(to),
-                Attempt::Answered(Outcome::Elsewhere(Kept::Refused(_))) if entering.is_some() => {
-                    return self.nobody_has_it(cluster, &errand.room);
-                }
+                Attempt::Answered(Outcome::Elsewhere(Kept::Refused(_))) if entering.is_some() => return Ok(None),
                 Attempt::Answered(Outcome::Elsewhere(Kept::Refused(_))) => {
                     entering = Some(self.enter_for_seat(&errand.room).await);
                 }

@@ -82,7 +82,7 @@ async fn at_its_limit_the_server_serves_those_that_it_has() {
     let mut operator = connect_from("127.0.0.1", admin).await;
     tokio::io::AsyncWriteExt::write_all(
         &mut operator,
-        b"GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
     )
     .await
     .expect("open");
