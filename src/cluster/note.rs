@@ -188,6 +188,8 @@ pub enum Note<'a> {
         room: RoomName,
         /// For whom.
         to: PeerId,
+        /// How often the recipient's seat was handed on, as far as the sender's node knew.
+        moves: u64,
         /// What `done` is to name; without it nobody wants to know.
         receipt: Option<u64>,
         /// It may be dropped.
@@ -423,10 +425,11 @@ impl<'a> Note<'a> {
 }
 
 /// A [`Note::Relay`], whose body need not be parsed to be put into it.
-pub fn relay(room: &RoomName, to: PeerId, receipt: Option<u64>, body: &Body) -> Written {
+pub fn relay(room: &RoomName, (to, moves): (PeerId, u64), receipt: Option<u64>, body: &Body) -> Written {
     let receipt = receipt.map_or("null".to_owned(), |receipt| receipt.to_string());
     let ephemeral = body.kind == Kind::Ephemeral;
-    payload("relay", &format!(r#""room":"{room}","to":"{to}","receipt":{receipt},"ephemeral":{ephemeral}"#), body)
+    let members = format!(r#""room":"{room}","to":"{to}","moves":{moves},"receipt":{receipt},"ephemeral":{ephemeral}"#);
+    payload("relay", &members, body)
 }
 
 /// A [`Note::Broadcast`], which may be dropped if it does not count in what was `said`.
@@ -583,14 +586,15 @@ mod tests {
     fn payloads_come_out_as_the_text_that_they_were() {
         let long = RoomName::parse(&"x".repeat(128)).expect("a name");
         let sent = message("1", false);
-        assert!(relay(&long, peer(4), Some(u64::MAX), &sent).text.0.len() <= sent.len() + PAYLOAD_BYTES);
+        assert!(relay(&long, (peer(4), u64::MAX), Some(u64::MAX), &sent).text.0.len() <= sent.len() + PAYLOAD_BYTES);
         for ephemeral in [false, true] {
             let sent = message(r#"{"b" :1.50, "a":"x\ny"}"#, ephemeral);
-            let Text(text) = relay(&room(), peer(4), Some(5), &sent).text;
-            let Ok(Note::Relay { room: name, to, receipt, ephemeral: may_drop, body: raw }) = Note::parse(&text) else {
+            let Text(text) = relay(&room(), (peer(4), 6), Some(5), &sent).text;
+            let Ok(Note::Relay { room: name, to, moves, receipt, ephemeral: may_drop, body: raw }) = Note::parse(&text)
+            else {
                 panic!("a relay")
             };
-            assert_eq!((name, to, receipt, may_drop), (room(), peer(4), Some(5), ephemeral));
+            assert_eq!((name, to, moves, receipt, may_drop), (room(), peer(4), 6, Some(5), ephemeral));
             let received = body(&text, raw, may_drop).expect("a body");
             assert_eq!((received.text(), received.kind), (sent.text(), sent.kind));
             let said = (!ephemeral).then_some(Said { hall: 7, number: u64::MAX });
@@ -631,7 +635,7 @@ mod tests {
         for bad in ["", "{}", r#"{"from":"1","life":1,"peer":0,"ack":0,"hello":true}"#] {
             assert!(open(&Bytes::from(bad.to_owned())).is_err(), "{bad}");
         }
-        let broken = r#"{"relay":{"room":"a","to":"00000000-0000-0000-0000-000000000001","receipt":1,"ephemeral":false,"body":{"a"
+        let broken = r#"{"relay":{"room":"a","to":"00000000-0000-0000-0000-000000000001","moves":0,"receipt":1,"ephemeral":false,"body":{"a"
             :1}}}"#;
         let text = Bytes::from(broken);
         let Ok(Note::Relay { body: raw, .. }) = Note::parse(&text) else { panic!("JSON it is") };

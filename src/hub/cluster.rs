@@ -276,9 +276,9 @@ impl Hub {
                     hall.ties.iter_mut().for_each(|ties| ties.set_asked(node, life, true));
                 });
             }
-            Note::Relay { room, to, receipt, ephemeral, body } => {
+            Note::Relay { room, to, moves, receipt, ephemeral, body } => {
                 let result = match note::body(&text.0, body, ephemeral) {
-                    Some(body) => self.take_in(&room, to, body),
+                    Some(body) => self.take_in(&room, (to, moves), body),
                     None => Err(Refusal::bad_request("the payload is not one line")),
                 };
                 if let Some(receipt) = receipt {
@@ -366,9 +366,13 @@ impl Hub {
         wants.map(|wants| wants.then(|| room.clone())).ok_or(room)
     }
 
-    /// A payload for one member here.
-    fn take_in(&self, room: &RoomName, to: PeerId, body: Body) -> Result<(), Refusal> {
+    /// A payload for one member here, sent when its seat had been handed on `moves` times. Had it gone from here since and come back, what
+    /// was said later may have found it elsewhere meanwhile, and would be overtaken.
+    fn take_in(&self, room: &RoomName, (to, moves): (PeerId, u64), body: Body) -> Result<(), Refusal> {
         let mut shard = self.shard(room).lock();
+        if shard.get(room).is_some_and(|hall| hall.room.moves_of(to) > moves) {
+            return Err(on_its_way());
+        }
         let taken = shard.get_mut(room).and_then(|hall| hall.take_in(to, body));
         match taken.ok_or_else(|| self.absence(room, to, shard.get(room)))? {
             true => Ok(()),
