@@ -480,7 +480,7 @@ impl Hall {
             return true;
         }
         let is_patient = wanted.waited.is_none_or(|waited| waited < PATIENCE.as_millis() as u64);
-        let (own, up) = (ties.heard(), ties.cluster.nodes());
+        let (own, up) = (ties.heard_by(peer), ties.cluster.nodes());
         let lacks = |(node, said): (&NodeId, &Said)| own.get(node).is_none_or(|own| own < said) && up.contains(node);
         is_patient && wanted.heard.iter().any(lacks)
     }
@@ -496,7 +496,7 @@ impl Hall {
             seat: seat.quietly(|seat| seat.pack(now(), window)).ok_or_else(expired)?,
             keys: own.map(|(key, _)| key.as_str().to_owned()).collect(),
             view: self.room.view(peer),
-            heard: self.ties.iter().flat_map(|ties| ties.heard()).collect(),
+            heard: self.ties.iter().flat_map(|ties| ties.heard_by(peer)).collect(),
             owed: self.owed(),
         };
         Ok(serde_json::to_string(&parcel).expect("a seat has string keys and no failing parts"))

@@ -158,6 +158,16 @@ impl Ties {
         self.heard.iter().map(|(&node, &said)| (node, said)).chain([(self.cluster.id(), self.said)]).collect()
     }
 
+    /// What a member here has heard of that: more, of nodes of which it had heard more where it was before.
+    pub(super) fn heard_by(&self, peer: PeerId) -> Heard {
+        let mut heard = self.heard();
+        for (node, said) in self.moving.known_to(peer) {
+            let until = heard.entry(node).or_default();
+            *until = said.max(*until);
+        }
+        heard
+    }
+
     /// So much of a node has come.
     pub(super) fn hear(&mut self, node: NodeId, said: Said) {
         let heard = self.heard.entry(node).or_default();

@@ -417,3 +417,24 @@ async fn a_message_that_is_late_does_not_come_after_a_later_one_to_who_has_been_
     assert_eq!(back.hear("message").await["data"], 3);
     assert_eq!(a.hear("ok").await["id"], 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_heard_at_one_node_is_not_heard_again_at_the_next_but_one() {
+    let bus = Memory::default();
+    let ([x, y, z], a, _b, [of_a, _]) = scene(&bus).await;
+    let (far, from) = (fresh_id(), PeerId::new(uuid::Uuid::now_v7()));
+    // The link from where it is said is fast to the first node, slow to the second, and slower to the third.
+    let say = |node: &Node, number| {
+        let said = Some(Said { hall: 1, number });
+        node.hub.with_hall(&room(), |hall| hall.take_in_for_all(far, said, Some(message(from, number))));
+    };
+    say(&x, 1);
+    let seq = a.hear("message").await["seq"].as_u64().expect("a number");
+    let (second, resumed) = resume(&z, &of_a, seq).await.expect("the seat is there");
+    second.hears_nothing();
+    let (third, _) = resume(&y, ticket(&resumed), seq).await.expect("the seat is there");
+    say(&y, 1);
+    third.hears_nothing();
+    say(&y, 2);
+    assert_eq!(third.hear("message").await["data"], 2);
+}
