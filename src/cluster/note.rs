@@ -188,6 +188,8 @@ pub enum Note<'a> {
         room: RoomName,
         /// For whom.
         to: PeerId,
+        /// How often the recipient's seat was handed on, as far as the sender's node knew.
+        moves: u64,
         /// What `done` is to name; without it nobody wants to know.
         receipt: Option<u64>,
         /// It may be dropped.
@@ -426,11 +428,18 @@ impl<'a> Note<'a> {
 }
 
 /// A [`Note::Relay`], whose body need not be parsed to be put into it.
-pub fn relay(room: &RoomName, to: PeerId, receipt: Option<u64>, sender: Option<(PeerId, u64)>, body: &Body) -> Written {
+pub fn relay(
+    room: &RoomName,
+    (to, moves): (PeerId, u64),
+    receipt: Option<u64>,
+    sender: Option<(PeerId, u64)>,
+    body: &Body,
+) -> Written {
     let receipt = receipt.map_or("null".to_owned(), |receipt| receipt.to_string());
     let sender = sender.map_or(String::new(), |(peer, id)| format!(r#","sender":["{peer}",{id}]"#));
     let ephemeral = body.kind == Kind::Ephemeral;
-    let members = format!(r#""room":"{room}","to":"{to}","receipt":{receipt},"ephemeral":{ephemeral}{sender}"#);
+    let members =
+        format!(r#""room":"{room}","to":"{to}","moves":{moves},"receipt":{receipt},"ephemeral":{ephemeral}{sender}"#);
     payload("relay", &members, body)
 }
 
@@ -588,20 +597,19 @@ mod tests {
     fn payloads_come_out_as_the_text_that_they_were() {
         let long = RoomName::parse(&"x".repeat(128)).expect("a name");
         let sent = message("1", false);
-        assert!(
-            relay(&long, peer(4), Some(u64::MAX), Some((peer(5), u64::MAX)), &sent).text.0.len()
-                <= sent.len() + PAYLOAD_BYTES
-        );
+        let (to, sender) = ((peer(4), u64::MAX), Some((peer(5), u64::MAX)));
+        assert!(relay(&long, to, Some(u64::MAX), sender, &sent).text.0.len() <= sent.len() + PAYLOAD_BYTES);
         for ephemeral in [false, true] {
             let sent = message(r#"{"b" :1.50, "a":"x\ny"}"#, ephemeral);
             let from = (!ephemeral).then_some((peer(5), 6));
-            let Text(text) = relay(&room(), peer(4), Some(5), from, &sent).text;
-            let Ok(Note::Relay { room: name, to, receipt, ephemeral: may_drop, sender, body: raw }) =
+            let Text(text) = relay(&room(), (peer(4), 6), Some(5), from, &sent).text;
+            let Ok(Note::Relay { room: name, to, moves, receipt, ephemeral: may_drop, sender, body: raw }) =
                 Note::parse(&text)
             else {
                 panic!("a relay")
             };
-            assert_eq!((name, to, receipt, may_drop, sender), (room(), peer(4), Some(5), ephemeral, from));
+            let told = (name, to, moves, receipt, may_drop, sender);
+            assert_eq!(told, (room(), peer(4), 6, Some(5), ephemeral, from));
             let received = body(&text, raw, may_drop).expect("a body");
             assert_eq!((received.text(), received.kind), (sent.text(), sent.kind));
             let said = (!ephemeral).then_some(Said { hall: 7, number: u64::MAX });
@@ -642,7 +650,7 @@ mod tests {
         for bad in ["", "{}", r#"{"from":"1","life":1,"peer":0,"ack":0,"hello":true}"#] {
             assert!(open(&Bytes::from(bad.to_owned())).is_err(), "{bad}");
         }
-        let broken = r#"{"relay":{"room":"a","to":"00000000-0000-0000-0000-000000000001","receipt":1,"ephemeral":false,"body":{"a"
+        let broken = r#"{"relay":{"room":"a","to":"00000000-0000-0000-0000-000000000001","moves":0,"receipt":1,"ephemeral":false,"body":{"a"
             :1}}}"#;
         let text = Bytes::from(broken);
         let Ok(Note::Relay { body: raw, .. }) = Note::parse(&text) else { panic!("JSON it is") };

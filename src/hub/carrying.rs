@@ -230,7 +230,7 @@ impl Hub {
         let text = serde_json::to_string(errand).expect("an errand has string keys and no failing parts");
         let _room = take_room(&self.carrying.room_for_sent, text.len())?;
         let until = now() + PATIENCE;
-        let (mut hint, mut entering) = (None, None);
+        let (mut hint, mut entering, mut is_sent_on) = (None, None, false);
         while now() < until {
             let place = match hint.take() {
                 Some(node) if node != cluster.id() => Place::At(node),
@@ -257,7 +257,13 @@ impl Hub {
             match self.send_errand(cluster, node, &text, until + errand.wait()).await? {
                 Attempt::Answered(Outcome::Done(answer)) => return Ok(Some(answer)),
                 Attempt::Answered(Outcome::Refused(refused)) => return Err(refused.into()),
-                Attempt::Answered(Outcome::Elsewhere(Kept::Moved(to))) => hint = Some(to),
+                Attempt::Answered(Outcome::Elsewhere(Kept::Moved(to))) => {
+                    // Two nodes may each take the other to have it, until their rosters have come.
+                    if is_sent_on {
+                        sleep(AGAIN).await;
+                    }
+                    (hint, is_sent_on) = (Some(to), true);
+                }
                 Attempt::Answered(Outcome::Elsewhere(Kept::Refused(_))) if entering.is_some() => return Ok(None),
                 Attempt::Answered(Outcome::Elsewhere(Kept::Refused(_))) => {
                     entering = Some(self.enter_for_seat(&errand.room).await);

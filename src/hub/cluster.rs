@@ -288,10 +288,10 @@ impl Hub {
                     hall.ties.iter_mut().for_each(|ties| ties.set_asked(node, life, true));
                 });
             }
-            Note::Relay { room, to, receipt, ephemeral, sender, body } => {
+            Note::Relay { room, to, moves, receipt, ephemeral, sender, body } => {
                 let asker = receipt.map(|receipt| Asker::Node(node, life, receipt));
                 let result = match note::body(&text.0, body, ephemeral) {
-                    Some(body) => self.take_in(&room, to, body, sender, asker),
+                    Some(body) => self.take_in(&room, (to, moves), body, sender, asker),
                     None => Some(Err(Refusal::bad_request("the payload is not one line"))),
                 };
                 if let Some((receipt, result)) = receipt.zip(result) {
@@ -384,16 +384,20 @@ impl Hub {
         Ok(wants.then_some(room))
     }
 
-    /// A payload for one member here. Who asks is answered later if this tells nothing.
+    /// A payload for one member here, sent when its seat had been handed on `moves` times. Had it gone from here since and come back, what
+    /// was said later may have found it elsewhere meanwhile, and would be overtaken. Who asks is answered later if this tells nothing.
     fn take_in(
         &self,
         room: &RoomName,
-        to: PeerId,
+        (to, moves): (PeerId, u64),
         body: Body,
         sender: Option<Sender>,
         asker: Option<Asker>,
     ) -> Option<Result<(), Refusal>> {
         let mut shard = self.shard(room).lock();
+        if shard.get(room).is_some_and(|hall| hall.room.moves_of(to) > moves) {
+            return Some(Err(on_its_way()));
+        }
         if let Some(asker) = asker
             && let Some(hall) = shard.get_mut(room)
             && let Some(kept) = hall.keep_from_elsewhere(to, &body, sender, asker)

@@ -183,7 +183,7 @@ impl Hub {
         let until = begun + if self.outlive(cluster) { HAND_OVER_OR_TAKE_UP } else { HAND_OVER };
         let _entering = self.enter_for_seat(&room).await;
         let Some(expecting) = Expecting::begin(&self, &room, ticket.peer) else { return Ok(()) };
-        let (mut hint, mut waited) = (None, None);
+        let (mut hint, mut waited, mut is_sent_on) = (None, None, false);
         while now() < until && !given_up.is_cancelled() {
             let node = match self.whom_to_ask(&room, ticket.peer, &cause, hint.take()) {
                 Place::Here => return Ok(()),
@@ -206,7 +206,13 @@ impl Hub {
             match self.call(cluster, node, until, take).await {
                 Some(Ok(())) => return Ok(()),
                 Some(Err(Kept::Moved(_))) if matches!(cause, Cause::Offer { .. }) => return Ok(()),
-                Some(Err(Kept::Moved(to))) => hint = Some(to),
+                Some(Err(Kept::Moved(to))) => {
+                    // Two nodes may each take the other to have it, until their rosters have come.
+                    if is_sent_on {
+                        sleep(AGAIN).await;
+                    }
+                    (hint, is_sent_on) = (Some(to), true);
+                }
                 Some(Err(Kept::Refused(refused))) => return Err(refused.into()),
                 Some(Err(Kept::Busy)) => {
                     waited = Some((now() - begun).as_millis() as u64);
@@ -521,7 +527,7 @@ impl Hall {
             return true;
         }
         let is_patient = wanted.waited.is_none_or(|waited| waited < PATIENCE.as_millis() as u64);
-        let (own, up) = (ties.heard(), ties.cluster.nodes());
+        let (own, up) = (ties.heard_by(peer), ties.cluster.nodes());
         let lacks = |(node, said): (&NodeId, &Said)| own.get(node).is_none_or(|own| own < said) && up.contains(node);
         is_patient && wanted.heard.iter().any(lacks)
     }
@@ -537,7 +543,7 @@ impl Hall {
             seat: seat.quietly(|seat| seat.pack(now(), window)).ok_or_else(expired)?,
             keys: own.map(|(key, _)| key.as_str().to_owned()).collect(),
             view: self.room.view(peer),
-            heard: self.ties.iter().flat_map(|ties| ties.heard()).collect(),
+            heard: self.ties.iter().flat_map(|ties| ties.heard_by(peer)).collect(),
             owed: self.owed(),
             journal: self.hand_on_journal(peer),
         };

@@ -110,6 +110,11 @@ impl Moving {
         missed
     }
 
+    /// What a member has heard where it was before and that has not come here.
+    pub(super) fn known_to(&self, peer: PeerId) -> impl Iterator<Item = (NodeId, Said)> {
+        self.known.get(&peer).into_iter().flatten().map(|(&node, &said)| (node, said))
+    }
+
     /// Whether a member has heard that already where it was before.
     pub(super) fn knows(&self, peer: PeerId, node: NodeId, said: Said) -> bool {
         self.known.get(&peer).and_then(|heard| heard.get(&node)).is_some_and(|until| said <= *until)

@@ -162,6 +162,16 @@ impl Ties {
         self.heard.iter().map(|(&node, &said)| (node, said)).chain([(self.cluster.id(), self.said)]).collect()
     }
 
+    /// What a member here has heard of that: more, of nodes of which it had heard more where it was before.
+    pub(super) fn heard_by(&self, peer: PeerId) -> Heard {
+        let mut heard = self.heard();
+        for (node, said) in self.moving.known_to(peer) {
+            let until = heard.entry(node).or_default();
+            *until = said.max(*until);
+        }
+        heard
+    }
+
     /// So much of a node has come.
     pub(super) fn hear(&mut self, node: NodeId, said: Said) {
         let heard = self.heard.entry(node).or_default();
@@ -262,7 +272,7 @@ impl Hall {
     /// told.
     pub(super) fn carry_elsewhere(&self, to: PeerId, body: &Body, receipt: Option<Receipt>) -> Option<Outcome> {
         let (ties, node, receipt) = (self.ties.as_ref()?, self.room.node_of(to)?, receipt?);
-        let room = self.room.name();
+        let (room, to) = (self.room.name(), (to, self.room.moves_of(to)));
         if body.kind == Kind::Ephemeral {
             let written = note::relay(room, to, None, None, body);
             // It may be dropped.
@@ -378,9 +388,9 @@ pub(super) fn present(member: &Member, state: PeerState, moves: u64) -> Present 
     Present { member: member.clone(), away: state == PeerState::Away, moves }
 }
 
-/// What a sender is told whose message has come where its peer has just gone from, or is not yet.
+/// What a sender is told whose message has come where its peer has just gone from, or is not yet, or is again.
 pub(super) fn on_its_way() -> Refusal {
-    Refusal::new(Code::QueueFull, "the peer is on its way to another node, and has not got it; send it again")
+    Refusal::new(Code::QueueFull, "the peer is, or was, on its way to another node, and has not got it; send it again")
 }
 
 /// What a sender is told whose message could not be handed to another node.

@@ -129,6 +129,7 @@ pub(crate) mod tests {
             unit: "message".to_owned(),
             units: 10,
             cpu_micros: *cost,
+            shares: Vec::new(),
             per_second: 100.0,
             latency: None,
             memory_kib: None,

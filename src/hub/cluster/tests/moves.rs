@@ -1,7 +1,7 @@
 //! Sessions that are resumed at another node than that at which they were.
 
 use super::*;
-use crate::protocol::{Resume, Ticket};
+use crate::protocol::{Outbound, PayloadKind, Resume, Ticket};
 
 /// Takes a seat up at a node.
 pub(super) async fn resume(node: &Node, ticket: &str, seq: u64) -> Result<(Member, Value), Refusal> {
@@ -13,6 +13,14 @@ pub(super) async fn resume(node: &Node, ticket: &str, seq: u64) -> Result<(Membe
 
 pub(super) fn ticket(message: &Value) -> &str {
     message["ticket"].as_str().expect("a ticket")
+}
+
+/// A message of a peer's, as another one gets it.
+fn message(from: PeerId, data: u64) -> Body {
+    let payload = data.to_string().into();
+    let outbound =
+        Outbound { kind: PayloadKind::Message, to: None, payload, ephemeral: false, dropped: false, step: None };
+    Body::relay(from, &outbound)
 }
 
 /// Three nodes, the first two with a member each, and the tickets of these.
@@ -386,4 +394,47 @@ async fn a_resume_that_will_be_refused_moves_no_seat() {
     a.hear("message").await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     b.hears_nothing();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_late_does_not_come_after_a_later_one_to_who_has_been_elsewhere_meanwhile() {
+    let bus = Memory::default();
+    let ([x, y, z], a, b, [_, of_b]) = scene(&bus).await;
+    let (moved, _) = resume(&z, &of_b, 0).await.expect("the seat is there");
+    a.say(&json!({"type": "message", "id": 2, "to": b.peer, "data": 2}));
+    assert_eq!(moved.hear("message").await["data"], 2);
+    a.hear("ok").await;
+    let (back, _) = resume(&y, &of_b, 1).await.expect("the seat is there");
+    // Sent before the seat had gone, and on its way until now.
+    let [from, to] = [&a, &b].map(|member| PeerId::parse(&member.peer).expect("an id"));
+    let late = |receipt| note::relay(&room(), (to, 0), Some(receipt), None, &message(from, 1));
+    let pending = Pending::Request { room: room(), from, id: Some(1) };
+    x.cluster.ask(y.cluster.id(), None, pending, late).expect("the link is up");
+    let refused = a.hear("error").await;
+    assert_eq!((&refused["id"], &refused["code"]), (&json!(1), &json!("queueFull")));
+    back.hears_nothing();
+    a.say(&json!({"type": "message", "id": 3, "to": b.peer, "data": 3}));
+    assert_eq!(back.hear("message").await["data"], 3);
+    assert_eq!(a.hear("ok").await["id"], 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_heard_at_one_node_is_not_heard_again_at_the_next_but_one() {
+    let bus = Memory::default();
+    let ([x, y, z], a, _b, [of_a, _]) = scene(&bus).await;
+    let (far, from) = (fresh_id(), PeerId::new(uuid::Uuid::now_v7()));
+    // The link from where it is said is fast to the first node, slow to the second, and slower to the third.
+    let say = |node: &Node, number| {
+        let said = Some(Said { hall: 1, number });
+        node.hub.with_hall(&room(), |hall| hall.take_in_for_all(far, said, Some(message(from, number))));
+    };
+    say(&x, 1);
+    let seq = a.hear("message").await["seq"].as_u64().expect("a number");
+    let (second, resumed) = resume(&z, &of_a, seq).await.expect("the seat is there");
+    second.hears_nothing();
+    let (third, _) = resume(&y, ticket(&resumed), seq).await.expect("the seat is there");
+    say(&y, 1);
+    third.hears_nothing();
+    say(&y, 2);
+    assert_eq!(third.hear("message").await["data"], 2);
 }
