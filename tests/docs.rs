@@ -1,4 +1,4 @@
-//! The commands of the operator's pages are run as they stand there, in order, page by page.
+//! The commands of the pages for those who use wigwag are run as they stand there, in order, page by page.
 
 use std::fs;
 use std::path::Path;
@@ -12,6 +12,9 @@ use crate::support::{TestServer, config, within};
 /// Addresses that the pages name; the test's server listens elsewhere.
 const ADMIN: &str = "http://127.0.0.1:9433";
 const SECURE: &str = "https://localhost:4433";
+
+/// Those with commands.
+const PAGES: [&str; 4] = ["operations.md", "deploying.md", "troubleshooting.md", "migrating.md"];
 
 /// What stands between "```sh" and "```".
 fn commands(page: &str) -> Vec<String> {
@@ -67,7 +70,7 @@ async fn what_the_page_on_operations_says_to_type_works() {
 /// The shell of whoever pastes a command must be there afterwards.
 #[test]
 fn no_command_of_the_pages_ends_the_shell() {
-    for name in ["operations.md", "deploying.md", "troubleshooting.md"] {
+    for name in PAGES {
         let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
         for script in commands(&fs::read_to_string(page).expect("readable")) {
             let words: Vec<_> = script.split_whitespace().collect();
@@ -86,12 +89,17 @@ async fn what_the_page_on_troubleshooting_says_to_type_works() {
     run_page("troubleshooting.md", 1).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_page_on_migrating_says_to_type_works() {
+    run_page("migrating.md", 1).await;
+}
+
 /// Settings, metrics and files that the pages name are there.
 #[test]
 fn the_pages_name_what_there_is() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let example = include_str!("../wigwag.example.toml");
-    for name in ["operations.md", "deploying.md", "troubleshooting.md"] {
+    for name in PAGES {
         let page = fs::read_to_string(root.join("docs").join(name)).expect("readable");
         let end = |c: char| !(c.is_ascii_alphanumeric() || c == '-');
         for flag in page.split('`').skip(1).step_by(2).filter_map(|quoted| quoted.strip_prefix("--")) {
