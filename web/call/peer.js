@@ -117,7 +117,7 @@ export class CallPeer {
 
   /** @param {{mayOffer: boolean}} how */
   #beginAnew({ mayOffer }) {
-    this.#disconnect();
+    this.close();
     this.#certificate = { before: this.#certificate.now };
     this.#begunAt = performance.now();
     this.#connection = this.#connect(mayOffer);
@@ -169,10 +169,6 @@ export class CallPeer {
   }
 
   close() {
-    this.#disconnect();
-  }
-
-  #disconnect() {
     clearTimeout(this.#anewTimer);
     this.#connection.close();
     // Tracks that end with their connection do not say so.
