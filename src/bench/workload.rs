@@ -126,7 +126,11 @@ pub async fn relay_between<S: Service>(
     time: Duration,
 ) -> Result<Round> {
     const ROOM: &str = "bench-relay-between";
-    let (from, to) = (one.join(ROOM).await?, other.join(ROOM).await?);
+    let (mut from, mut to) = (one.join(ROOM).await?, other.join(ROOM).await?);
+    // A node that has not heard of the recipient yet refuses what is for it. Nodes say things in order: from then on it has.
+    to.feed(Some(from.id()), &numbered(0))?;
+    to.flush().await?;
+    from.recv().await?;
     one_in_flight(from, to, servers, time).await
 }
 

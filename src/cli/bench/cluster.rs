@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, anyhow};
 use http::{HeaderMap, Method};
 use indicatif::ProgressBar;
 use tempfile::NamedTempFile;
+use tokio::time::timeout;
 
 use super::{BenchArgs, Measured, START};
 use crate::bench::Wigwag;
@@ -36,9 +37,15 @@ pub(super) async fn measure(args: &BenchArgs, via: Via, progress: &ProgressBar) 
     let (mut bare, mut at_one, mut between) = (Vec::new(), Vec::new(), Vec::new());
     for number in 1..=args.rounds {
         progress.set_message(format!("cluster over {}, round {number} of {}", via.name(), args.rounds));
-        bare.push(place.nats.requests(args.time.0).await?);
-        at_one.push(workload::relay(&one, first, args.time.0).await?);
-        between.push(workload::relay_between([&one, &other], &servers, args.time.0).await?);
+        let round = async {
+            bare.push(place.nats.requests(args.time.0).await?);
+            at_one.push(workload::relay(&one, first, args.time.0).await?);
+            between.push(workload::relay_between([&one, &other], &servers, args.time.0).await?);
+            anyhow::Ok(())
+        };
+        // A node refuses what it cannot bring to another one, and then nothing comes.
+        let most = 3 * args.time.0 + START;
+        timeout(most, round).await.map_err(|_| anyhow!("not done within {most:?}: a message has not come"))??;
         progress.inc(1);
     }
     let lines = [
@@ -64,7 +71,7 @@ impl Place {
         let nodes = [start(admins[0]).await?, start(admins[1]).await?];
         for (node, admin) in nodes.iter().zip(admins) {
             let linked = linked(&node.service.trust, admin);
-            let linked = tokio::time::timeout(START, linked).await;
+            let linked = timeout(START, linked).await;
             linked.map_err(|_| anyhow!("the nodes do not find each other over {}", nats.url))??;
         }
         Ok(Place { nodes, nats })
