@@ -56,6 +56,7 @@ pub struct Metrics {
     ended_rooms: Gauge,
     timeline_bytes: Gauge,
     webhook_events: Family<OutcomeLabels, Counter>,
+    spans: Family<OutcomeLabels, Counter>,
     draining: Gauge,
 }
 
@@ -146,7 +147,8 @@ pub enum Entry {
 impl Entry {
     const ALL: [Entry; 3] = [Entry::Join, Entry::Resume, Entry::Move];
 
-    fn name(self) -> &'static str {
+    /// Its name in labels.
+    pub fn name(self) -> &'static str {
         match self {
             Entry::Join => "join",
             Entry::Resume => "resume",
@@ -169,7 +171,8 @@ pub enum Ended {
 }
 
 impl Ended {
-    fn name(self) -> &'static str {
+    /// Its name in labels.
+    pub fn name(self) -> &'static str {
         match self {
             Ended::Lost => "lost",
             Ended::ByClient => "client",
@@ -349,7 +352,7 @@ impl Tally {
     }
 }
 
-/// Counts what became of events for the webhook.
+/// Counts what became of events for the webhook, or of spans.
 #[derive(Debug, Clone)]
 pub struct Told(Counter);
 
@@ -407,6 +410,7 @@ impl Default for Metrics {
             ended_rooms: Gauge::default(),
             timeline_bytes: Gauge::default(),
             webhook_events: Family::default(),
+            spans: Family::default(),
             draining: Gauge::default(),
         };
         // An alert on what has never happened needs a zero to begin with.
@@ -422,6 +426,9 @@ impl Default for Metrics {
         }
         for outcome in ["delivered", "failed", "dropped"] {
             drop(metrics.told(outcome));
+        }
+        for outcome in ["sent", "failed", "dropped"] {
+            drop(metrics.spans(outcome));
         }
         let mut registry = Registry::default();
         metrics.register(registry.sub_registry_with_prefix("wigwag"));
@@ -533,6 +540,9 @@ impl Metrics {
         to.register("ended_rooms", "Rooms that have ended and whose timeline is kept", self.ended_rooms.clone());
         let events = "Events for the webhook: delivered, failed (refused, or too late), dropped (too many waited)";
         to.register("webhook_events", events, self.webhook_events.clone());
+        let spans =
+            "Spans of traces: sent, failed (the collector was away, or would not have them), dropped (too many waited)";
+        to.register("spans", spans, self.spans.clone());
         to.register("timeline_bytes", "Bytes that timelines of rooms take", self.timeline_bytes.clone());
     }
 
@@ -623,6 +633,11 @@ impl Metrics {
     /// Counts events for the webhook with this outcome.
     pub fn told(&self, outcome: &'static str) -> Told {
         Told(self.webhook_events.get_or_create(&OutcomeLabels { outcome }).clone())
+    }
+
+    /// Counts spans of traces with this outcome.
+    pub fn spans(&self, outcome: &'static str) -> Told {
+        Told(self.spans.get_or_create(&OutcomeLabels { outcome }).clone())
     }
 
     /// A transport that lasts (no poll) came to its end, with a session or before there was one.

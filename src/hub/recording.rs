@@ -84,15 +84,14 @@ impl Hall {
         from: PeerId,
         outbound: &Outbound<'_>,
         step: Step,
-        outcome: Option<Outcome>,
+        outcome: Outcome,
         now: Instant,
     ) {
         let Some(timeline) = &mut self.timeline else { return };
         let event = match outbound.to {
             Some(Recipient::Peer(to)) if to != from => {
-                let otherwise = if outbound.dropped { Outcome::Filtered } else { Outcome::PeerGone };
                 let bytes = u32::try_from(outbound.payload.len()).unwrap_or(u32::MAX);
-                Event::Relayed { from, to, step, bytes, outcome: outcome.unwrap_or(otherwise) }
+                Event::Relayed { from, to, step, bytes, outcome }
             }
             _ => Event::Refused { peer: Some(from), code: Code::PeerGone },
         };

@@ -17,6 +17,8 @@ use crate::protocol::{
     Refusal, Request, Rights, RoomName, Transport,
 };
 use crate::seat::{Admission, Ending, Lease, Log, Seat};
+use crate::timeline::Outcome;
+use crate::traces::Span;
 
 /// What has happened at a seat up to a moment.
 #[derive(Debug, Clone)]
@@ -80,12 +82,12 @@ impl Speaker {
     }
 
     /// Carries out one request; what there is to answer goes through the seat's queue. Returns false, and has done nothing, if
-    /// the seat is no longer this speaker's or about to be closed.
-    pub fn handle(&self, request: Request<'_>) -> bool {
+    /// the seat is no longer this speaker's or about to be closed. `trace` ends with what has become of a payload.
+    pub fn handle(&self, request: Request<'_>, trace: &Span) -> bool {
         match request.command {
             Command::Ping => self.answer(Body::pong(request.id)),
             Command::Ack(seq) => self.ack(request.id, seq),
-            command => self.execute(request.id, command),
+            command => self.execute(request.id, command, trace),
         }
     }
 
@@ -126,7 +128,7 @@ impl Speaker {
         let now = now();
         match self.admit(None, now) {
             Admitted::Execute(rights) => match rights.allow_to_send(outbound) {
-                Ok(()) => self.relay(hall, None, outbound, now),
+                Ok(()) => self.relay(hall, None, outbound, now, &Span::NONE),
                 Err(refusal) => {
                     self.answer(Body::error(None, &refusal));
                 }
@@ -152,27 +154,35 @@ impl Speaker {
         }
     }
 
-    fn execute(&self, id: Option<u64>, command: Command<'_>) -> bool {
+    fn execute(&self, id: Option<u64>, command: Command<'_>, trace: &Span) -> bool {
         let mut shard = self.hub.shard(&self.room).lock();
         let Some(hall) = shard.get_mut(&self.room) else { return false };
         let now = now();
         let rights = match self.admit(id, now) {
             Admitted::Execute(rights) => rights,
             Admitted::Refused(code) => {
+                trace.fail(code.name());
                 hall.record_refusal(self.peer, code);
                 return true;
             }
-            Admitted::Answered => return true,
-            Admitted::Stale => return false,
+            Admitted::Answered => {
+                trace.end("repeated");
+                return true;
+            }
+            Admitted::Stale => {
+                trace.fail("stale");
+                return false;
+            }
         };
         if let Err(refusal) = rights.allow(&command) {
+            trace.fail(refusal.code.name());
             hall.record_refusal(self.peer, refusal.code);
             hall.answer(self.peer, Body::error(id, &refusal));
             return true;
         }
         let answer = match command {
             Command::Send(outbound) => {
-                self.relay(hall, id, &outbound, now);
+                self.relay(hall, id, &outbound, now, trace);
                 return true;
             }
             Command::Leave => {
@@ -292,11 +302,17 @@ impl Speaker {
         true
     }
 
-    fn relay(&self, hall: &mut Hall, id: Option<u64>, outbound: &Outbound<'_>, now: Instant) {
+    fn relay(&self, hall: &mut Hall, id: Option<u64>, outbound: &Outbound<'_>, now: Instant, trace: &Span) {
         let mut out = Vec::new();
         hall.room.relay(self.peer, id, outbound, &mut out);
         let outcome = hall.carry_out(out);
         if let Some(step) = outbound.step {
+            let otherwise = if outbound.dropped { Outcome::Filtered } else { Outcome::PeerGone };
+            let outcome = outcome.unwrap_or(otherwise);
+            match outcome.arrives() {
+                true => trace.end(outcome.name()),
+                false => trace.fail(outcome.name()),
+            }
             hall.record_step(self.peer, outbound, step, outcome, now);
         }
         if outbound.to.is_none() {

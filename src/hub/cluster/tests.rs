@@ -22,6 +22,7 @@ use crate::hub::{Policy, Session};
 use crate::ice::IceServers;
 use crate::outbox::Output;
 use crate::protocol::{Command, Frame, Grant, Limits, Request, Rights, Transport, WaitingRoom};
+use crate::traces::Span;
 
 const WINDOW: Duration = Duration::from_secs(30);
 
@@ -158,7 +159,9 @@ impl Member {
 
     fn say(&self, message: &Value) {
         let line = message.to_string();
-        assert!(self.session.handle(Request::parse(line.as_bytes(), &Limits::default()).expect("a request")));
+        assert!(
+            self.session.handle(Request::parse(line.as_bytes(), &Limits::default()).expect("a request"), &Span::NONE)
+        );
     }
 }
 
