@@ -379,6 +379,7 @@ impl Hub {
                 ice_servers_expire_ms: ice.lasts.map(|lasts| lasts.as_millis() as u64),
                 limits: &seat.grant().limits,
                 transport: transport.name(),
+                milestones: true,
             })
         })
     }
@@ -657,6 +658,7 @@ fn resumed(seat: &Seat) -> Frame {
         ticket: seat.ticket().to_text(),
         replay_from: seat.replay_from(),
         transport: seat.transport().name(),
+        milestones: true,
     })
 }
 

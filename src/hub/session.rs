@@ -13,8 +13,8 @@ use super::{Hall, Hub, now};
 use crate::cluster::note::Note;
 use crate::outbox::{Outbox, Output, SharedSeat};
 use crate::protocol::{
-    Body, Code, Command, Frame, Grant, Invite, LeftReason, Limits, Metadata, Moderate, Outbound, PeerId, Recipient,
-    Refusal, Request, Rights, RoomName, Transport,
+    Body, Code, Command, Frame, Grant, Invite, LeftReason, Limits, Metadata, Milestone, Moderate, Outbound, PeerId,
+    Recipient, Refusal, Request, Rights, RoomName, Transport,
 };
 use crate::seat::{Admission, Ending, Lease, Log, Seat};
 
@@ -82,10 +82,15 @@ impl Speaker {
     /// Carries out one request; what there is to answer goes through the seat's queue. Returns false, and has done nothing, if
     /// the seat is no longer this speaker's or about to be closed.
     pub fn handle(&self, request: Request<'_>) -> bool {
+        self.handle_noting(request, |_| {})
+    }
+
+    /// The same for who counts the milestones that are told: `noted` is given one that was told for the first time.
+    pub fn handle_noting(&self, request: Request<'_>, noted: impl FnOnce(&Milestone)) -> bool {
         match request.command {
             Command::Ping => self.answer(Body::pong(request.id)),
             Command::Ack(seq) => self.ack(request.id, seq),
-            command => self.execute(request.id, command),
+            command => self.execute(request.id, command, noted),
         }
     }
 
@@ -152,7 +157,7 @@ impl Speaker {
         }
     }
 
-    fn execute(&self, id: Option<u64>, command: Command<'_>) -> bool {
+    fn execute(&self, id: Option<u64>, command: Command<'_>, noted: impl FnOnce(&Milestone)) -> bool {
         let mut shard = self.hub.shard(&self.room).lock();
         let Some(hall) = shard.get_mut(&self.room) else { return false };
         let now = now();
@@ -195,6 +200,7 @@ impl Speaker {
                 self.hub.tend(hall, self.peer);
                 Ok(())
             }
+            Command::Milestone(told) => hall.note_milestone(self.peer, &told, now).inspect(|()| noted(&told)),
             Command::Moderate(request) => match hall.moderate_elsewhere(self.peer, id, &request) {
                 Some(Ok(())) => return true,
                 Some(Err(refusal)) => Err(refusal),

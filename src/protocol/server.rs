@@ -577,6 +577,8 @@ pub struct Joined<'a> {
     pub limits: &'a Limits,
     /// What it runs over.
     pub transport: &'static str,
+    /// Whether the client may tell milestones: servers of earlier versions know nothing of them.
+    pub milestones: bool,
 }
 
 /// `resumed`: the answer to a `resume` that every message since can be replayed to.
@@ -591,6 +593,8 @@ pub struct Resumed {
     pub replay_from: u64,
     /// What it runs over now.
     pub transport: &'static str,
+    /// As in `joined`: the server may be another one.
+    pub milestones: bool,
 }
 
 #[derive(Serialize)]

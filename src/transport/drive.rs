@@ -153,7 +153,7 @@ pub(super) async fn carry_out(
         (Command::Invite(invite), Some(inviter)) => {
             speaker.invite(request.id, invite, || inviter.invite(speaker.room(), invite))
         }
-        _ => speaker.handle(request),
+        _ => speaker.handle_noting(request, |told| context.metrics.reached(transport, told)),
     }
 }
 

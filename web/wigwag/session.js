@@ -99,6 +99,8 @@ export class Session extends Emitter {
   /** @type {Record<string, number>|null} */
   #limits = null;
   #heartbeatMs;
+  /** Whether the server takes milestones. */
+  #takesMilestones = false;
 
   // The link in use and what belongs to it.
   /** @type {Link|null} */
@@ -239,6 +241,16 @@ export class Session extends Emitter {
   /** @param {string} to @param {RTCIceCandidateInit|null} candidate null: there are no more */
   candidate(to, candidate) {
     return this.#request({ type: 'candidate', to, candidate });
+  }
+
+  /**
+   * Tells the server how far the connection with a peer has come, for its operator; `Call` does so by itself. Nothing is sent to a
+   * server that knows nothing of it.
+   * @param {string} peer
+   * @param {{milestone: 'connected'|'media'|'failed', candidateType?: string, afterMs: number}} reached  `afterMs`: since this side began the connection
+   */
+  async milestone(peer, { milestone, candidateType, afterMs }) {
+    if (this.#takesMilestones) await this.#request({ type: 'milestone', peer, milestone, candidateType, afterMs });
   }
 
   /** Replaces one's own metadata. @param {Metadata} metadata */
@@ -688,6 +700,7 @@ export class Session extends Emitter {
   #opened(link, message) {
     this.#openLink = link;
     this.#renewOnResume = false;
+    this.#takesMilestones = message.milestones === true;
     // A `resumed` need not name the transport; the kind is known in any case.
     this.#setTransport(message.transport ?? link.type);
     this.#setState('open');
