@@ -54,6 +54,8 @@ export class FakeServer {
   constructor({ transports = ['webtransport', 'websocket'], limits = {}, milestones = true } = {}) {
     /** Whether it takes them; an earlier version says nothing of it. */
     this.milestones = milestones || undefined;
+    /** Which node of a cluster it is. */
+    this.node = undefined;
     this.transports = transports;
     this.limits = limits;
     this.heartbeatMs = heartbeatMs;
@@ -245,7 +247,7 @@ export class FakeServer {
     link.seat = seat;
     if (former && former !== link) former.refuse('replaced', 4510);
     this.setState(seat, 'here');
-    link.deliver({ ...answer(), ticket: seat.newTicket(), milestones: this.milestones });
+    link.deliver({ ...answer(), ticket: seat.newTicket(), milestones: this.milestones, node: this.node });
   }
 
   picture(seat, more) {

@@ -99,6 +99,8 @@ export class Session extends Emitter {
   /** @type {Record<string, number>|null} */
   #limits = null;
   #heartbeatMs;
+  /** The node of a cluster that has the seat. @type {string|null} */
+  #node = null;
   /** Whether the server takes milestones. */
   #takesMilestones = false;
 
@@ -202,6 +204,11 @@ export class Session extends Emitter {
   /** The transport in use as the server names it, or null while there is none. */
   get transport() {
     return this.#transport;
+  }
+
+  /** The node of the server's cluster that has the seat, as its operator knows it, or null where there is no cluster. */
+  get node() {
+    return this.#node;
   }
 
   get iceServers() {
@@ -690,7 +697,10 @@ export class Session extends Emitter {
   /** @param {Link} link @param {any} message */
   #onResumed(link, message) {
     // Each poll is a `resume`: on a link that is open already it brings the next ticket and no more.
-    if (this.#state === 'open' && this.#openLink === link) return this.#seat.renew(message);
+    if (this.#state === 'open' && this.#openLink === link) {
+      this.#noteServer(message);
+      return this.#seat.renew(message);
+    }
     for (const line of this.#seat.resumed(message)) link.send(line);
     this.#opened(link, message);
     this.emit('resumed', message);
@@ -700,7 +710,7 @@ export class Session extends Emitter {
   #opened(link, message) {
     this.#openLink = link;
     this.#renewOnResume = false;
-    this.#takesMilestones = message.milestones === true;
+    this.#noteServer(message);
     // A `resumed` need not name the transport; the kind is known in any case.
     this.#setTransport(message.transport ?? link.type);
     this.#setState('open');
@@ -709,6 +719,12 @@ export class Session extends Emitter {
     clearTimeout(this.#roundTripTimer);
     this.#keepMeasuring(link);
     this.#planMove(link);
+  }
+
+  /** What is of the server that has the seat now, whichever it is. @param {any} message */
+  #noteServer({ milestones, node }) {
+    this.#takesMilestones = milestones === true;
+    this.#node = node ?? null;
   }
 
   /** @param {string|null} transport */
