@@ -13,8 +13,8 @@ use super::{Hall, Hub, now};
 use crate::cluster::note::Note;
 use crate::outbox::{Outbox, Output, SharedSeat};
 use crate::protocol::{
-    Body, Code, Command, Frame, Grant, Invite, LeftReason, Limits, Metadata, Moderate, Outbound, PeerId, Recipient,
-    Refusal, Request, Rights, RoomName, Transport,
+    Body, Code, Command, Frame, Grant, Invite, LeftReason, Limits, Metadata, Milestone, Moderate, Outbound, PeerId,
+    Recipient, Refusal, Request, Rights, RoomName, Transport,
 };
 use crate::seat::{Admission, Ending, Lease, Log, Seat};
 use crate::timeline::Outcome;
@@ -84,10 +84,15 @@ impl Speaker {
     /// Carries out one request; what there is to answer goes through the seat's queue. Returns false, and has done nothing, if
     /// the seat is no longer this speaker's or about to be closed. `trace` ends with what has become of a payload.
     pub fn handle(&self, request: Request<'_>, trace: &Span) -> bool {
+        self.handle_noting(request, trace, |_| {})
+    }
+
+    /// The same for who counts the milestones that are told: `noted` is given one that was told for the first time.
+    pub fn handle_noting(&self, request: Request<'_>, trace: &Span, noted: impl FnOnce(&Milestone)) -> bool {
         match request.command {
             Command::Ping => self.answer(Body::pong(request.id)),
             Command::Ack(seq) => self.ack(request.id, seq),
-            command => self.execute(request.id, command, trace),
+            command => self.execute(request.id, command, trace, noted),
         }
     }
 
@@ -154,7 +159,7 @@ impl Speaker {
         }
     }
 
-    fn execute(&self, id: Option<u64>, command: Command<'_>, trace: &Span) -> bool {
+    fn execute(&self, id: Option<u64>, command: Command<'_>, trace: &Span, noted: impl FnOnce(&Milestone)) -> bool {
         let mut shard = self.hub.shard(&self.room).lock();
         let Some(hall) = shard.get_mut(&self.room) else { return false };
         let now = now();
@@ -205,6 +210,7 @@ impl Speaker {
                 self.hub.tend(hall, self.peer);
                 Ok(())
             }
+            Command::Milestone(told) => hall.note_milestone(self.peer, &told, now).inspect(|()| noted(&told)),
             Command::Moderate(request) => match hall.moderate_elsewhere(self.peer, id, &request) {
                 Some(Ok(())) => return true,
                 Some(Err(refusal)) => Err(refusal),

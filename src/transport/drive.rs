@@ -170,7 +170,7 @@ pub(super) async fn carry_out(
         (Command::Invite(invite), Some(inviter)) => {
             speaker.invite(request.id, invite, || inviter.invite(speaker.room(), invite))
         }
-        _ => speaker.handle(request, &trace),
+        _ => speaker.handle_noting(request, &trace, |told| context.metrics.reached(transport, told)),
     }
 }
 

@@ -27,6 +27,9 @@ const HEALING: Duration = Duration::from_secs(5);
 /// Between two messages of one to another.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// Messages that one may have to say at once.
+const MOST_UNSAID: usize = 64;
+
 /// What a member has been told.
 #[derive(Debug, Default)]
 struct Told {
@@ -67,7 +70,7 @@ fn text(value: &Value) -> String {
 struct Member {
     own: String,
     told: watch::Receiver<Told>,
-    saying: mpsc::UnboundedSender<Value>,
+    saying: mpsc::Sender<Value>,
     _living: AbortOnDropHandle<()>,
 }
 
@@ -79,13 +82,13 @@ impl Member {
         let peers = joined["peers"].as_array().expect("a list");
         let picture = peers.iter().map(|peer| (text(&peer["peer"]), text(&peer["state"]))).collect();
         let (tell, told) = watch::channel(Told { picture, ..Told::default() });
-        let (saying, said) = mpsc::unbounded_channel();
+        let (saying, said) = mpsc::channel(MOST_UNSAID);
         let living = AbortOnDropHandle::new(tokio::spawn(live(connection, tell, said)));
         Member { own: text(&joined["self"]["peer"]), told, saying, _living: living }
     }
 
     fn say(&self, message: Value) {
-        self.saying.send(message).expect("it lives");
+        self.saying.try_send(message).expect("it lives, and says what it is to say");
     }
 
     /// Waits until something is true of what it has been told.
@@ -99,7 +102,7 @@ impl Member {
     }
 }
 
-async fn live(mut connection: Connection, tell: watch::Sender<Told>, mut said: mpsc::UnboundedReceiver<Value>) {
+async fn live(mut connection: Connection, tell: watch::Sender<Told>, mut said: mpsc::Receiver<Value>) {
     let mut seq = 0;
     loop {
         tokio::select! {
@@ -229,7 +232,7 @@ async fn survive(outage: Outage) {
     report::scenario(format_args!("{what} for {OUTAGE:?}; {ROOMS} rooms talk, come and go"));
     network::reset().await;
     let nats = Nats::start(&["--addr", "0.0.0.0"]).await;
-    let place = Place::start(&nats).await;
+    let place = Box::pin(Place::start(&nats)).await;
     let mut rooms = Rooms::new();
     for room in 0..ROOMS {
         let mut members = Vec::new();
@@ -274,11 +277,11 @@ async fn survive(outage: Outage) {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs network namespaces: scripts/hostile"]
 async fn rosters_agree_soon_after_a_node_was_cut_off() {
-    survive(Outage::OneNode).await;
+    Box::pin(survive(Outage::OneNode)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs network namespaces: scripts/hostile"]
 async fn rosters_agree_soon_after_nats_was_away() {
-    survive(Outage::Nats).await;
+    Box::pin(survive(Outage::Nats)).await;
 }

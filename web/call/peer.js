@@ -4,6 +4,7 @@ import { Connection } from './connection.js';
 import { fingerprintOf } from './sdp.js';
 
 /**
+ * @import { Milestone } from './milestones.js'
  * @import { NegotiationCalls } from './negotiation.js'
  * @import { ConnectionSettings } from './connection.js'
  *
@@ -11,6 +12,7 @@ import { fingerprintOf } from './sdp.js';
  *   tookTrack: () => void,
  *   changedState: () => void,
  *   chatted: (text: string) => void,
+ *   reached: (milestone: Milestone) => void,
  * }} PeerCalls
  */
 
