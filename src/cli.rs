@@ -236,13 +236,14 @@ Examples:
   wigwag why demo --admin http://10.0.0.5:9433 --admin-token /etc/wigwag/admin-token
   wigwag why demo --json | jq .diagnosis.pairs
 
-The server's admin listener is asked what has happened in the room: who came and went, and which offers,
-answers and candidates went where. A room is known for --timeline-keep after it has ended.
+The server's admin listener is asked what has happened in the room: who came and went, which offers,
+answers and candidates went where, and what clients tell of ICE and media. A room is known for
+--timeline-keep after it has ended.
 
 The exit code is 0 when every pair has exchanged offer, answer and candidates, so that the trouble lies
-with ICE, TURN or the media; 1 when the server cannot be asked; 2 after a mistake in what was typed;
-3 when something is missing, which is named; 4 when the room is not known; 5 when no two peers have
-been in it at once.";
+with ICE, TURN or the media, or is connected; 1 when the server cannot be asked; 2 after a mistake in
+what was typed; 3 when something is missing or has failed, which is named; 4 when the room is not known;
+5 when no two peers have been in it at once.";
 
 const KEYS_EXAMPLES: &str = "\
 Examples:

@@ -219,9 +219,11 @@ impl Cluster {
         self.mesh.lock().bytes(node)
     }
 
-    /// While so much is on its way to a node, it is not told of further rooms that it might share.
+    /// While so much is on its way to a node, it is not told of further rooms that it might share. All others tell it at once
+    /// when the bus is there again: the more they are, the less each, or what is too much for it is lost and said again.
     pub fn catch_up_bytes(&self) -> usize {
-        self.link_bytes / 16
+        let links = self.mesh.lock().nodes().len();
+        (CATCH_UP_BYTES / links.max(1)).max(LEAST_CATCH_UP_BYTES).min(self.link_bytes / 16)
     }
 
     /// Bytes that notes which are of no use without one another may have in all, to fit on a link.
@@ -411,3 +413,11 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Bytes that may be on their way to one node.
 pub const LINK_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes of rosters and names that all other nodes together have on their way to one of them which has come back. The smallest
+/// roster takes some 250, and [`bus::INCOMING`] texts may wait there.
+const CATCH_UP_BYTES: usize = 1024 * 1024;
+
+/// Bytes that one of them may have on its way however many they are: less than these few rosters would wait for each
+/// acknowledgement.
+const LEAST_CATCH_UP_BYTES: usize = 8 * 1024;

@@ -66,6 +66,8 @@ pub struct Config {
     pub timelines: timeline::Policy,
     /// The operator's application, where it is to be told of rooms.
     pub webhook: Option<Webhook>,
+    /// The collector of traces, where there is one.
+    pub otlp: Option<Otlp>,
     /// How long shutting down may take.
     pub drain: Duration,
     /// The other nodes that rooms are shared with; `None` where there is only this one.
@@ -97,6 +99,7 @@ impl Default for Config {
             waiting: WaitingRoom::default(),
             timelines: timeline::Policy::default(),
             webhook: None,
+            otlp: None,
             drain: Duration::from_secs(10),
             cluster: None,
         }
@@ -112,6 +115,23 @@ pub struct Webhook {
     pub secret: SecretSource,
     /// A CA that is trusted beside the system's.
     pub ca: Option<PathBuf>,
+}
+
+/// Why a program without the feature `otlp` sends no traces.
+pub const NO_TRACES: &str =
+    "this program was built without OpenTelemetry; build it with --features otlp, or leave it out";
+
+/// Where traces are sent, and of what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Otlp {
+    /// The collector's URL, to which `/v1/traces` is added.
+    pub endpoint: Uri,
+    /// Headers of each request, as a list like that of `OTEL_EXPORTER_OTLP_HEADERS`.
+    pub headers: Option<SecretSource>,
+    /// A CA that is trusted beside the system's.
+    pub ca: Option<PathBuf>,
+    /// One in so many is recorded that belongs to no trace of somebody else's.
+    pub one_in: u32,
 }
 
 /// Where the server's certificate comes from.

@@ -20,6 +20,7 @@ use crate::pace::{Pace, Seldom, jitter};
 use crate::protocol::{Code, Refusal};
 use crate::signal::Signal;
 use crate::tls::Certificates;
+use crate::traces::Traces;
 
 /// Those who are sent to another node come there within this time.
 const ELSEWHERE: Duration = Duration::from_secs(2);
@@ -35,6 +36,8 @@ pub struct Context {
     pub cluster: Option<Arc<Cluster>>,
     /// Counters.
     pub metrics: Metrics,
+    /// Records how sessions came about.
+    pub traces: Traces,
     /// What TLS and QUIC show.
     pub certificates: Certificates,
     /// Who may come in; `None` where everybody may.

@@ -4,7 +4,7 @@
 //! counted.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -102,7 +102,7 @@ pub struct Happening {
 impl Happening {
     /// Of a room, or of the server, now.
     pub fn now(room: Option<RoomName>, user: Option<Arc<str>>, what: What) -> Self {
-        Happening { at_ms: since_1970().as_millis() as u64, room, user, what }
+        Happening { at_ms: now_ms(), room, user, what }
     }
 }
 
@@ -128,8 +128,9 @@ pub fn open(metrics: &Metrics) -> (Hook, mpsc::Receiver<Happening>) {
     (Hook { queue: sender, dropped: metrics.told("dropped") }, receiver)
 }
 
-fn since_1970() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+/// Milliseconds since 1970.
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 #[cfg(test)]

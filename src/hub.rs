@@ -23,8 +23,8 @@ use crate::hooks::{Hook, What};
 use crate::ice::{IceServers, Issued};
 use crate::outbox::SharedSeat;
 use crate::protocol::{
-    Body, Code, Frame, Grant, Join, JoinKey, Joined, LeftReason, Limits, Member, Metadata, PeerId, Refusal, Resume,
-    Resumed, RoomName, Ticket, Transport, WaitingRoom, notice,
+    Body, Code, Frame, Grant, Join, JoinKey, Joined, LeftReason, Limits, Member, Metadata, NodeId, PeerId, Refusal,
+    Resume, Resumed, RoomName, Ticket, Transport, WaitingRoom, notice,
 };
 use crate::room::{Delivery, Room};
 use crate::seat::{Ending, Lease, Resumption, Seat};
@@ -233,7 +233,7 @@ impl Hub {
         let hall = shard.get_mut(name).ok_or_else(resume_expired)?;
         let greeting = match resumption {
             Resumption::Whole { lost } => self.joined(hall, &session.seat, Some(lost), transport),
-            Resumption::Replay => session.seat.quietly(|seat| resumed(seat)),
+            Resumption::Replay => session.seat.quietly(|seat| resumed(seat, self.node())),
         };
         hall.update_role(session.peer(), &session.seat, matches!(resumption, Resumption::Whole { .. }));
         Ok((session, greeting))
@@ -362,6 +362,11 @@ impl Hub {
         Session::new(Arc::clone(self), name.clone(), peer, seat)
     }
 
+    /// Which node of a cluster this is.
+    fn node(&self) -> Option<NodeId> {
+        self.cluster.as_ref().map(|cluster| cluster.id())
+    }
+
     /// `joined`; `lost` is there for a session that is not new.
     fn joined(&self, hall: &Hall, seat: &SharedSeat, lost: Option<u64>, transport: Transport) -> Frame {
         let policy = &self.policy;
@@ -379,6 +384,8 @@ impl Hub {
                 ice_servers_expire_ms: ice.lasts.map(|lasts| lasts.as_millis() as u64),
                 limits: &seat.grant().limits,
                 transport: transport.name(),
+                milestones: true,
+                node: self.node(),
             })
         })
     }
@@ -650,13 +657,15 @@ fn resume_expired() -> Refusal {
     Refusal::new(Code::ResumeExpired, "there is no seat for this ticket any more; join anew")
 }
 
-/// `resumed`, as things stand.
-fn resumed(seat: &Seat) -> Frame {
+/// `resumed`, as things stand, at this node of a cluster.
+fn resumed(seat: &Seat, node: Option<NodeId>) -> Frame {
     notice::resumed(&Resumed {
         last_id: seat.last_id(),
         ticket: seat.ticket().to_text(),
         replay_from: seat.replay_from(),
         transport: seat.transport().name(),
+        milestones: true,
+        node,
     })
 }
 

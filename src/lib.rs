@@ -36,6 +36,11 @@ pub mod hub;
 pub mod ice;
 pub mod metrics;
 pub mod origin;
+#[cfg(feature = "otlp")]
+pub mod otlp;
+#[cfg(not(feature = "otlp"))]
+#[path = "otlp/absent.rs"]
+pub mod otlp;
 pub mod outbox;
 pub mod pace;
 pub mod problem;
@@ -48,5 +53,6 @@ pub mod server;
 pub mod signal;
 pub mod timeline;
 pub mod tls;
+pub mod traces;
 pub mod transport;
 pub mod webhook;

@@ -23,7 +23,7 @@ mod traffic;
 
 use crate::clients::Limit;
 use crate::cluster::Cluster;
-use crate::protocol::{Code, Transport};
+use crate::protocol::{CandidateType, Code, Milestone, Reached, Transport};
 pub use traffic::Traffic;
 
 /// Everything that is counted. Cheap to clone: all clones count together.
@@ -46,6 +46,8 @@ pub struct Metrics {
     joining: [Histogram; TRANSPORTS.len()],
     refused_openings: Family<CloseLabels, Counter>,
     relaying: [Histogram; TRANSPORTS.len()],
+    milestones: Family<MilestoneLabels, Counter>,
+    first_media: Timings<PathLabels>,
     quic_rtt: Histogram,
     quic_sent: Counter,
     quic_lost: Counter,
@@ -56,6 +58,7 @@ pub struct Metrics {
     ended_rooms: Gauge,
     timeline_bytes: Gauge,
     webhook_events: Family<OutcomeLabels, Counter>,
+    spans: Family<OutcomeLabels, Counter>,
     draining: Gauge,
 }
 
@@ -128,6 +131,19 @@ struct OutcomeLabels {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MilestoneLabels {
+    milestone: &'static str,
+    candidate_type: &'static str,
+}
+
+/// How signaling went, and then media.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PathLabels {
+    transport: &'static str,
+    candidate_type: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SeatLabels {
     state: &'static str,
 }
@@ -146,7 +162,8 @@ pub enum Entry {
 impl Entry {
     const ALL: [Entry; 3] = [Entry::Join, Entry::Resume, Entry::Move];
 
-    fn name(self) -> &'static str {
+    /// Its name in labels.
+    pub fn name(self) -> &'static str {
         match self {
             Entry::Join => "join",
             Entry::Resume => "resume",
@@ -169,7 +186,8 @@ pub enum Ended {
 }
 
 impl Ended {
-    fn name(self) -> &'static str {
+    /// Its name in labels.
+    pub fn name(self) -> &'static str {
         match self {
             Ended::Lost => "lost",
             Ended::ByClient => "client",
@@ -211,6 +229,16 @@ fn within_the_server() -> Histogram {
 /// Seconds, for what takes round trips.
 fn over_the_network() -> Histogram {
     Histogram::new([1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1.0, 2.5, 5.0, 10.0])
+}
+
+/// Seconds, for what somebody sits and waits for.
+fn before_a_user() -> Histogram {
+    Histogram::new([0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0])
+}
+
+/// A type of candidates as a label; `unknown` where the client does not tell it.
+fn candidate_label(candidate: Option<CandidateType>) -> &'static str {
+    candidate.map_or("unknown", CandidateType::name)
 }
 
 /// Metrics by their labels, none of which is ever new.
@@ -349,7 +377,7 @@ impl Tally {
     }
 }
 
-/// Counts what became of events for the webhook.
+/// Counts what became of events for the webhook, or of spans.
 #[derive(Debug, Clone)]
 pub struct Told(Counter);
 
@@ -397,6 +425,8 @@ impl Default for Metrics {
             joining: std::array::from_fn(|_| over_the_network()),
             refused_openings: Family::default(),
             relaying: std::array::from_fn(|_| within_the_server()),
+            milestones: Family::default(),
+            first_media: Family::new_with_constructor(before_a_user),
             quic_rtt: over_the_network(),
             quic_sent: Counter::default(),
             quic_lost: Counter::default(),
@@ -407,6 +437,7 @@ impl Default for Metrics {
             ended_rooms: Gauge::default(),
             timeline_bytes: Gauge::default(),
             webhook_events: Family::default(),
+            spans: Family::default(),
             draining: Gauge::default(),
         };
         // An alert on what has never happened needs a zero to begin with.
@@ -422,6 +453,14 @@ impl Default for Metrics {
         }
         for outcome in ["delivered", "failed", "dropped"] {
             drop(metrics.told(outcome));
+        }
+        for outcome in ["sent", "failed", "dropped"] {
+            drop(metrics.spans(outcome));
+        }
+        for milestone in Reached::ALL {
+            for candidate in [None].into_iter().chain(CandidateType::ALL.map(Some)) {
+                drop(metrics.milestone(milestone, candidate));
+            }
         }
         let mut registry = Registry::default();
         metrics.register(registry.sub_registry_with_prefix("wigwag"));
@@ -526,6 +565,13 @@ impl Metrics {
             "From a recipient's queue to its transport, for one message in sixteen; polls are left out",
             by_transport(&self.relaying),
         );
+        let told = "Connections between peers that were connected, had their first media or failed, as clients tell";
+        to.register("milestones", told, self.milestones.clone());
+        to.register(
+            "time_to_first_media_seconds",
+            "From the beginning of a connection between peers to its first media, as clients tell, by signaling transport and candidate type",
+            self.first_media.clone(),
+        );
         to.register("rooms", "Rooms now", self.rooms.clone());
         to.register("seats", "Members of rooms and who waits to be, now", self.seats.clone());
         to.register("queued_messages", "Messages that wait for their clients now", self.queued_messages.clone());
@@ -533,6 +579,9 @@ impl Metrics {
         to.register("ended_rooms", "Rooms that have ended and whose timeline is kept", self.ended_rooms.clone());
         let events = "Events for the webhook: delivered, failed (refused, or too late), dropped (too many waited)";
         to.register("webhook_events", events, self.webhook_events.clone());
+        let spans =
+            "Spans of traces: sent, failed (the collector was away, or would not have them), dropped (too many waited)";
+        to.register("spans", spans, self.spans.clone());
         to.register("timeline_bytes", "Bytes that timelines of rooms take", self.timeline_bytes.clone());
     }
 
@@ -590,6 +639,20 @@ impl Metrics {
         self.relaying[transport as usize].observe(waited.as_secs_f64());
     }
 
+    /// A client whose session is on `transport` has told a milestone of its connection with a peer.
+    pub fn reached(&self, transport: Transport, told: &Milestone) {
+        self.milestone(told.reached, told.candidate).inc();
+        if told.reached == Reached::Media {
+            let labels = PathLabels { transport: transport.name(), candidate_type: candidate_label(told.candidate) };
+            self.first_media.get_or_create(&labels).observe(f64::from(told.after_ms) / 1000.0);
+        }
+    }
+
+    fn milestone(&self, reached: Reached, candidate: Option<CandidateType>) -> Counter {
+        let labels = MilestoneLabels { milestone: reached.name(), candidate_type: candidate_label(candidate) };
+        self.milestones.get_or_create(&labels).clone()
+    }
+
     /// Who and what is there.
     pub fn population(&self, population: &Population) {
         self.rooms.set(population.rooms as i64);
@@ -623,6 +686,11 @@ impl Metrics {
     /// Counts events for the webhook with this outcome.
     pub fn told(&self, outcome: &'static str) -> Told {
         Told(self.webhook_events.get_or_create(&OutcomeLabels { outcome }).clone())
+    }
+
+    /// Counts spans of traces with this outcome.
+    pub fn spans(&self, outcome: &'static str) -> Told {
+        Told(self.spans.get_or_create(&OutcomeLabels { outcome }).clone())
     }
 
     /// A transport that lasts (no poll) came to its end, with a session or before there was one.

@@ -12,6 +12,7 @@ mod ids;
 mod json;
 mod limits;
 mod media;
+mod milestone;
 mod request;
 mod server;
 mod transport;
@@ -23,6 +24,7 @@ pub use ids::{InvalidRoomName, JoinKey, NodeId, PeerId, RoomName, Ticket, Token}
 pub(crate) use json::compact;
 pub use limits::Limits;
 pub use media::Checks;
+pub use milestone::{CandidateType, Milestone, Reached};
 pub use request::{Command, Invalid, Invite, Join, Moderate, Outbound, PayloadKind, Recipient, Request, Resume, Step};
 pub use server::{
     Body, Frame, Joined, Kind, LeftReason, Member, Metadata, PeerInfo, PeerState, Picture, Presence, Resumed, RoomInfo,

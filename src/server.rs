@@ -28,9 +28,11 @@ use crate::hub::{Hub, Policy};
 use crate::ice::IceServers;
 use crate::metrics::{Metrics, Reloaded};
 use crate::origin::{Origins, origin_of};
+use crate::otlp::{self, Export};
 use crate::pace::{Pace, Seldom};
 use crate::signal::Signal;
 use crate::tls::{Certificates, Renewal};
+use crate::traces::Traces;
 use crate::transport::{carry, quic, tcp};
 use crate::webhook::{self, Delivery};
 
@@ -62,6 +64,8 @@ pub struct Server {
     events: Option<Events>,
     /// What tells the operator's application of rooms.
     delivery: Option<Delivery>,
+    /// What sends traces to a collector.
+    export: Option<Export>,
 }
 
 /// TLS over TCP, and QUIC over UDP, on one address.
@@ -124,10 +128,13 @@ impl Server {
             None => (None, None),
         };
         let metrics = Metrics::with(cluster.clone());
+        let node = cluster.as_ref().map_or_else(|| Uuid::now_v7().to_string(), |cluster| cluster.id().to_string());
+        let (traces, export) = match &config.otlp {
+            Some(otlp) => otlp::open(otlp, node.clone(), &metrics).map(|(traces, export)| (traces, Some(export)))?,
+            None => (Traces::default(), None),
+        };
         let (hook, delivery) = match &config.webhook {
             Some(webhook) => {
-                let node =
-                    cluster.as_ref().map_or_else(|| Uuid::now_v7().to_string(), |cluster| cluster.id().to_string());
                 webhook::open(webhook, node, &metrics).map(|(hook, delivery)| (Some(hook), Some(delivery)))?
             }
             None => (None, None),
@@ -150,6 +157,7 @@ impl Server {
                 None => Hub::new(policy),
             },
             metrics,
+            traces,
             cluster,
             auth,
             inviter,
@@ -170,7 +178,7 @@ impl Server {
         });
         let router = http::router(advertised, Arc::clone(&context));
         let admin = admin.map(|listener| (listener, http::admin(Arc::clone(&context), admin_token)));
-        Ok(Server { context, router, renewal, orders, secure, plain, admin, addresses, events, delivery })
+        Ok(Server { context, router, renewal, orders, secure, plain, admin, addresses, events, delivery, export })
     }
 
     /// What it listens on.
@@ -209,7 +217,7 @@ impl Server {
         drain: impl Future<Output = ()>,
         hurry: impl Future<Output = ()>,
     ) -> Result<(), EssentialTaskEnded> {
-        let Server { context, router, renewal, orders, secure, plain, admin, events, delivery, .. } = self;
+        let Server { context, router, renewal, orders, secure, plain, admin, events, delivery, export, .. } = self;
         let mut essential = Essential::default();
         essential.spawn("certificate renewal", renewal.run(context.metrics.clone()));
         if let Some(orders) = orders {
@@ -248,6 +256,7 @@ impl Server {
         // Nothing happens in rooms any more.
         let over = Arc::new(Signal::default());
         let telling = delivery.map(|delivery| AbortOnDropHandle::new(tokio::spawn(delivery.run(Arc::clone(&over)))));
+        let sending = export.map(|export| AbortOnDropHandle::new(tokio::spawn(export.run(Arc::clone(&over)))));
         context.tasks.close();
         let ended = tokio::select! {
             biased;
@@ -262,9 +271,9 @@ impl Server {
             cluster.stop().await;
         }
         over.raise();
-        if let Some(telling) = telling {
-            // It has a deadline of its own; a panic of it is nobody else's matter.
-            let _ = telling.await;
+        for last in telling.into_iter().chain(sending) {
+            // Each has a deadline of its own; a panic of one is nobody else's matter.
+            let _ = last.await;
         }
         info!("stopped");
         ended.map_or(Ok(()), Err)

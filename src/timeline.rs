@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::protocol::{Code, LeftReason, PeerId, RoomName, Step, Transport};
+use crate::protocol::{CandidateType, Code, LeftReason, PeerId, Reached, RoomName, Step, Transport};
 
 mod diagnosis;
 mod ended;
@@ -140,6 +140,19 @@ pub enum Event {
         bytes: u32,
         /// What became of it.
         outcome: Outcome,
+    },
+    /// A member tells of its connection with another one.
+    Reached {
+        /// Who.
+        peer: PeerId,
+        /// With whom.
+        with: PeerId,
+        /// What.
+        reached: Reached,
+        /// By which candidates of its own, if it says so.
+        candidate: Option<CandidateType>,
+        /// Milliseconds since it began the connection.
+        after_ms: u32,
     },
     /// Somebody was refused something: a member a request, or one who is none the room.
     Refused {

@@ -4,7 +4,7 @@
 //! [`hooks`] brings what has happened; one task tells it, in batches.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -205,7 +205,7 @@ impl Delivery {
         };
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(SIGNATURE, signature(&self.key, since_1970().as_secs(), body));
+        headers.insert(SIGNATURE, signature(&self.key, hooks::now_ms() / 1000, body));
         headers.insert(DELIVERY, HeaderValue::try_from(delivery.to_string()).expect("a UUID is a header value"));
         Ok(connection.post(&self.path, &headers, body.to_owned().into()).await?.status())
     }
@@ -224,10 +224,6 @@ fn signature(key: &hmac::Key, seconds: u64, body: &str) -> HeaderValue {
     let tag = hmac::sign(key, format!("{seconds}.{body}").as_bytes());
     let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     HeaderValue::try_from(format!("t={seconds},v1={hex}")).expect("digits are a header value")
-}
-
-fn since_1970() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ async fn node(nats: &Nats, change: impl FnOnce(Config) -> Config) -> TestServer 
 }
 
 /// Nodes that have links with one another.
-async fn nodes<const N: usize>(nats: &Nats, change: impl Fn(Config) -> Config) -> [TestServer; N] {
+pub(crate) async fn nodes<const N: usize>(nats: &Nats, change: impl Fn(Config) -> Config) -> [TestServer; N] {
     let mut nodes = Vec::new();
     for _ in 0..N {
         nodes.push(node(nats, &change).await);
@@ -42,7 +42,7 @@ async fn nodes<const N: usize>(nats: &Nats, change: impl Fn(Config) -> Config) -
 }
 
 /// Waits until a node has so many links.
-async fn linked(node: &TestServer, links: usize) {
+pub(crate) async fn linked(node: &TestServer, links: usize) {
     let cluster = node.context.cluster.as_ref().expect("a node of a cluster");
     within(async {
         while cluster.status().links != links {

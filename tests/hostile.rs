@@ -9,6 +9,7 @@ mod killed;
 mod loss;
 mod migration;
 mod network;
+mod partition;
 pub(crate) mod process;
 mod report;
 mod restart;

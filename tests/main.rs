@@ -20,6 +20,8 @@ mod limits;
 mod metrics;
 mod native;
 mod operator;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod quic;
 mod relay;
 mod reload;

@@ -274,6 +274,49 @@ async fn refusals_and_reloads_are_told_before_the_first_one() {
     server.stop().await;
 }
 
+#[tokio::test]
+async fn milestones_are_counted_once_and_first_media_timed_by_transport_and_candidates() {
+    let server = TestServer::start_with(observed()).await;
+    let mut operator = Operator::of(&server).await;
+    let count = |milestone: &str, candidate: &str| {
+        format!("wigwag_milestones_total{{milestone=\"{milestone}\",candidate_type=\"{candidate}\"}}")
+    };
+    for via in [Via::WebTransport, Via::EventStreamH2, Via::LongPollH1] {
+        let (mut alice, _) = join(&server, via, via.name()).await;
+        let (_bob, _) = join(&server, Via::WebSocketH1, via.name()).await;
+        let bob = hear(&mut alice, "peerJoined").await["peer"].as_str().expect("a peer").to_owned();
+        let told = |id: u32, name: &str, more: &str| {
+            format!(r#"{{"type":"milestone","id":{id},"peer":"{bob}","milestone":"{name}","afterMs":1250{more}}}"#)
+        };
+        // The second is answered, and not counted again.
+        for (id, name, more) in [
+            (1, "connected", r#","candidateType":"relay""#),
+            (2, "media", r#","candidateType":"relay""#),
+            (2, "media", ""),
+            (3, "failed", ""),
+        ] {
+            say(&mut alice, &told(id, name, more)).await;
+            assert_eq!(hear(&mut alice, "ok").await["id"], id);
+        }
+        let series = |what: &str| {
+            let transport = via.transport().name();
+            format!("wigwag_time_to_first_media_seconds_{what}{{transport=\"{transport}\",candidate_type=\"relay\"}}")
+        };
+        assert_eq!((operator.sample(&series("count")).await, operator.sample(&series("sum")).await), (1.0, 1.25));
+        // What is absurd, or of somebody who is not there, does not count.
+        say(&mut alice, &told(4, "media", "0000000")).await;
+        assert_eq!(hear(&mut alice, "error").await["code"], "badRequest");
+        say(&mut alice, &told(5, "media", "").replace(&bob, "0197a000-0000-7000-8000-000000000001")).await;
+        assert_eq!(hear(&mut alice, "error").await["code"], "peerGone");
+    }
+    let counts =
+        [("connected", "relay", 3.0), ("media", "relay", 3.0), ("media", "unknown", 0.0), ("failed", "unknown", 3.0)];
+    for (milestone, candidate, expected) in counts {
+        assert_eq!(operator.sample(&count(milestone, candidate)).await, expected, "{milestone} {candidate}");
+    }
+    server.stop().await;
+}
+
 /// Lost, closed by the client, left or refused: each transport's end is counted once.
 #[tokio::test]
 async fn transports_that_end_are_counted_by_how_they_did() {
@@ -426,7 +469,9 @@ async fn the_dashboard_and_the_alerts_ask_for_what_there_is() {
     let (mut alice, _) = join(&server, Via::WebTransport, "demo").await;
     let (mut bob, _) = join(&server, Via::WebSocketH2, "demo").await;
     say(&mut alice, r#"{"type":"message","id":1,"data":1}"#).await;
-    hear(&mut bob, "message").await;
+    let from = hear(&mut bob, "message").await["from"].clone();
+    say(&mut bob, &format!(r#"{{"type":"milestone","id":1,"peer":{from},"milestone":"media","afterMs":400}}"#)).await;
+    hear(&mut bob, "ok").await;
     let (_, _, text) = operator.get("/metrics", &HeaderMap::new()).await;
     // What has not happened yet is not described either.
     let known = |name: &str| {

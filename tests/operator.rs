@@ -62,6 +62,11 @@ impl Peer {
         let candidate = "candidate:1 1 udp 2130706431 192.0.2.7 5000 typ host";
         self.say(json!({"type": "candidate", "to": to, "candidate": {"candidate": candidate, "sdpMid": "0"}})).await;
     }
+
+    async fn reach(&mut self, peer: &str, milestone: &str, candidate: &str, after_ms: u32) -> Value {
+        let told = json!({"type": "milestone", "peer": peer, "milestone": milestone, "candidateType": candidate, "afterMs": after_ms});
+        self.say(told).await
+    }
 }
 
 const SDP: &str = "v=0\r\na=ice-pwd:not-for-operators\r\n";
@@ -76,10 +81,12 @@ fn events(timeline: &Value, peers: &[&str]) -> Vec<String> {
         let mut parts = vec![event["event"].as_str().expect("a name").to_owned()];
         parts.extend(place(event, "peer"));
         parts.extend(place(event, "to"));
-        parts.extend(["outcome", "code", "reason", "count"].iter().filter_map(|name| match &event[*name] {
-            Value::Null => None,
-            Value::String(text) => Some(text.clone()),
-            other => Some(other.to_string()),
+        parts.extend(["outcome", "code", "reason", "count", "candidateType", "afterMs"].iter().filter_map(|name| {
+            match &event[*name] {
+                Value::Null => None,
+                Value::String(text) => Some(text.clone()),
+                other => Some(other.to_string()),
+            }
         }));
         parts.join(" ")
     };
@@ -101,6 +108,7 @@ async fn what_happens_in_a_room_is_told_in_its_order_over_every_transport() {
         }
         alice.describe(&b, "answer", SDP).await;
         alice.say(json!({"type": "candidate", "to": b, "candidate": null})).await;
+        assert_eq!(alice.reach(&b, "failed", "srflx", 15_000).await["type"], "ok");
         assert_eq!(bob.describe(&a, "offer", "no SDP").await["code"], "invalidDescription");
         let timeline = told(&mut operator, &format!("/api/rooms/{room}/timeline")).await;
         assert_eq!(
@@ -112,12 +120,13 @@ async fn what_happens_in_a_room_is_told_in_its_order_over_every_transport() {
                 "candidate 1 0 delivered 3",
                 "answer 0 1 delivered",
                 "endOfCandidates 0 1 delivered",
+                "failed 0 1 srflx 15000",
                 "refused 1 invalidDescription",
             ],
             "{room}"
         );
         assert_eq!(timeline["events"][0]["transport"], via.transport().name());
-        assert_eq!(timeline["diagnosis"]["state"], "oneSidedCandidates", "{timeline:#}");
+        assert_eq!(timeline["diagnosis"]["state"], "iceFailed", "{timeline:#}");
     }
     server.stop().await;
 }
@@ -370,6 +379,15 @@ async fn wigwag_why_explains_a_room_and_its_exit_code_says_how_it_is() {
     let (code, said) = why("call", &["--json"]).await;
     assert_eq!(code, 0);
     assert_eq!(serde_json::from_str::<Value>(&said).expect("JSON")["diagnosis"]["state"], "complete");
+    bob.reach(&a, "connected", "relay", 420).await;
+    let (code, said) = why("call", &[]).await;
+    assert_eq!(code, 0);
+    contains(
+        &said,
+        &["ICE connected between", "after 420 ms by relay", "media have not arrived", "relay  after 420 ms"],
+    );
+    bob.reach(&a, "failed", "relay", 60_420).await;
+    assert_eq!(why("call", &[]).await.0, 3);
     contains(&shell.refused(&["why", "a b"]).await, &["a room name is"]);
     let nobody = shell.run(&["why", "call", "--admin", "http://127.0.0.1:1"]).await;
     assert_eq!(nobody.status.code(), Some(1));

@@ -163,6 +163,7 @@ fn examples() -> Vec<Value> {
         json!({"type": "refuse", "id": 1, "peer": peer}),
         json!({"type": "invite", "id": 1, "expiresInMs": 60000, "uses": 5, "grants": ["join", "message"]}),
         json!({"type": "token", "id": 1, "token": "t"}),
+        json!({"type": "milestone", "id": 1, "peer": peer, "milestone": "media", "candidateType": "relay", "afterMs": 800}),
         json!({"type": "ack", "id": 1, "seq": 1}),
         json!({"type": "ping", "id": 1}),
         json!({"type": "leave", "id": 1, "reason": "r"}),

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use wigwag::client::Via;
 use wigwag::protocol::{Frame, RoomName};
+use wigwag::traces::Span;
 use wigwag::transport::{self, Close, HttpVersion, Opening, Received, Transport, Wire, WireError, drive};
 
 use crate::limits::Peer;
@@ -83,6 +84,7 @@ fn opening(server: &TestServer, room: &str) -> Opening {
         client,
         place,
         begun: std::time::Instant::now(),
+        trace: Span::NONE,
     }
 }
 

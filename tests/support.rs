@@ -54,6 +54,7 @@ pub(crate) fn config() -> Config {
         waiting: WaitingRoom::default(),
         timelines: Config::default().timelines,
         webhook: None,
+        otlp: None,
         // Not long: it takes all its time where a poller is still expected.
         drain: Duration::from_secs(1),
         cluster: None,

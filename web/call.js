@@ -21,7 +21,7 @@ export { CallPeer };
 
 /**
  * What a call uses of a session.
- * @typedef {Pick<Session, 'state'|'peers'|'iceServers'|'description'|'candidate'|'addEventListener'>} Signaling
+ * @typedef {Pick<Session, 'state'|'peers'|'iceServers'|'description'|'candidate'|'milestone'|'addEventListener'>} Signaling
  *
  * @typedef {object} CallOptions
  * @property {MediaStream|null} [stream]      what to send: its first audio and its first video track
@@ -180,6 +180,8 @@ export class Call extends Emitter {
       failed: (error) => withPeer((peer) => this.emit('error', { peer, error })),
       tookTrack: () => withPeer((peer) => this.emit('stream', { peer, stream: peer.remoteStream })),
       changedState: () => withPeer((peer) => this.emit('state', { peer, state: peer.state })),
+      // For the operator alone: nothing depends on it, and nobody need hear that it was refused.
+      reached: (milestone) => { this.#session.milestone(id, milestone).catch(() => {}); },
       chatted: (text) => withPeer((peer) => this.emit('chat', { peer, text, at: new Date() })),
     };
   }

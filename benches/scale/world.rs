@@ -18,6 +18,7 @@ use wigwag::cluster::{Cluster, LINK_BYTES, TIMEOUT, fresh_id};
 use wigwag::hub::{Hub, MemberState, Policy, Session};
 use wigwag::ice::IceServers;
 use wigwag::protocol::{Command, Limits, PeerId, Request, RoomName, Transport, WaitingRoom};
+use wigwag::traces::Span;
 
 use super::wire::{Counts, Wire};
 
@@ -275,7 +276,7 @@ impl World {
             let seats: BTreeSet<usize> = (0..count).map(|_| self.rng.usize(0..self.seats.len())).collect();
             for &seat in &seats {
                 let leave = Request { id: None, command: Command::Leave };
-                ensure!(self.seats[seat].handle(leave), "a member cannot leave");
+                ensure!(self.seats[seat].handle(leave, &Span::NONE), "a member cannot leave");
             }
             let world = &*self;
             let come = seats.iter().map(|&seat| async move {

@@ -68,6 +68,8 @@ pub struct Member {
     place: Lost,
     /// The last message that was acknowledged.
     acknowledged: u64,
+    /// The last request that asked for an answer.
+    asked: u64,
 }
 
 /// What a workload looks at in a message; the payload is left as it is.
@@ -101,12 +103,24 @@ impl Member {
         if let Some(own) = first.own {
             own.peer.clone_into(&mut place.id);
         }
-        Ok(Member { connection, acknowledged: place.seq, place })
+        Ok(Member { connection, acknowledged: place.seq, place, asked: 0 })
     }
 
     /// Drops the connection without a word, as a network does.
     pub fn lose(self) -> Lost {
         self.place
+    }
+
+    /// Sends `data`, a JSON text, to one other, and waits until the server has accepted it.
+    ///
+    /// # Errors
+    /// If it refuses it, or the connection is lost.
+    pub async fn ask(&mut self, to: &str, data: &str) -> Result<()> {
+        self.asked += 1;
+        let message = format!(r#"{{"type":"message","id":{},"to":"{to}","data":{data}}}"#, self.asked);
+        self.connection.send(&message).await?;
+        while !matches!(self.next().await?, Told::Answer(id) if id == self.asked) {}
+        Ok(())
     }
 
     /// The next message: another peer's payload, the id of an answered request, or neither.
@@ -180,7 +194,7 @@ impl Peer for Member {
     async fn leave(mut self) -> Result<()> {
         // Nothing is acknowledged by a seat that is not there any more.
         self.acknowledged = u64::MAX - ACK_EVERY;
-        self.connection.send(r#"{"type":"leave","id":1}"#).await?;
+        self.connection.send(&format!(r#"{{"type":"leave","id":{}}}"#, self.asked + 1)).await?;
         // Where a poll was answered before, there is no other that could bring the answer.
         while matches!(self.next().await, Ok(Told::Payload(_) | Told::Nothing | Told::Answer(0))) {}
         Ok(())

@@ -7,19 +7,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use async_nats::Client;
 use futures_util::StreamExt as _;
+use tempfile::TempDir;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Process;
 use super::process::free_port;
-use super::workload::{Meter, Round};
+use super::workload::{Round, one_by_one};
 
 /// What the process is called among those that serve.
 pub const NATS: &str = "NATS";
 
 /// NATS must accept connections within this time.
 const START: Duration = Duration::from_secs(5);
-/// Requests before the measured ones.
-const WARM_UP: usize = 200;
 /// As long as a candidate of 200 bytes is with all that nodes put around it.
 const PAYLOAD: [u8; 512] = [b'x'; 512];
 const SUBJECT: &str = "wigwag-bench.echo";
@@ -31,6 +30,8 @@ pub struct Nats {
     pub url: String,
     /// Where it was started for this; it ends with this.
     pub process: Option<Process>,
+    /// Where it keeps what JetStream stores.
+    _dir: Option<TempDir>,
 }
 
 impl Nats {
@@ -40,17 +41,19 @@ impl Nats {
     /// If it cannot be reached.
     pub async fn running(url: &str) -> Result<Self> {
         connect(url).await?;
-        Ok(Nats { url: url.to_owned(), process: None })
+        Ok(Nats { url: url.to_owned(), process: None, _dir: None })
     }
 
-    /// Starts `nats-server` on loopback, on the processor that servers under measurement have.
+    /// Starts `nats-server` with JetStream on loopback, on the processor that servers under measurement have.
     ///
     /// # Errors
     /// If it is not installed, or does not serve.
     pub async fn start() -> Result<Self> {
         let port = free_port()?;
         let mut command = Command::new("nats-server");
+        let dir = tempfile::Builder::new().prefix("wigwag-bench-").tempdir()?;
         command.args(["--addr", "127.0.0.1", "--port", &port.to_string(), "--log", "/dev/null"]);
+        command.arg("--jetstream").arg("--store_dir").arg(dir.path());
         // Debian keeps it where only root looks for programs.
         command.env("PATH", std::env::var("PATH").unwrap_or_default() + ":/usr/sbin");
         let mut process = Process::start(&mut command).map_err(explain)?;
@@ -63,7 +66,7 @@ impl Nats {
             anyhow::Ok(())
         };
         tokio::time::timeout(START, accepts).await.map_err(|_| anyhow!("nats-server does not answer"))??;
-        Ok(Nats { url, process: Some(process) })
+        Ok(Nats { url, process: Some(process), _dir: Some(dir) })
     }
 
     /// Requests to one who sends back what has come, one in flight: two messages each.
@@ -73,22 +76,14 @@ impl Nats {
     pub async fn requests(&self, time: Duration) -> Result<Round> {
         let (asking, answering) = (connect(&self.url).await?, connect(&self.url).await?);
         let _echo = echo(answering).await?;
-        let once = async || -> Result<()> {
+        let servers: Vec<_> = self.process.iter().map(|process| (NATS, process)).collect();
+        let round = one_by_one(&servers, time, async |_| {
+            let sent = Instant::now();
             let answer = asking.request(SUBJECT, PAYLOAD.as_slice().into()).await?;
             ensure!(answer.payload == PAYLOAD.as_slice(), "NATS brings another answer");
-            Ok(())
-        };
-        for _ in 0..WARM_UP {
-            once().await?;
-        }
-        let mut meter = Meter::start_all(&self.process.iter().map(|process| (NATS, process)).collect::<Vec<_>>())?;
-        while meter.goes_on(time) {
-            let sent = Instant::now();
-            once().await?;
-            meter.record(sent.elapsed());
-            meter.units += 1;
-        }
-        meter.stop()
+            Ok(sent.elapsed())
+        });
+        round.await
     }
 }
 

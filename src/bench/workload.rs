@@ -12,6 +12,7 @@ use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::member::Member;
 use super::{Peer, Process, Service, Wigwag, answer, candidate, offer};
 
 /// Messages before the measured ones.
@@ -56,11 +57,11 @@ pub struct Memory {
 const SERVER: &str = "server";
 
 /// Measures from now on.
-pub(super) struct Meter<'a> {
+struct Meter<'a> {
     /// The processes that serve, and the processor time that each had taken before.
     servers: Vec<(&'static str, &'a Process, Duration)>,
     begun: Instant,
-    pub(super) units: u64,
+    units: u64,
     latency: Histogram<u64>,
 }
 
@@ -69,22 +70,22 @@ impl<'a> Meter<'a> {
         Self::start_all(&[(SERVER, server)])
     }
 
-    pub(super) fn start_all(servers: &[(&'static str, &'a Process)]) -> Result<Self> {
+    fn start_all(servers: &[(&'static str, &'a Process)]) -> Result<Self> {
         let latency = Histogram::new(3)?;
         let servers = servers.iter().map(|&(name, server)| Ok((name, server, server.cpu()?)));
         Ok(Meter { servers: servers.collect::<Result<_>>()?, begun: Instant::now(), units: 0, latency })
     }
 
-    pub(super) fn goes_on(&self, time: Duration) -> bool {
+    fn goes_on(&self, time: Duration) -> bool {
         self.begun.elapsed() < time
     }
 
-    pub(super) fn record(&mut self, took: Duration) {
+    fn record(&mut self, took: Duration) {
         // The histogram grows as it needs to; what is beyond centuries is not measured.
         let _ = self.latency.record(took.as_nanos().try_into().unwrap_or(u64::MAX));
     }
 
-    pub(super) fn stop(self) -> Result<Round> {
+    fn stop(self) -> Result<Round> {
         let elapsed = self.begun.elapsed();
         let share = |(name, server, before): &(_, &Process, _)| Ok((*name, server.cpu()?.saturating_sub(*before)));
         let shares = self.servers.iter().map(share).collect::<Result<Vec<_>>>()?;
@@ -120,14 +121,61 @@ pub async fn relay<S: Service>(service: &S, server: &Process, time: Duration) ->
 ///
 /// # Errors
 /// As there.
-pub async fn relay_between<S: Service>(
-    [one, other]: [&S; 2],
+pub async fn relay_between(nodes: [&Wigwag; 2], servers: &[(&'static str, &Process)], time: Duration) -> Result<Round> {
+    let (from, to) = apart(nodes).await?;
+    one_in_flight(from, to, servers, time).await
+}
+
+/// The same, but what is measured is when the sender knows that the message was accepted.
+///
+/// # Errors
+/// As there.
+pub async fn accepted_between(
+    nodes: [&Wigwag; 2],
     servers: &[(&'static str, &Process)],
     time: Duration,
 ) -> Result<Round> {
-    const ROOM: &str = "bench-relay-between";
-    let (from, to) = (one.join(ROOM).await?, other.join(ROOM).await?);
-    one_in_flight(from, to, servers, time).await
+    let (mut from, mut to) = apart(nodes).await?;
+    let recipient = to.id().to_owned();
+    let round = one_by_one(servers, time, async |at| {
+        let sent = Instant::now();
+        from.ask(&recipient, &numbered(at)).await?;
+        let took = sent.elapsed();
+        to.recv().await?;
+        Ok(took)
+    });
+    let round = round.await?;
+    leave([from, to]).await?;
+    Ok(round)
+}
+
+/// Two at nodes of their own who know each other.
+async fn apart([one, other]: [&Wigwag; 2]) -> Result<(Member, Member)> {
+    const ROOM: &str = "bench-between";
+    let (mut from, mut to) = (one.join(ROOM).await?, other.join(ROOM).await?);
+    // A node that has not heard of the recipient yet refuses what is for it. Nodes say things in order: from then on it has.
+    to.feed(Some(from.id()), &numbered(0))?;
+    to.flush().await?;
+    from.recv().await?;
+    Ok((from, to))
+}
+
+/// One after the other: `once` does the one of a number, and tells how long it took.
+pub(super) async fn one_by_one(
+    servers: &[(&'static str, &Process)],
+    time: Duration,
+    mut once: impl AsyncFnMut(u64) -> Result<Duration>,
+) -> Result<Round> {
+    for at in 0..WARM_UP as u64 {
+        once(at).await?;
+    }
+    let mut meter = Meter::start_all(servers)?;
+    while meter.goes_on(time) {
+        let took = once(meter.units).await?;
+        meter.record(took);
+        meter.units += 1;
+    }
+    meter.stop()
 }
 
 async fn one_in_flight<P: Peer>(
@@ -137,23 +185,14 @@ async fn one_in_flight<P: Peer>(
     time: Duration,
 ) -> Result<Round> {
     let recipient = to.id().to_owned();
-    let mut once = async |at: u64| -> Result<()> {
+    let round = one_by_one(servers, time, async |at| {
+        let sent = Instant::now();
         from.feed(Some(&recipient), &numbered(at))?;
         from.flush().await?;
         let came = number(&to.recv().await?)?;
-        if came == at { Ok(()) } else { bail!("message {came} came instead of {at}") }
-    };
-    for at in 0..WARM_UP as u64 {
-        once(at).await?;
-    }
-    let mut meter = Meter::start_all(servers)?;
-    while meter.goes_on(time) {
-        let sent = Instant::now();
-        once(meter.units).await?;
-        meter.record(sent.elapsed());
-        meter.units += 1;
-    }
-    let round = meter.stop()?;
+        if came == at { Ok(sent.elapsed()) } else { bail!("message {came} came instead of {at}") }
+    });
+    let round = round.await?;
     leave([from, to]).await?;
     Ok(round)
 }

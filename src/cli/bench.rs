@@ -98,7 +98,8 @@ enum Workload {
     Idle,
     /// Many peers whose connections break, and that resume at once
     Resume,
-    /// Messages between two peers at two nodes, at one, and bare requests over NATS, one in flight; needs nats-server
+    /// Messages between two peers at one node and at two, until they come and until they are accepted, with durable sessions and
+    /// without, and bare requests over NATS, one in flight; needs nats-server
     Cluster,
 }
 

@@ -104,6 +104,7 @@ fn toml_value(arg: &clap::Arg, default: &str) -> String {
         ("mailto:ADDRESS", _) => "[\"mailto:ops@example.org\"]".to_owned(),
         ("HOST" | "NAME", "") => "[\"signal.example.org\"]".to_owned(),
         ("https://URL", "") => "\"https://app.example.org/wigwag\"".to_owned(),
+        ("http://HOST|https://HOST", _) => "\"http://localhost:4318\"".to_owned(),
         ("https://HOST", _) => "[\"https://app.example.org\"]".to_owned(),
         ("CIDR", "") => "[\"10.0.0.0/8\"]".to_owned(),
         ("DIR", "") => "\"web\"".to_owned(),

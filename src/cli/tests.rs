@@ -49,7 +49,7 @@ fn the_defaults_that_help_tells_are_the_defaults() {
         assert_eq!(served(&line), served(without), "{line}");
         told += 1;
     }
-    assert_eq!(told, 52, "every setting with a default tells it");
+    assert_eq!(told, 53, "every setting with a default tells it");
 }
 
 /// After a change of the settings: `wigwag config example > wigwag.example.toml`.
@@ -96,6 +96,10 @@ fn the_example_file_tells_every_setting_and_is_valid() {
         webhook: None,
         webhook_secret: None,
         webhook_ca: None,
+        otlp_endpoint: None,
+        otlp_headers: None,
+        otlp_ca: None,
+        otlp_one_in: None,
         ..settings
     };
     assert_eq!(unset.resolve(&Sources::default()).unwrap(), Config::default());

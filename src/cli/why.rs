@@ -18,7 +18,7 @@ use crate::error::StartError;
 use crate::protocol::RoomName;
 use crate::secret::SecretSource;
 
-/// What of signaling is missing stands in what is printed.
+/// What is missing, or has failed, stands in what is printed.
 const INCOMPLETE: u8 = 3;
 /// The room never was, or has been forgotten.
 const UNKNOWN: u8 = 4;
@@ -168,13 +168,15 @@ struct Event {
     outcome: Option<String>,
     code: Option<String>,
     reason: Option<String>,
+    candidate_type: Option<String>,
+    after_ms: Option<u64>,
 }
 
 impl Timeline {
-    /// 0 where signaling is complete.
+    /// 0 where nothing is known to be missing.
     fn code(&self) -> u8 {
         match self.diagnosis.state.as_deref() {
-            Some("complete") => 0,
+            Some("complete" | "connected" | "media") => 0,
             Some(_) => INCOMPLETE,
             None => ALONE,
         }
@@ -229,12 +231,16 @@ impl std::fmt::Display for Event {
             (Some(peer), None) => write!(f, "  {}", short(peer))?,
             (None, _) => {}
         }
-        let facts = [&self.transport, &self.outcome, &self.code, &self.reason].into_iter().flatten();
+        let facts =
+            [&self.transport, &self.outcome, &self.code, &self.reason, &self.candidate_type].into_iter().flatten();
         for fact in facts.filter(|fact| *fact != "delivered") {
             write!(f, "  {fact}")?;
         }
         if let Some(bytes) = self.bytes {
             write!(f, "  {bytes} bytes")?;
+        }
+        if let Some(after) = self.after_ms {
+            write!(f, "  after {after} ms")?;
         }
         if let Some(until) = self.until_ms {
             write!(f, "  in {} ms", until - self.at_ms)?;

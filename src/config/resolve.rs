@@ -12,7 +12,9 @@ use rustls::pki_types::DnsName;
 use tracing_subscriber::EnvFilter;
 
 use super::units::{CandidateKind, Listen, Network, Rate, Size, Span};
-use super::{Acme, CertificateSource, Config, ConnectionLimits, Protocols, Settings, Sources, Webhook};
+use super::{
+    Acme, CertificateSource, Config, ConnectionLimits, NO_TRACES, Otlp, Protocols, Settings, Sources, Webhook,
+};
 use crate::auth::{self, KeySource, Reach};
 use crate::clients::{self, Quota};
 use crate::cluster;
@@ -34,6 +36,9 @@ const HOUR: Duration = Duration::from_secs(3600);
 const ACME_DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
 /// Names in one certificate; Let's Encrypt takes no more.
 const ACME_DOMAINS: usize = 100;
+
+/// Enough to see what is usual, and seldom enough that nobody notices.
+const TRACES_ONE_IN: u32 = 10;
 
 /// What a knock takes beside its metadata, most of it the name that a token may give.
 const KNOCK_BYTES: usize = 1024;
@@ -84,6 +89,7 @@ impl Settings {
             waiting: self.waiting(&check, &limits)?,
             timelines: self.timelines(&check, &default.timelines)?,
             webhook: self.webhook(&check)?,
+            otlp: self.otlp(&check, cfg!(feature = "otlp"))?,
             limits,
             drain: check.span("drain", self.drain, default.drain, Duration::ZERO..=HOUR)?,
             cluster: self.cluster(&check)?,
@@ -294,11 +300,10 @@ impl Settings {
         let wrong =
             || check.wrong("webhook", shown, "write https://HOST/PATH without a user, or http:// on this machine");
         let url: Uri = text.parse().map_err(|_| wrong())?;
-        let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
-        let local = host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
+        let host = url.host().unwrap_or_default();
         let allowed = match url.scheme_str() {
             Some("https") => !host.is_empty(),
-            Some("http") => local,
+            Some("http") => is_here(host),
             _ => false,
         };
         if !allowed || text.contains('@') {
@@ -310,6 +315,36 @@ impl Settings {
         };
         let secret = secret.parse().map_err(|why| check.wrong("webhook-secret", secret, why))?;
         Ok(Some(Webhook { url, secret, ca: self.webhook_ca.clone() }))
+    }
+
+    /// `built_in`: whether this program can send traces.
+    fn otlp(&self, check: &Check<'_>, built_in: bool) -> Result<Option<Otlp>, StartError> {
+        let one_in = check.number("otlp-one-in", self.otlp_one_in, TRACES_ONE_IN, 1..=1_000_000)?;
+        let Some(text) = &self.otlp_endpoint else {
+            let alone = [("otlp-headers", self.otlp_headers.is_some()), ("otlp-ca", self.otlp_ca.is_some())];
+            let alone = alone.iter().find(|(_, said)| *said);
+            let refused = |key| check.bad(key, "set", "without --otlp-endpoint no traces are sent; give it too");
+            return alone.map_or(Ok(None), |(key, _)| Err(refused(key)));
+        };
+        // What stands before an @ may be a password.
+        let shown = text.rsplit('@').next().unwrap_or_default();
+        let wrong = || check.wrong("otlp-endpoint", shown, "write http://HOST:4318 or https://HOST, without a user");
+        let endpoint: Uri = text.parse().map_err(|_| wrong())?;
+        let host = endpoint.host().unwrap_or_default();
+        if !matches!(endpoint.scheme_str(), Some("http" | "https")) || host.is_empty() || text.contains(['@', '?']) {
+            return Err(wrong());
+        }
+        if !built_in {
+            return Err(check.bad("otlp-endpoint", shown, NO_TRACES));
+        }
+        let headers = self.otlp_headers.as_ref();
+        let headers =
+            headers.map(|text| text.parse().map_err(|why| check.wrong("otlp-headers", text, why))).transpose()?;
+        if headers.is_some() && endpoint.scheme_str() == Some("http") && !is_here(host) {
+            let why = "what --otlp-headers shows would go there unencrypted; write https://";
+            return Err(check.bad("otlp-endpoint", shown, why));
+        }
+        Ok(Some(Otlp { endpoint, headers, ca: self.otlp_ca.clone(), one_in }))
     }
 
     fn ice(&self, check: &Check<'_>, lifetime: Duration) -> Result<ice::Policy, StartError> {
@@ -484,6 +519,12 @@ impl Settings {
             )),
         }
     }
+}
+
+/// Whether a URL's host is this machine.
+fn is_here(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// Checks single values and words the errors.
@@ -714,6 +755,18 @@ mod tests {
 
     fn listen(list: &[&str]) -> Option<Vec<Address>> {
         Some(list.iter().map(|text| text.parse().unwrap()).collect())
+    }
+
+    #[test]
+    fn a_program_without_traces_says_so() {
+        let (sources, endpoint) = (Sources::default(), Some("http://localhost:4318".to_owned()));
+        let settings = Settings { otlp_endpoint: endpoint, otlp_one_in: Some(3), ..Settings::default() };
+        let otlp = |built_in| settings.otlp(&Check { sources: &sources }, built_in);
+        let refused = otlp(false).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("--otlp-endpoint is http://localhost:4318: ") && refused.contains("--features otlp")
+        );
+        assert_eq!(otlp(true).unwrap().map(|otlp| otlp.one_in), Some(3));
     }
 
     #[test]

@@ -467,6 +467,27 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook_ca: Option<PathBuf>,
 
+    /// Send traces to this OpenTelemetry collector (OTLP over HTTP; /v1/traces is added): how sessions came about, and what became of
+    /// descriptions; needs a program that was built with --features otlp
+    #[arg(long, env = "WIGWAG_OTLP_ENDPOINT", value_name = "http://HOST|https://HOST", help_heading = TRACES)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_endpoint: Option<String>,
+
+    /// Show the collector these headers, a list like authorization=Bearer%20…,x-tenant=one
+    #[arg(long, env = "WIGWAG_OTLP_HEADERS", value_name = "FILE|env:VARIABLE", help_heading = TRACES)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_headers: Option<String>,
+
+    /// Trust this CA, PEM, for the URL of --otlp-endpoint, beside the system's
+    #[arg(long, env = "WIGWAG_OTLP_CA", value_name = "FILE", value_parser = path, help_heading = TRACES)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_ca: Option<PathBuf>,
+
+    /// Record one trace in so many, 1 for all; those that a client's traceparent asks for come on top [default: 10]
+    #[arg(long, env = "WIGWAG_OTLP_ONE_IN", value_name = "N", help_heading = TRACES)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_one_in: Option<u64>,
+
     /// What to log, as level or as target=level list; libraries never go below info [default: info]
     #[arg(long, env = "WIGWAG_LOG", value_name = "FILTER", help_heading = LOGS)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -490,6 +511,7 @@ const CLIENTS: &str = "Client addresses";
 const CLUSTER: &str = "Cluster";
 const TIMELINES: &str = "Timelines of rooms";
 const WEBHOOK: &str = "Webhook";
+const TRACES: &str = "Traces";
 const LOGS: &str = "Logs";
 
 /// What takes effect when the settings are read again, for what begins from then on. All else waits for a restart.

@@ -179,10 +179,11 @@ impl Hub {
     /// A link is up: both ends tell the whole rosters of the rooms that they are known to share, and one of them the names of the
     /// others. Not all at once, as there may be many, and no roster more than the link has room for.
     fn catch_up(&self, catch_up: &mut CatchUp) {
-        let Some(cluster) = &self.cluster else { return };
+        let Some(cluster) = self.cluster.as_ref().filter(|_| !catch_up.is_empty()) else { return };
+        let most = cluster.catch_up_bytes();
         catch_up.retain(|&node, queue| {
             let mut rooms = Vec::new();
-            while cluster.bytes(node) < cluster.catch_up_bytes() && rooms.len() < ROOMS_AT_ONCE {
+            while cluster.bytes(node) < most && rooms.len() < ROOMS_AT_ONCE {
                 if let Some(room) = queue.rosters.pop_front() {
                     self.with_hall(&room, |hall| hall.tell_roster(node));
                 } else if let Some(room) = queue.names.pop_front() {

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -22,6 +22,7 @@ use crate::cluster::mesh::Weight;
 use crate::cluster::moves::Move;
 use crate::cluster::note::Present;
 use crate::cluster::store::{Desk, Due, Failure, Log};
+use crate::hooks;
 use crate::outbox::SharedSeat;
 use crate::protocol::{Body, Claim, Code, Kind, NodeId, PeerId, PeerState, Refusal, RoomName, Ticket};
 use crate::room::Receipt;
@@ -259,9 +260,9 @@ impl Hub {
         present.member = member.unwrap_or(present.member);
         present.moves = moves.max(present.moves) + 1;
         present.away = true;
-        let passed = Duration::from_millis(since_1970().saturating_sub(at));
+        let passed = Duration::from_millis(hooks::now_ms().saturating_sub(at));
         State {
-            at: since_1970(),
+            at: hooks::now_ms(),
             room,
             present,
             seat: seat.taken_up(claimant.ticket, passed, self.policy.resume_window),
@@ -514,7 +515,7 @@ impl Hall {
         let (member, state) = self.room.own_member(peer)?;
         let present = present(member, state, self.room.moves_of(peer));
         let seat = seat.quietly(|seat| seat.outline(now()))?;
-        State { at: since_1970(), room: self.room.name().clone(), present, seat }.write()
+        State { at: hooks::now_ms(), room: self.room.name().clone(), present, seat }.write()
     }
 
     /// What has become of a record.
@@ -592,8 +593,4 @@ fn late() -> Refusal {
 fn not_stored() -> Refusal {
     let why = "the peer's messages cannot be stored now; it may or may not have got it";
     Refusal::new(Code::QueueFull, why).retry_after(COME_BACK)
-}
-
-fn since_1970() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

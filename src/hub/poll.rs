@@ -140,7 +140,7 @@ fn use_ticket(session: &Session) -> Option<Frame> {
         let ours = seat.generation() == session.generation && !seat.is_closing();
         ours.then(|| {
             seat.use_ticket(session.hub.fresh_ticket(&session.room, session.peer()));
-            resumed(seat)
+            resumed(seat, session.hub.node())
         })
     })
 }

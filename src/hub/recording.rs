@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Hall, Hub, now};
 use crate::hooks::What;
-use crate::protocol::{Code, Outbound, PeerId, Recipient, RoomName, Step};
+use crate::protocol::{Code, Milestone, Outbound, PeerId, Recipient, Refusal, RoomName, Step};
 use crate::timeline::{Event, Outcome, Recording};
 
 impl Hub {
@@ -78,21 +78,37 @@ impl Hall {
         self.record(|| Event::Refused { peer: Some(peer), code });
     }
 
+    /// A member here tells how far its connection with another one has come.
+    ///
+    /// # Errors
+    /// `peerGone` if there is no such member, `badRequest` if it is the same.
+    pub(super) fn note_milestone(&mut self, peer: PeerId, told: &Milestone, now: Instant) -> Result<(), Refusal> {
+        let with = match told.peer {
+            Recipient::Peer(with) if with == peer => {
+                return Err(Refusal::bad_request("\"peer\" is oneself, with whom there is no connection"));
+            }
+            Recipient::Peer(with) if self.room.has(with) => with,
+            _ => return Err(Refusal::new(Code::PeerGone, "no such peer in the room")),
+        };
+        let &Milestone { reached, candidate, after_ms, .. } = told;
+        self.record_at(now, Event::Reached { peer, with, reached, candidate, after_ms });
+        Ok(())
+    }
+
     /// A step of a negotiation came from a member here.
     pub(super) fn record_step(
         &mut self,
         from: PeerId,
         outbound: &Outbound<'_>,
         step: Step,
-        outcome: Option<Outcome>,
+        outcome: Outcome,
         now: Instant,
     ) {
         let Some(timeline) = &mut self.timeline else { return };
         let event = match outbound.to {
             Some(Recipient::Peer(to)) if to != from => {
-                let otherwise = if outbound.dropped { Outcome::Filtered } else { Outcome::PeerGone };
                 let bytes = u32::try_from(outbound.payload.len()).unwrap_or(u32::MAX);
-                Event::Relayed { from, to, step, bytes, outcome: outcome.unwrap_or(otherwise) }
+                Event::Relayed { from, to, step, bytes, outcome }
             }
             _ => Event::Refused { peer: Some(from), code: Code::PeerGone },
         };

@@ -13,10 +13,12 @@ use super::{Hall, Hub, now};
 use crate::cluster::note::Note;
 use crate::outbox::{Outbox, Output, SharedSeat};
 use crate::protocol::{
-    Body, Code, Command, Frame, Grant, Invite, LeftReason, Limits, Metadata, Moderate, Outbound, PeerId, Recipient,
-    Refusal, Request, Rights, RoomName, Transport,
+    Body, Code, Command, Frame, Grant, Invite, LeftReason, Limits, Metadata, Milestone, Moderate, Outbound, PeerId,
+    Recipient, Refusal, Request, Rights, RoomName, Transport,
 };
 use crate::seat::{Admission, Ending, Lease, Log, Seat};
+use crate::timeline::Outcome;
+use crate::traces::Span;
 
 /// What has happened at a seat up to a moment.
 #[derive(Debug, Clone)]
@@ -80,12 +82,17 @@ impl Speaker {
     }
 
     /// Carries out one request; what there is to answer goes through the seat's queue. Returns false, and has done nothing, if
-    /// the seat is no longer this speaker's or about to be closed.
-    pub fn handle(&self, request: Request<'_>) -> bool {
+    /// the seat is no longer this speaker's or about to be closed. `trace` ends with what has become of a payload.
+    pub fn handle(&self, request: Request<'_>, trace: &Span) -> bool {
+        self.handle_noting(request, trace, |_| {})
+    }
+
+    /// The same for who counts the milestones that are told: `noted` is given one that was told for the first time.
+    pub fn handle_noting(&self, request: Request<'_>, trace: &Span, noted: impl FnOnce(&Milestone)) -> bool {
         match request.command {
             Command::Ping => self.answer(Body::pong(request.id)),
             Command::Ack(seq) => self.ack(request.id, seq),
-            command => self.execute(request.id, command),
+            command => self.execute(request.id, command, trace, noted),
         }
     }
 
@@ -126,7 +133,7 @@ impl Speaker {
         let now = now();
         match self.admit(None, now) {
             Admitted::Execute(rights) => match rights.allow_to_send(outbound) {
-                Ok(()) => self.relay(hall, None, outbound, now),
+                Ok(()) => self.relay(hall, None, outbound, now, &Span::NONE),
                 Err(refusal) => {
                     self.answer(Body::error(None, &refusal));
                 }
@@ -152,27 +159,35 @@ impl Speaker {
         }
     }
 
-    fn execute(&self, id: Option<u64>, command: Command<'_>) -> bool {
+    fn execute(&self, id: Option<u64>, command: Command<'_>, trace: &Span, noted: impl FnOnce(&Milestone)) -> bool {
         let mut shard = self.hub.shard(&self.room).lock();
         let Some(hall) = shard.get_mut(&self.room) else { return false };
         let now = now();
         let rights = match self.admit(id, now) {
             Admitted::Execute(rights) => rights,
             Admitted::Refused(code) => {
+                trace.fail(code.name());
                 hall.record_refusal(self.peer, code);
                 return true;
             }
-            Admitted::Answered => return true,
-            Admitted::Stale => return false,
+            Admitted::Answered => {
+                trace.end("repeated");
+                return true;
+            }
+            Admitted::Stale => {
+                trace.fail("stale");
+                return false;
+            }
         };
         if let Err(refusal) = rights.allow(&command) {
+            trace.fail(refusal.code.name());
             hall.record_refusal(self.peer, refusal.code);
             hall.answer(self.peer, Body::error(id, &refusal));
             return true;
         }
         let answer = match command {
             Command::Send(outbound) => {
-                self.relay(hall, id, &outbound, now);
+                self.relay(hall, id, &outbound, now, trace);
                 return true;
             }
             Command::Leave => {
@@ -195,6 +210,7 @@ impl Speaker {
                 self.hub.tend(hall, self.peer);
                 Ok(())
             }
+            Command::Milestone(told) => hall.note_milestone(self.peer, &told, now).inspect(|()| noted(&told)),
             Command::Moderate(request) => match hall.moderate_elsewhere(self.peer, id, &request) {
                 Some(Ok(())) => return true,
                 Some(Err(refusal)) => Err(refusal),
@@ -292,11 +308,17 @@ impl Speaker {
         true
     }
 
-    fn relay(&self, hall: &mut Hall, id: Option<u64>, outbound: &Outbound<'_>, now: Instant) {
+    fn relay(&self, hall: &mut Hall, id: Option<u64>, outbound: &Outbound<'_>, now: Instant, trace: &Span) {
         let mut out = Vec::new();
         hall.room.relay(self.peer, id, outbound, &mut out);
         let outcome = hall.carry_out(out);
         if let Some(step) = outbound.step {
+            let otherwise = if outbound.dropped { Outcome::Filtered } else { Outcome::PeerGone };
+            let outcome = outcome.unwrap_or(otherwise);
+            match outcome.arrives() {
+                true => trace.end(outcome.name()),
+                false => trace.fail(outcome.name()),
+            }
             hall.record_step(self.peer, outbound, step, outcome, now);
         }
         if outbound.to.is_none() {

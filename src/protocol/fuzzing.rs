@@ -78,6 +78,12 @@ fn write(request: &Request<'_>, limits: &Limits) -> String {
             put("grants", serde_json::Value::from_iter(invite.rights.names()).to_string());
         }
         Command::Token(token) => put("token", string(token.as_str())),
+        Command::Milestone(told) => {
+            put("peer", to(&told.peer));
+            put("milestone", string(told.reached.name()));
+            told.candidate.iter().for_each(|kind| put("candidateType", string(kind.name())));
+            put("afterMs", told.after_ms.to_string());
+        }
         Command::Ack(seq) => put("seq", seq.to_string()),
         Command::IceServers | Command::Ping | Command::Leave => {}
     }

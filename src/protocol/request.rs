@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use super::json::compact;
 use super::media::{Candidate, check_sdp};
+use super::milestone::{AFTER_MS, CandidateType, Milestone, Reached};
 use super::{Code, JoinKey, Limits, PeerId, Refusal, Rights, Ticket, Token};
 
 /// Ids stay exact in every JSON parser: up to 2^53 - 1.
@@ -56,6 +57,8 @@ pub enum Command<'a> {
     Invite(Invite),
     /// Renews the session's token.
     Token(Token<'a>),
+    /// Tells how far the connection with a peer has come.
+    Milestone(Milestone),
     /// Everything up to this `seq` has been handled.
     Ack(u64),
     /// Measures a round trip.
@@ -266,6 +269,7 @@ impl Command<'_> {
             Command::Moderate(Moderate::Refuse(_)) => "refuse",
             Command::Invite(_) => "invite",
             Command::Token(_) => "token",
+            Command::Milestone(_) => "milestone",
             Command::Ack(_) => "ack",
             Command::Ping => "ping",
             Command::Leave => "leave",
@@ -314,6 +318,12 @@ struct Fields<'a> {
     uses: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     grants: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    milestone: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    candidate_type: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    after_ms: Option<&'a RawValue>,
 }
 
 /// Serde reads `null` into an Option as absent; here it is a value like others.
@@ -349,6 +359,7 @@ impl<'a> Fields<'a> {
             "lock" => Command::Moderate(Moderate::Lock(required(self.locked, "locked", "true or false")?)),
             "invite" => Command::Invite(self.invite()?),
             "token" => Command::Token(Token::new(required_text(self.token, "token")?)),
+            "milestone" => Command::Milestone(self.milestone()?),
             "ack" => Command::Ack(self.seq()?),
             "ping" => Command::Ping,
             "leave" => {
@@ -387,7 +398,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The peer that a moderator's request is about.
+    /// The peer that a request is about.
     fn peer(&self) -> Result<Recipient, Refusal> {
         Ok(Recipient::of(&required_text(self.peer, "peer")?))
     }
@@ -410,6 +421,22 @@ impl<'a> Fields<'a> {
                 .ok_or_else(|| Refusal::bad_request(format!("\"grants\" must be {grants}")))?,
         };
         Ok(Invite { lasts: Duration::from_millis(lasts), uses, rights })
+    }
+
+    fn milestone(&self) -> Result<Milestone, Refusal> {
+        let name = required_text(self.milestone, "milestone")?;
+        let reached = Reached::ALL
+            .into_iter()
+            .find(|reached| reached.name() == name)
+            .ok_or_else(|| Refusal::bad_request("\"milestone\" must be \"connected\", \"media\" or \"failed\""))?;
+        let candidate = match optional_text(self.candidate_type, "candidateType")? {
+            Some(name) => Some(CandidateType::ALL.into_iter().find(|known| known.name() == name).ok_or_else(|| {
+                Refusal::bad_request("\"candidateType\" must be \"host\", \"srflx\", \"prflx\" or \"relay\"")
+            })?),
+            None => None,
+        };
+        let after_ms = within(self.after_ms, "afterMs", AFTER_MS)?.ok_or_else(|| missing("afterMs"))?;
+        Ok(Milestone { peer: self.peer()?, reached, candidate, after_ms: after_ms as u32 })
     }
 
     fn own_metadata(&self, limits: &Limits) -> Result<Option<Cow<'a, str>>, Refusal> {

@@ -11,7 +11,7 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::{Code, Limits, Outbound, PeerId, Refusal, Step};
+use super::{Code, Limits, NodeId, Outbound, PeerId, Refusal, Step};
 
 /// One message on its way to a client's wire: a JSON object without a line break anywhere, which comes to be in one piece where it is
 /// [`put`](Self::put).
@@ -577,6 +577,11 @@ pub struct Joined<'a> {
     pub limits: &'a Limits,
     /// What it runs over.
     pub transport: &'static str,
+    /// Whether the client may tell milestones: servers of earlier versions know nothing of them.
+    pub milestones: bool,
+    /// Which node of a cluster has the seat.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeId>,
 }
 
 /// `resumed`: the answer to a `resume` that every message since can be replayed to.
@@ -591,6 +596,11 @@ pub struct Resumed {
     pub replay_from: u64,
     /// What it runs over now.
     pub transport: &'static str,
+    /// As in `joined`: the server may be another one.
+    pub milestones: bool,
+    /// As in `joined`: the seat may have moved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeId>,
 }
 
 #[derive(Serialize)]

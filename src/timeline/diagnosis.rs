@@ -1,12 +1,15 @@
-//! Why a call has not come about, as far as signaling can tell: a pure function of what was recorded.
+//! Why a call has not come about: a pure function of what was recorded.
 //!
-//! Each pair of peers is followed through offer, answer and candidates (RFC 8829, 3.2) to where it has come to. The first pair
-//! that is not complete explains the room.
+//! Each pair of peers is followed through offer, answer and candidates (RFC 8829, 3.2), and what its clients tell of the
+//! connection, to where it has come to. The first pair that is not complete explains the room.
 
 use std::collections::BTreeMap;
 
 use super::{Entry, Event, Outcome};
 use crate::protocol::{Code, LeftReason, PeerId, Step};
+use reached::Told;
+
+mod reached;
 
 /// Pairs that are told of; of a large room those that are in trouble come first.
 const PAIRS: usize = 256;
@@ -14,15 +17,21 @@ const PAIRS: usize = 256;
 /// In a room of more members a pair is told of only if one of them has sent the other something: each has few partners then.
 const MESH: usize = 8;
 
-/// Where a pair's negotiation has come to. Ordered by how bad that is.
+/// Where a pair has come to. Ordered by how bad that is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// Offer, answer and candidates have gone both ways: what is wrong is ICE, TURN or the media.
+    /// Media have arrived, at one of them at least.
+    Media,
+    /// Offer, answer and candidates have gone both ways, and neither client tells more: what is wrong is ICE, TURN or the media.
     Complete,
+    /// ICE has found a path, and no media have arrived.
+    Connected,
     /// One of them sends no candidates.
     OneSidedCandidates,
     /// Neither does.
     NoCandidates,
+    /// ICE has found no path, or lost it.
+    IceFailed,
     /// Both have offered, and neither offer was answered or taken back.
     Glare,
     /// An offer was taken back, and no other came.
@@ -43,9 +52,12 @@ impl State {
     /// Its name in the admin API.
     pub fn name(self) -> &'static str {
         match self {
+            State::Media => "media",
             State::Complete => "complete",
+            State::Connected => "connected",
             State::OneSidedCandidates => "oneSidedCandidates",
             State::NoCandidates => "noCandidates",
+            State::IceFailed => "iceFailed",
             State::Glare => "glare",
             State::RolledBack => "rolledBack",
             State::AnswerLost => "answerLost",
@@ -143,6 +155,8 @@ struct Way {
     candidates: u32,
     filtered: u32,
     ended: bool,
+    /// What the one tells of its connection with the other.
+    told: Told,
 }
 
 #[derive(Debug, Default)]
@@ -174,6 +188,10 @@ impl Followed {
             Event::Back { peer, .. } | Event::Moved { peer, .. } => self.peer(peer).away = None,
             Event::Left { peer, reason } => self.leave(peer, entry.at, reason),
             Event::Relayed { from, to, step, outcome, .. } => self.relay(from, to, step, outcome, entry),
+            Event::Reached { peer, with, reached, candidate, after_ms } => {
+                let way = usize::from(peer > with);
+                self.talk(peer, with).ways[way].told.note(reached, candidate, after_ms);
+            }
             Event::Refused { peer, code } => {
                 let refused = match peer {
                     Some(peer) => &mut self.peer(peer).refused,
@@ -286,13 +304,13 @@ impl Followed {
             }
             [None, None] => {}
         }
-        if talk.answers == 0 {
-            return match talk.ways.iter().map(|way| way.offers).sum() {
-                0u32 => (State::NoOffer, self.no_offer(impolite, polite)),
-                _ => (State::RolledBack, rolled_back(ids, talk)),
-            };
-        }
-        candidates(ids, &talk.ways)
+        let (state, text) = match (talk.answers, talk.ways.iter().map(|way| way.offers).sum()) {
+            (0, 0u32) => (State::NoOffer, self.no_offer(impolite, polite)),
+            (0, _) => (State::RolledBack, rolled_back(ids, talk)),
+            _ => candidates(ids, &talk.ways),
+        };
+        // What the clients know is more than what passed here.
+        reached::verdict(ids, talk.ways.map(|way| way.told), state).unwrap_or((state, text))
     }
 
     fn no_offer(&self, impolite: PeerId, polite: PeerId) -> String {

@@ -12,6 +12,7 @@ use super::{Transport, Via, room_of_path};
 use crate::clients::{Client, Place};
 use crate::context::Context;
 use crate::protocol::{Code, Grant, Refusal, RoomName, Token};
+use crate::traces::Span;
 
 /// How long a refusal takes for having asked too much: whoever asks again as soon as it is there has as many answers a second as
 /// requests at once, and not as many as the server can make.
@@ -34,6 +35,8 @@ pub struct Opening {
     pub place: Place,
     /// When the request had come.
     pub begun: Instant,
+    /// How it comes about; ended when the session has begun, or has not. Of a poll it begins with what is polled for.
+    pub trace: Span,
 }
 
 impl Opening {
@@ -42,14 +45,30 @@ impl Opening {
     /// # Errors
     /// The refusal to answer with as [`problem`](crate::problem::problem); the transport must not accept the request.
     pub async fn admit(parts: &Parts, transport: Transport, via: Via, context: &Context) -> Result<Self, Refusal> {
-        let admitted = hold_back(Opening::check(parts, transport, via, context).await).await;
-        admitted.inspect_err(|refusal| context.metrics.refused_opening(transport, refusal.code))
+        let begun = Instant::now();
+        let trace = match transport {
+            Transport::LongPoll => Span::NONE,
+            _ => context.traces.opening(parts, transport, begun),
+        };
+        let step = trace.step("admit");
+        let admitted = hold_back(Opening::check(parts, transport, via, (begun, &trace), context).await).await;
+        step.done();
+        admitted.inspect_err(|refusal| {
+            trace.fail(refusal.code.name());
+            context.metrics.refused_opening(transport, refusal.code);
+        })
     }
 
-    async fn check(parts: &Parts, transport: Transport, via: Via, context: &Context) -> Result<Self, Refusal> {
-        let begun = Instant::now();
+    async fn check(
+        parts: &Parts,
+        transport: Transport,
+        via: Via,
+        (begun, trace): (Instant, &Span),
+        context: &Context,
+    ) -> Result<Self, Refusal> {
         let room = room_of_path(parts.uri.path())
             .ok_or_else(|| Refusal::new(Code::NotFound, "sessions open at /v1/rooms/{room}"))??;
+        trace.is_in(&room);
         check_origin(&parts.headers, context)?;
         let client = context.client(via.remote.ip(), &parts.headers)?;
         may_try(&client, context)?;
@@ -59,7 +78,7 @@ impl Opening {
             context.let_in(&client)?;
         }
         let grant = head_grant(bearer(&parts.headers)?, &room, &client, context).await?;
-        Ok(Opening { room, transport, via, grant, client, place, begun })
+        Ok(Opening { room, transport, via, grant, client, place, begun, trace: trace.clone() })
     }
 }
 

@@ -11,6 +11,7 @@ use crate::clients::Client;
 use crate::context::Context;
 use crate::hub::{Asked, Errand, Wish};
 use crate::protocol::{Command, Refusal, RoomName, Ticket, Token};
+use crate::traces::Span;
 
 /// Has the node that has the session carry out a body's lines. `None` if that is to be done here.
 ///
@@ -80,7 +81,7 @@ async fn carry_out(errand: &Errand, context: &Context) -> Result<String, Refusal
     match &errand.wish {
         Wish::Speak => {
             let speaker = admit::note_failure(&client, context.hub.speaker(room, errand.ticket()))?;
-            poll::speak(speaker, &body, &client, context).await?;
+            poll::speak(speaker, &body, &client, &Span::NONE, context).await?;
             Ok(String::new())
         }
         Wish::Poll { wait_ms, token } => {
@@ -88,8 +89,12 @@ async fn carry_out(errand: &Errand, context: &Context) -> Result<String, Refusal
             let token = token.as_deref().map(Token::new);
             let grant = admit::head_grant(token, room, &client, context).await?;
             let wait = Duration::from_millis(*wait_ms);
-            let answer =
-                poll::poll_by(&Poll { room: room.clone(), client, grant, begun, wait }, &body, context).await?;
+            let answer = poll::poll_by(
+                &Poll { room: room.clone(), client, grant, begun, wait, trace: Span::NONE },
+                &body,
+                context,
+            )
+            .await?;
             Ok(String::from_utf8(answer.into()).expect("messages are text"))
         }
     }

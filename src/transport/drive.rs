@@ -1,6 +1,7 @@
 //! The life of one session on one transport: first message, seat, then both directions until one of them ends.
 
 use std::future::poll_fn;
+use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
@@ -19,6 +20,7 @@ use crate::outbox::Output;
 use crate::pace::jitter;
 use crate::protocol::{Code, Command, Frame, Grant, Refusal, Request, RoomName, Token, notice};
 use crate::seat::Ending;
+use crate::traces::Span;
 
 /// Fed to a wire before it is flushed; coalesces what waits without keeping more than this beside the queue.
 const BATCH_BYTES: usize = 64 * 1024;
@@ -74,8 +76,11 @@ pub(super) async fn take_seat(
 }
 
 async fn admit(opening: &Opening, first: Request<'_>, context: &Context) -> Result<(Session, Frame), Refusal> {
-    let (room, transport) = (&opening.room, opening.transport);
+    let (room, transport, trace) = (&opening.room, opening.transport, &opening.trace);
+    let step = trace.step("authorize");
     let grant = authorize(room, &opening.client, opening.grant.as_ref(), &first.command, context).await?;
+    step.done();
+    let _step = trace.step("enter");
     let (how, taken) = match first.command {
         Command::Join(join) => {
             let _entering = context.hub.enter(room).await?;
@@ -92,6 +97,8 @@ async fn admit(opening: &Opening, first: Request<'_>, context: &Context) -> Resu
     };
     let taken = note_failure(&opening.client, taken)?;
     taken.0.is_at(opening.client.address());
+    trace.is_of(taken.0.peer());
+    trace.is_by(how.name());
     context.metrics.entered(transport, how, opening.begun.elapsed());
     Ok(taken)
 }
@@ -123,26 +130,36 @@ pub(super) async fn authorize(
     }
 }
 
-/// Carries out one line of a session. A bad one costs one `error`, as does each while its client's address sends too much. False
-/// if the seat is no longer the speaker's.
+/// Carries out one line of a session, which may be part of a request that is traced. A bad one costs one `error`, as does each while
+/// its client's address sends too much. False if the seat is no longer the speaker's.
 pub(super) async fn carry_out(
     speaker: &Speaker,
     line: &[u8],
     transport: Transport,
     client: &Client,
+    trace: &Span,
     context: &Context,
 ) -> bool {
+    let description = context.traces.read(trace, transport);
     let request = match Request::parse(line, speaker.limits()) {
         Ok(request) => request,
         Err(invalid) => {
+            if invalid.refusal.code == Code::InvalidDescription {
+                description.fail(speaker.room(), speaker.peer(), invalid.refusal.code.name());
+            }
             context.metrics.message(transport, "invalid");
             let refusal = too_much(client, line, true, context).unwrap_or(invalid.refusal);
             return speaker.refuse(invalid.id, &refusal);
         }
     };
     context.metrics.message(transport, request.command.name());
+    let trace = match &request.command {
+        Command::Send(outbound) => description.span(speaker.room(), speaker.peer(), outbound),
+        _ => Span::NONE,
+    };
     let counts = !matches!(request.command, Command::Ack(_) | Command::Ping);
     if let Some(refusal) = too_much(client, line, counts, context) {
+        trace.fail(refusal.code.name());
         return speaker.refuse(request.id, &refusal);
     }
     match (&request.command, &context.inviter) {
@@ -153,7 +170,7 @@ pub(super) async fn carry_out(
         (Command::Invite(invite), Some(inviter)) => {
             speaker.invite(request.id, invite, || inviter.invite(speaker.room(), invite))
         }
-        _ => speaker.handle(request),
+        _ => speaker.handle_noting(request, &trace, |told| context.metrics.reached(transport, told)),
     }
 }
 
@@ -218,7 +235,10 @@ impl<W: Wire> Driver<W> {
                 tracing::Span::current().record("peer", tracing::field::display(session.peer()));
                 self.serve(session, greeting).await
             }
-            Err(end) => end,
+            Err(end) => {
+                mem::take(&mut self.opening.trace).fail(end.counted().name());
+                end
+            }
         }
     }
 
@@ -226,12 +246,17 @@ impl<W: Wire> Driver<W> {
     async fn serve(&mut self, session: Session, greeting: Frame) -> End {
         info!(client = %self.opening.client.address(), remote = %self.opening.via.remote, "session begins");
         self.context.metrics.began(self.opening.transport);
-        Pump::new(self, session, greeting).run().await
+        let trace = mem::take(&mut self.opening.trace);
+        let mut pump = Pump::new(self, session, greeting);
+        trace.end("begun");
+        trace.done();
+        pump.run().await
     }
 
     /// Waits for `join` or `resume` and takes the seat.
     async fn first_message(&mut self) -> Result<(Session, Frame), End> {
         let limits = &self.context.config.limits;
+        let step = self.opening.trace.step("first message");
         let wait = Duration::from_millis(limits.first_message_ms);
         let received = tokio::select! {
             received = timeout(wait, poll_fn(|cx| self.wire.poll_recv(cx))) => received,
@@ -250,6 +275,7 @@ impl<W: Wire> Driver<W> {
                 None => return Err(End::ByClient),
             },
         };
+        step.done();
         let request = Request::parse(&line, limits).map_err(|invalid| End::Closed(invalid.refusal))?;
         self.context.metrics.message(self.opening.transport, request.command.name());
         take_seat(&self.opening, request, &self.context).await.map_err(End::Closed)
@@ -405,7 +431,7 @@ impl<'a, W: Wire> Pump<'a, W> {
     async fn received(&mut self, received: Option<Received>) -> Result<(), End> {
         match received {
             Some(Received::Message(line)) => {
-                carry_out(&self.session, &line, self.transport, self.client, &self.context).await;
+                carry_out(&self.session, &line, self.transport, self.client, &Span::NONE, &self.context).await;
                 self.finish_leave()?;
             }
             Some(Received::Datagram(line)) => match Request::parse_datagram(&line, self.session.limits()) {

@@ -36,12 +36,16 @@ use crate::metrics::Entry;
 use crate::pace::jitter;
 use crate::problem::{problem, problem_with_status};
 use crate::protocol::{Code, Command, Frame, Grant, ROOMS_PATH, Refusal, Request as Message, RoomName, Ticket, notice};
+use crate::traces::Span;
 
 const NDJSON: &str = "application/x-ndjson";
 const EVENT_STREAM: &str = "text/event-stream";
 const TICKET: HeaderName = HeaderName::from_static("wigwag-ticket");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
+/// W3C Trace Context.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// How long a poll waits that does not say so, and at the most (RFC 7240, 4.3).
 const WAIT: Duration = Duration::from_secs(25);
@@ -56,7 +60,7 @@ pub fn cors(context: &Context) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(move |origin, _| origins.allow(Some(origin.as_bytes()))))
         .allow_methods([Method::GET, Method::POST])
-        .allow_headers([CONTENT_TYPE, PREFER, AUTHORIZATION, TICKET])
+        .allow_headers([CONTENT_TYPE, PREFER, AUTHORIZATION, TICKET, TRACEPARENT, TRACESTATE])
         .expose_headers([CONTENT_DISPOSITION, RETRY_AFTER])
         .max_age(Duration::from_secs(3600))
 }
@@ -87,12 +91,16 @@ pub async fn open(State(context): State<Arc<Context>>, Extension(via): Extension
             Ok(response)
         } else {
             let Opening { room, client, grant, begun, place: _place, .. } = opening;
-            let poll = Poll { room, client, grant, begun, wait: wait(&parts) };
+            let mut poll = Poll { room, client, grant, begun, wait: wait(&parts), trace: Span::NONE };
             let token = admit::bearer(&parts.headers)?;
             let carried = carry::poll(&poll, &message.command, token, &whole, &context).await;
             let answered = match carried.transpose() {
                 Some(answered) => answered,
-                None => long_poll(&poll, message, rest, &context).await,
+                None => {
+                    poll.trace = trace_of(&poll, &message.command, &parts, &context);
+                    let answered = long_poll(&poll, message, rest, &context).await;
+                    answered.inspect_err(|refusal| poll.trace.fail(refusal.code.name()))
+                }
             };
             let body = answered.inspect_err(|refusal| context.hub.note_refusal(&poll.room, refusal.code))?;
             Ok(answer(StatusCode::OK, NDJSON, Body::from(body)))
@@ -128,7 +136,7 @@ pub async fn messages(
         }
         let speaker = admit::note_failure(&client, context.hub.speaker(&room, ticket))?;
         let whole = read_body(body, &context).await?;
-        speak(speaker, &whole, &client, &context).await
+        speak(speaker, &whole, &client, &context.traces.request(&parts), &context).await
     };
     match accepted.await {
         Ok(()) => answer(StatusCode::ACCEPTED, NDJSON, Body::empty()),
@@ -144,11 +152,12 @@ pub(super) async fn speak(
     mut speaker: Speaker,
     whole: &Bytes,
     client: &Client,
+    trace: &Span,
     context: &Context,
 ) -> Result<(), Refusal> {
     let transport = speaker.transport();
     for line in split_lines(whole, context.config.limits.frame_bytes)? {
-        while !drive::carry_out(&speaker, &line, transport, client, context).await {
+        while !drive::carry_out(&speaker, &line, transport, client, trace, context).await {
             // Polls follow one another while lines are on their way.
             let next = if transport == Transport::LongPoll { speaker.after_poll() } else { None };
             speaker = next.ok_or_else(|| speaker.staleness())?;
@@ -164,9 +173,10 @@ async fn event_stream(
     rest: &[Bytes],
     context: &Arc<Context>,
 ) -> Result<Response, Refusal> {
-    let (session, greeting) = drive::take_seat(&opening, message, context).await?;
+    let taken = drive::take_seat(&opening, message, context).await;
+    let (session, greeting) = taken.inspect_err(|refusal| opening.trace.fail(refusal.code.name()))?;
     for line in rest {
-        drive::carry_out(&session, line, Transport::EventStream, &opening.client, context).await;
+        drive::carry_out(&session, line, Transport::EventStream, &opening.client, &opening.trace, context).await;
     }
     let (wire, body) = EventStream::new();
     context.tasks.spawn(drive::carry_on(wire, opening, session, greeting, Arc::clone(context)));
@@ -182,6 +192,22 @@ pub(super) struct Poll {
     pub(super) begun: Instant,
     /// How long it waits when there is nothing.
     pub(super) wait: Duration,
+    /// How the session comes about that it opens, if it does.
+    pub(super) trace: Span,
+}
+
+/// The trace of a poll that opens a session, or moves one; there is none of the next poll of a session, of which there are many.
+fn trace_of(poll: &Poll, first: &Command<'_>, parts: &Parts, context: &Context) -> Span {
+    let opens = match first {
+        Command::Resume(resume) => !context.hub.is_next_poll(&poll.room, resume),
+        _ => true,
+    };
+    if !opens {
+        return Span::NONE;
+    }
+    let trace = context.traces.opening(parts, Transport::LongPoll, poll.begun);
+    trace.is_in(&poll.room);
+    trace
 }
 
 /// Answers a poll by its whole body.
@@ -197,7 +223,7 @@ pub(super) async fn poll_by(poll: &Poll, whole: &Bytes, context: &Context) -> Re
 
 /// Answers with what waits for the seat, as soon as there is something.
 async fn long_poll(asked: &Poll, message: Message<'_>, rest: &[Bytes], context: &Context) -> Result<Bytes, Refusal> {
-    let (hub, room, wait) = (&context.hub, &asked.room, asked.wait);
+    let (hub, room, wait, trace) = (&context.hub, &asked.room, asked.wait, &asked.trace);
     let until = Instant::now() + wait;
     let next_poll = until + 2 * context.config.heartbeat;
     let (how, poll) = match &message.command {
@@ -206,6 +232,7 @@ async fn long_poll(asked: &Poll, message: Message<'_>, rest: &[Bytes], context: 
                 admit::hold_back(context.let_in(&asked.client)).await?;
             }
             let grant = authorize(asked, &message.command, context).await?;
+            let _step = trace.step("enter");
             let _entering = hub.enter(room).await?;
             (Entry::Join, hub.join_by_poll(room, join, grant, next_poll)?)
         }
@@ -214,6 +241,7 @@ async fn long_poll(asked: &Poll, message: Message<'_>, rest: &[Bytes], context: 
                 admit::hold_back(context.let_in(&asked.client)).await?;
             }
             let renewal = authorize(asked, &message.command, context).await?;
+            let _step = trace.step("enter");
             admit::note_failure(&asked.client, hub.fetch(room, resume, renewal.as_ref()).await)?;
             let how = if hub.is_served(room, resume) { Entry::Move } else { Entry::Resume };
             (how, admit::note_failure(&asked.client, hub.poll(room, resume, renewal, next_poll))?)
@@ -221,6 +249,9 @@ async fn long_poll(asked: &Poll, message: Message<'_>, rest: &[Bytes], context: 
         _ => return Err(no_first_message()),
     };
     poll.speaker().is_at(asked.client.address());
+    trace.is_of(poll.speaker().peer());
+    trace.is_by(how.name());
+    trace.end("begun");
     if poll.moved() || how == Entry::Resume {
         context.metrics.entered(Transport::LongPoll, how, asked.begun.elapsed());
     }
@@ -228,7 +259,8 @@ async fn long_poll(asked: &Poll, message: Message<'_>, rest: &[Bytes], context: 
         context.metrics.began(Transport::LongPoll);
     }
     for line in rest {
-        let carried_out = drive::carry_out(poll.speaker(), line, Transport::LongPoll, &asked.client, context).await;
+        let carried_out =
+            drive::carry_out(poll.speaker(), line, Transport::LongPoll, &asked.client, trace, context).await;
         if !carried_out && !poll.speaker().has_left() {
             // With an answer the client would go on with later lines, and these would count as handled.
             return Err(poll.speaker().staleness());
@@ -258,6 +290,7 @@ async fn long_poll(asked: &Poll, message: Message<'_>, rest: &[Bytes], context: 
 }
 
 async fn authorize(poll: &Poll, first: &Command<'_>, context: &Context) -> Result<Option<Grant>, Refusal> {
+    let _step = poll.trace.step("authorize");
     drive::authorize(&poll.room, &poll.client, poll.grant.as_ref(), first, context).await
 }
 

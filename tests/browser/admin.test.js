@@ -107,8 +107,14 @@ async function tellWhole(browser) {
   const members = await Promise.all(['websocket-h1', 'websocket-h2'].map((transport, at) => stage.member(browser, transport, { room, name: ['Ada', 'Bob'][at] })));
   await Promise.all([members[0].hears(members[1]), members[1].hears(members[0])]);
   const page = await open(browser, `#room=${room}`, sizes.desk);
-  await until(page, 'the verdict', () => /all was exchanged/.test(document.querySelector('#verdict-text').textContent));
+  // What only the browsers know, by which kind of candidate and after how long.
+  await until(page, 'the verdict', () => /^Media have arrived both ways: at …\w+ after [\d.]+ m?s by host, at …\w+ after [\d.]+ m?s by host\./.test(document.querySelector('#verdict-text').textContent));
   await until(page, 'the diagram', () => document.querySelectorAll('#sequence .seq-arrow.answer').length > 0 && !document.querySelector('#sequence .missing'));
+  const told = await page.$$eval('#sequence li', (rows) => rows.map(({ textContent }) => textContent.replace(/^.*?: /, '').replace(/ [\d.]+ m?s$/, '')));
+  for (const milestone of ['ICE connected by host after', 'first media by host after']) assert.equal(told.filter((row) => row === milestone).length, 2, `${milestone}: ${told.join('; ')}`);
+  const counters = await stage.server.counters();
+  const timed = members.map(({ transport }) => counters.firstMedia(transport, 'host'));
+  assert.ok(timed.every((count) => count > 0), `${timed}`);
   await photograph(page, browser, '7 complete');
   const removed = members[0].id;
   const button = await page.waitForSelector(`[data-key="${removed}"] button`);

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { after } from 'node:test';
 
 import { browserNames } from './support/browsers.js';
+import { within } from './support/deadline.js';
 import { useStage } from './support/stage.js';
 import { TurnServer } from './support/turn.js';
 
@@ -27,6 +28,8 @@ scenario('a call by relay alone connects, and outlives its credentials with medi
   await Promise.all([alice.hears(bob), bob.hears(alice)]);
   const before = await Promise.all(members.map((member) => member.page.evaluate(path)));
   assert.deepEqual(before.map(({ type }) => type), ['relay', 'relay']);
+  const told = async () => { while ((await stage.server.counters()).firstMedia('webtransport', 'relay') < 2); };
+  await within(told(), 'the operator is told that media go by relay');
 
   await Promise.all(members.map((member) => member.page.evaluate(watchMedia)));
   await Promise.all(members.map(({ page }, index) => page.waitForFunction(async (old) => {

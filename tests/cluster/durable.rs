@@ -21,7 +21,7 @@ use crate::cli::Shell;
 use crate::support::{TestServer, within};
 use crate::tokens::{answer, hear, next, say};
 
-const ROOMS: usize = 60;
+const ROOMS: usize = 150;
 
 /// In each room, at the node that is lost.
 const EACH: usize = 2;

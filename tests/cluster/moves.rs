@@ -35,6 +35,11 @@ pub(super) async fn sharing<const N: usize>(nats: &Nats, change: impl Fn(Config)
     .await
 }
 
+/// A node as clients and the operator are told of it.
+fn id(node: &TestServer) -> Value {
+    json!(node.context.cluster.as_ref().expect("a cluster").id())
+}
+
 /// Takes a seat up; returns what comes first.
 async fn resume(node: &TestServer, via: Via, room: &str, ticket: &Value, seq: u64) -> (Connection, Value) {
     let mut connection = node.connect(via, room).await;
@@ -109,6 +114,9 @@ async fn each_transport_is_taken_up_at_another_node_over_each_other_with_all_tha
             say_some(&mut a, 5..=10).await;
             let (mut b, resumed) = resume(&z, to, &room, &ticket, heard).await;
             assert_eq!(resumed["type"], "resumed", "{room}: {resumed}");
+            // A poll is carried to the node that has the seat.
+            let taken = if to.is_long_poll() { &y } else { &z };
+            assert_eq!((&joined["node"], &resumed["node"]), (&id(&y), &id(taken)), "{room}");
             say_some(&mut a, 11..=14).await;
             let (numbers, _) = messages(&mut b, 14 - heard as usize, &quiet, heard).await;
             assert_eq!(numbers, (heard + 1..=14).collect::<Vec<_>>(), "{room}");

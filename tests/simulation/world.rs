@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use wigwag::hub::{Hub, Policy, Speaker};
 use wigwag::outbox::Output;
 use wigwag::protocol::{Code, Command, Limits, Refusal, Request, RoomName, Transport};
+use wigwag::traces::Span;
 
 use super::client::{Client, Role, entry};
 use super::link::{Answer, Exchange, Kind, Link, Server, Stage};
@@ -796,7 +797,7 @@ impl World {
             Ok((session, _)) => {
                 self.door.is_shown(&session.peer().to_string(), Some(token));
                 assert_ne!(session.peer().to_string(), client.app.peer, "a used join key has taken the seat");
-                session.handle(Request { id: None, command: Command::Leave });
+                session.handle(Request { id: None, command: Command::Leave }, &Span::NONE);
             }
         }
     }

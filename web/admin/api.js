@@ -1,7 +1,7 @@
 // The admin API: requests with the token, and the live view.
 
 /**
- * @typedef {'complete'|'oneSidedCandidates'|'noCandidates'|'glare'|'rolledBack'|'answerLost'|'noAnswer'|'leftDuring'|'offerLost'|'noOffer'} State
+ * @typedef {'media'|'complete'|'connected'|'oneSidedCandidates'|'noCandidates'|'iceFailed'|'glare'|'rolledBack'|'answerLost'|'noAnswer'|'leftDuring'|'offerLost'|'noOffer'} State
  *
  * @typedef {object} Overview
  * @property {string} version
@@ -57,6 +57,8 @@
  * @property {string} [transport]
  * @property {number} [bytes]
  * @property {string} [outcome]
+ * @property {string} [candidateType]
+ * @property {number} [afterMs]
  * @property {string} [code]
  * @property {string} [reason]
  *

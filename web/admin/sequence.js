@@ -3,7 +3,7 @@
 /** @import { Happening, Pair } from './api.js' */
 
 import { make, makeSvg } from '../demo/dom.js';
-import { after, outcomes, short, size } from './words.js';
+import { after, ofMilestone, outcomes, short, size } from './words.js';
 
 /**
  * A row of the diagram. Sides: 0 is the impolite peer at the left, 1 the polite one at the right.
@@ -57,8 +57,11 @@ function lastLife(events) {
 }
 
 /** @param {Happening} happening @param {0|1} side @param {number} begun @returns {Row[]} */
-function row({ event, to, atMs, untilMs, count, bytes, outcome, transport, code, reason }, side, begun) {
+function row(happening, side, begun) {
+  const { event, to, atMs, untilMs, count, bytes, outcome, transport, code, reason } = happening;
   const when = { atMs, offset: atMs - begun };
+  const milestone = ofMilestone(happening);
+  if (milestone !== null) return [{ kind: 'note', side, label: milestone, ...when }];
   if (to !== undefined) {
     const { label, tone } = steps[event] ?? { label: event, tone: 'candidate' };
     const many = count === undefined ? label : `${count} ${label}s`;
@@ -96,6 +99,7 @@ function missing(events, { state, impolite }) {
     case 'leftDuring': return [row(offerer === impolite ? 1 : 0, 'no answer any more')];
     case 'noCandidates': return [row(0, 'no candidates'), row(1, 'no candidates')];
     case 'oneSidedCandidates': return [row(sent(impolite) ? 1 : 0, 'no candidates')];
+    case 'iceFailed': return [row(events.findLast(({ event }) => event === 'failed')?.peer === impolite ? 0 : 1, 'no path')];
     default: return [];
   }
 }

@@ -4,9 +4,12 @@
 
 /** @type {Readonly<Record<State, {label: string, tone: 'good'|'warn'|'bad'}>>} */
 const states = Object.freeze({
+  media: { label: 'media', tone: 'good' },
   complete: { label: 'complete', tone: 'good' },
+  connected: { label: 'no media', tone: 'warn' },
   oneSidedCandidates: { label: 'one side’s candidates', tone: 'warn' },
   noCandidates: { label: 'no candidates', tone: 'bad' },
+  iceFailed: { label: 'ICE failed', tone: 'bad' },
   glare: { label: 'glare', tone: 'bad' },
   rolledBack: { label: 'offer taken back', tone: 'warn' },
   answerLost: { label: 'answer lost', tone: 'bad' },
@@ -73,14 +76,28 @@ const names = Object.freeze({
   endOfCandidates: 'end of candidates',
 });
 
+/** What clients tell of their connections. @type {Readonly<Record<string, string>>} */
+const milestones = Object.freeze({ connected: 'ICE connected', media: 'first media', failed: 'ICE failed' });
+
+/** Such an event in words; null for any other. @param {Happening} happening */
+export function ofMilestone({ event, candidateType, afterMs }) {
+  const what = milestones[event];
+  if (what === undefined) return null;
+  const way = candidateType === undefined ? '' : event === 'failed' ? ` with ${candidateType} at best` : ` by ${candidateType}`;
+  return `${what}${way} after ${after(afterMs ?? 0).slice(1)}`;
+}
+
 /** @type {Readonly<Record<string, string>>} */
 const reasons = Object.freeze({ timeout: 'did not come back', kicked: 'was removed', nodeLost: 'its server is gone' });
 
 /** An event as a sentence. @param {Happening} happening */
-export function tell({ event, peer, to, count, transport, bytes, outcome, code, reason }) {
+export function tell(happening) {
+  const { event, peer, to, count, transport, bytes, outcome, code, reason } = happening;
   const who = peer === undefined ? (event === 'ended' ? '' : event === 'refused' ? 'Somebody' : 'The operator') : short(peer);
   const what = names[event] ?? event;
   const times = count === undefined ? '' : ` ×${count}`;
+  const milestone = ofMilestone(happening);
+  if (to !== undefined && milestone !== null) return `${who} with ${short(to)}: ${milestone}`;
   if (to !== undefined) {
     const fate = outcome !== undefined && outcome !== 'delivered' ? `, ${outcomes[outcome] ?? outcome}` : '';
     return `${who} → ${short(to)}: ${what}${times}, ${size(bytes ?? 0)}${fate}`;

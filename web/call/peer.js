@@ -4,6 +4,7 @@ import { Connection } from './connection.js';
 import { fingerprintOf } from './sdp.js';
 
 /**
+ * @import { Milestone } from './milestones.js'
  * @import { NegotiationCalls } from './negotiation.js'
  * @import { ConnectionSettings } from './connection.js'
  *
@@ -11,6 +12,7 @@ import { fingerprintOf } from './sdp.js';
  *   tookTrack: () => void,
  *   changedState: () => void,
  *   chatted: (text: string) => void,
+ *   reached: (milestone: Milestone) => void,
  * }} PeerCalls
  */
 
@@ -117,7 +119,7 @@ export class CallPeer {
 
   /** @param {{mayOffer: boolean}} how */
   #beginAnew({ mayOffer }) {
-    this.#disconnect();
+    this.close();
     this.#certificate = { before: this.#certificate.now };
     this.#begunAt = performance.now();
     this.#connection = this.#connect(mayOffer);
@@ -169,10 +171,6 @@ export class CallPeer {
   }
 
   close() {
-    this.#disconnect();
-  }
-
-  #disconnect() {
     clearTimeout(this.#anewTimer);
     this.#connection.close();
     // Tracks that end with their connection do not say so.

@@ -86,16 +86,8 @@ export class Details {
     this.#fill();
   }
 
-  /** @returns {[string, string][]} */
   #factLines() {
-    const { transport, rtt } = this.#status.dataset;
-    return [
-      ['State', phaseText(this.#meeting)],
-      ['Server', location.host],
-      ['Room', this.#meeting?.room ?? 'none yet'],
-      ['Transport', transport ? transportName(transport) : 'none'],
-      ['Round trip', rtt ? `${rtt} ms` : 'not measured'],
-    ];
+    return factLines(this.#meeting, { host: location.host, ...this.#status.dataset });
   }
 
   /** Saves the server's log of the session, or where it cannot be had, as at an outage, the page's own report. */
@@ -119,6 +111,24 @@ export class Details {
     const facts = this.#factLines().map(([term, fact]) => `${term}: ${fact}`);
     return [`wigwag report, ${new Date().toISOString()}`, navigator.userAgent, ...facts, ...attempts, ...peers].join('\n');
   }
+}
+
+/**
+ * What the connection is made of, for people to read and to send with a report. Pure.
+ * @param {Pick<Meeting, 'phase'|'node'|'room'>|null} meeting
+ * @param {{host: string, transport?: string, rtt?: string}} status
+ * @returns {[string, string][]}
+ */
+export function factLines(meeting, { host, transport, rtt }) {
+  return [
+    ['State', phaseText(meeting)],
+    ['Server', host],
+    // Without a cluster there is none.
+    ...(meeting?.node ? [/** @type {[string, string]} */ (['Node', meeting.node])] : []),
+    ['Room', meeting?.room ?? 'none yet'],
+    ['Transport', transport ? transportName(transport) : 'none'],
+    ['Round trip', rtt ? `${rtt} ms` : 'not measured'],
+  ];
 }
 
 /** Lets the browser save a text as a file. @param {string} name @param {string} type @param {string} text */
@@ -152,7 +162,7 @@ function statusText(meeting, transport, roundTrip) {
   return roundTrip ? `${transportName(transport)} · ${roundTrip} ms` : transportName(transport);
 }
 
-/** @param {Meeting|null} meeting */
+/** @param {Pick<Meeting, 'phase'>|null} meeting */
 function phaseText(meeting) {
   switch (meeting?.phase) {
     case 'joining':

@@ -105,6 +105,11 @@ export class Meeting {
     });
   }
 
+  /** The node of a cluster that has the session, or null where there is no cluster. */
+  get node() {
+    return this.#session.node;
+  }
+
   /** The transport in use as the server names it, or null. */
   get transport() {
     return this.#session.transport;

@@ -50,6 +50,15 @@ test('each state that lacks something has a row that says so', () => {
   }
 });
 
+test('what clients tell of the connection stands at their side, and where it failed there is no path', () => {
+  const connected = { atMs: 1500, event: 'connected', peer: b, to: a, candidateType: 'relay', afterMs: 420 };
+  const failed = { atMs: 9000, event: 'failed', peer: a, to: b, candidateType: 'host', afterMs: 15_240 };
+  assert.deepEqual(told([offer, connected, failed], 'iceFailed'), [
+    'arrow 1 offer, 2.0 KiB', 'note 1 ICE connected by relay after 420 ms', 'note 0 ICE failed with host at best after 15.24 s', 'missing 0 no path',
+  ]);
+  assert.deepEqual(told([offer, { ...connected, event: 'media', candidateType: undefined }], 'media').at(-1), 'note 1 first media after 420 ms');
+});
+
 test('others of the room, and its earlier lives, are left out', () => {
   const before = [...joins, offer, { atMs: 1100, event: 'ended' }];
   const strangers = [{ atMs: 1200, event: 'joined', peer: c }, { ...offer, to: c }];
@@ -116,4 +125,5 @@ test('events are sentences', () => {
   assert.equal(tell({ atMs: 0, event: 'refused', code: 'roomLocked', count: 3 }), 'Somebody was refused ×3 (roomLocked)');
   assert.equal(tell({ atMs: 0, event: 'locked' }), 'The operator locked the room');
   assert.equal(tell({ atMs: 0, event: 'ended' }), 'The room ended');
+  assert.equal(tell({ atMs: 0, event: 'media', peer: b, to: a, candidateType: 'host', afterMs: 812 }), '…bbbb02 with …aaaa01: first media by host after 812 ms');
 });

@@ -51,7 +51,11 @@ class FakeSeat {
 }
 
 export class FakeServer {
-  constructor({ transports = ['webtransport', 'websocket'], limits = {} } = {}) {
+  constructor({ transports = ['webtransport', 'websocket'], limits = {}, milestones = true } = {}) {
+    /** Whether it takes them; an earlier version says nothing of it. */
+    this.milestones = milestones || undefined;
+    /** Which node of a cluster it is. */
+    this.node = undefined;
     this.transports = transports;
     this.limits = limits;
     this.heartbeatMs = heartbeatMs;
@@ -172,6 +176,9 @@ export class FakeServer {
       case 'leave':
         answer({ type: 'ok' });
         return this.remove(seat, 'left');
+      case 'milestone':
+        if (!this.milestones) return answer({ type: 'error', code: 'badRequest', message: 'unknown type' });
+        return answer({ type: 'ok' });
       case 'token':
       case 'iceServers':
         return answer({ type: 'ok' });
@@ -240,7 +247,7 @@ export class FakeServer {
     link.seat = seat;
     if (former && former !== link) former.refuse('replaced', 4510);
     this.setState(seat, 'here');
-    link.deliver({ ...answer(), ticket: seat.newTicket() });
+    link.deliver({ ...answer(), ticket: seat.newTicket(), milestones: this.milestones, node: this.node });
   }
 
   picture(seat, more) {

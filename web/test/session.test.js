@@ -568,6 +568,32 @@ describe('resuming', options, () => {
   });
 });
 
+describe('the node', options, () => {
+  test('that has the session is named, another one after it has moved, none where there is no cluster', async (t) => {
+    const server = new FakeServer({ transports: ['websocket'] });
+    server.node = '00000000000000aa';
+    const session = connect(t, server);
+    await session.joined;
+    assert.equal(session.node, '00000000000000aa');
+    for (const node of ['00000000000000bb', undefined]) {
+      server.node = node;
+      const resumed = next(session, 'resumed');
+      linkOf(server, session).break();
+      await resumed;
+      assert.equal(session.node, node ?? null);
+    }
+  });
+
+  test('is told by each poll', async (t) => {
+    const server = new FakeServer({ transports: ['long-poll'] });
+    const session = connect(t, server);
+    await session.joined;
+    linkOf(server, session).deliver({ type: 'resumed', lastId: 0, replayFrom: 1, ticket: 'next', node: '00000000000000cc' });
+    linkOf(server, session).deliver({ type: 'resumed', lastId: 0, replayFrom: 1, ticket: 'next', node: '00000000000000dd' });
+    while (session.node !== '00000000000000dd') await new Promise(setImmediate);
+  });
+});
+
 describe('acknowledgements', options, () => {
   test('come at least every 32 messages and for an idle tail', async (t) => {
     const server = new FakeServer({ transports: ['websocket'] });

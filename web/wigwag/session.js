@@ -99,6 +99,10 @@ export class Session extends Emitter {
   /** @type {Record<string, number>|null} */
   #limits = null;
   #heartbeatMs;
+  /** The node of a cluster that has the seat. @type {string|null} */
+  #node = null;
+  /** Whether the server takes milestones. */
+  #takesMilestones = false;
 
   // The link in use and what belongs to it.
   /** @type {Link|null} */
@@ -202,6 +206,11 @@ export class Session extends Emitter {
     return this.#transport;
   }
 
+  /** The node of the server's cluster that has the seat, as its operator knows it, or null where there is no cluster. */
+  get node() {
+    return this.#node;
+  }
+
   get iceServers() {
     return this.#iceServers;
   }
@@ -239,6 +248,16 @@ export class Session extends Emitter {
   /** @param {string} to @param {RTCIceCandidateInit|null} candidate null: there are no more */
   candidate(to, candidate) {
     return this.#request({ type: 'candidate', to, candidate });
+  }
+
+  /**
+   * Tells the server how far the connection with a peer has come, for its operator; `Call` does so by itself. Nothing is sent to a
+   * server that knows nothing of it.
+   * @param {string} peer
+   * @param {{milestone: 'connected'|'media'|'failed', candidateType?: string, afterMs: number}} reached  `afterMs`: since this side began the connection
+   */
+  async milestone(peer, { milestone, candidateType, afterMs }) {
+    if (this.#takesMilestones) await this.#request({ type: 'milestone', peer, milestone, candidateType, afterMs });
   }
 
   /** Replaces one's own metadata. @param {Metadata} metadata */
@@ -678,7 +697,10 @@ export class Session extends Emitter {
   /** @param {Link} link @param {any} message */
   #onResumed(link, message) {
     // Each poll is a `resume`: on a link that is open already it brings the next ticket and no more.
-    if (this.#state === 'open' && this.#openLink === link) return this.#seat.renew(message);
+    if (this.#state === 'open' && this.#openLink === link) {
+      this.#noteServer(message);
+      return this.#seat.renew(message);
+    }
     for (const line of this.#seat.resumed(message)) link.send(line);
     this.#opened(link, message);
     this.emit('resumed', message);
@@ -688,6 +710,7 @@ export class Session extends Emitter {
   #opened(link, message) {
     this.#openLink = link;
     this.#renewOnResume = false;
+    this.#noteServer(message);
     // A `resumed` need not name the transport; the kind is known in any case.
     this.#setTransport(message.transport ?? link.type);
     this.#setState('open');
@@ -696,6 +719,12 @@ export class Session extends Emitter {
     clearTimeout(this.#roundTripTimer);
     this.#keepMeasuring(link);
     this.#planMove(link);
+  }
+
+  /** What is of the server that has the seat now, whichever it is. @param {any} message */
+  #noteServer({ milestones, node }) {
+    this.#takesMilestones = milestones === true;
+    this.#node = node ?? null;
   }
 
   /** @param {string|null} transport */

@@ -7,67 +7,90 @@ use anyhow::{Context as _, Result, anyhow};
 use http::{HeaderMap, Method};
 use indicatif::ProgressBar;
 use tempfile::NamedTempFile;
+use tokio::time::timeout;
 
 use super::{BenchArgs, Measured, START};
-use crate::bench::Wigwag;
 use crate::bench::nats::{NATS, Nats};
 use crate::bench::process::free_port;
 use crate::bench::report::Line;
 use crate::bench::workload;
+use crate::bench::{Process, Wigwag};
 use crate::client::{Endpoint, Http1, Trust, Via};
 
-/// Two nodes of a cluster of their own, and what is between them. Nodes end before NATS.
-struct Place {
-    nodes: [Measured; 2],
-    nats: Nats,
-}
+/// Two nodes of a cluster of their own.
+struct Pair([Measured; 2]);
 
-/// Rounds of each of the three take turns, so that what else the machine does meets all of them.
+/// Rounds of each line take turns, so that what else the machine does meets all of them.
 pub(super) async fn measure(args: &BenchArgs, via: Via, progress: &ProgressBar) -> Result<Vec<Line>> {
     let nats = match &args.nats {
         Some(url) => Nats::running(url).await?,
         None => Nats::start().await?,
     };
-    let place = Place::start(nats).await?;
-    let [one, other] = place.nodes.each_ref().map(|node| Wigwag { via, ..node.service.clone() });
-    let [first, second] = place.nodes.each_ref().map(|node| &node.process);
-    let mut servers = vec![("sender's node", first), ("recipient's node", second)];
-    servers.extend(place.nats.process.iter().map(|process| (NATS, process)));
-    let (mut bare, mut at_one, mut between) = (Vec::new(), Vec::new(), Vec::new());
+    let plain = Pair::start(&nats.url, "plain", &[], "wigwag_cluster_links 1").await;
+    let plain = plain.with_context(|| format!("the nodes do not find each other over {}", nats.url))?;
+    let durable = Pair::start(&nats.url, "durable", &["--cluster-durable"], "wigwag_cluster_durable 1").await;
+    let durable = durable.with_context(|| format!("there is no JetStream at {}", nats.url))?;
+    let (time, mut rounds) = (args.time.0, [const { Vec::new() }; 5]);
     for number in 1..=args.rounds {
         progress.set_message(format!("cluster over {}, round {number} of {}", via.name(), args.rounds));
-        bare.push(place.nats.requests(args.time.0).await?);
-        at_one.push(workload::relay(&one, first, args.time.0).await?);
-        between.push(workload::relay_between([&one, &other], &servers, args.time.0).await?);
+        let round = async {
+            let [one, _] = plain.services(via);
+            anyhow::Ok([
+                nats.requests(time).await?,
+                workload::relay(&one, &plain.0[0].process, time).await?,
+                workload::relay_between(plain.services(via).each_ref(), &plain.servers(&nats), time).await?,
+                workload::accepted_between(plain.services(via).each_ref(), &plain.servers(&nats), time).await?,
+                workload::accepted_between(durable.services(via).each_ref(), &durable.servers(&nats), time).await?,
+            ])
+        };
+        // A node refuses what it cannot bring to another one, and then nothing comes.
+        let most = 5 * time + START;
+        let round = timeout(most, round).await;
+        let round = round.map_err(|_| anyhow!("not done within {most:?}: a message has not come"))??;
+        rounds.iter_mut().zip(round).for_each(|(of_line, round)| of_line.push(round));
         progress.inc(1);
     }
+    let [bare, one, two, accepted, durable] = rounds;
     let lines = [
         Line::of("nats-request", "request", "nats", &bare),
-        Line::of("one-node", "message", via.name(), &at_one),
-        Line::of("two-nodes", "message", via.name(), &between),
+        Line::of("one-node", "message", via.name(), &one),
+        Line::of("two-nodes", "message", via.name(), &two),
+        Line::of("two-nodes-ok", "message", via.name(), &accepted),
+        Line::of("durable-ok", "message", via.name(), &durable),
     ];
     Ok(lines.into_iter().flatten().collect())
 }
 
-impl Place {
-    async fn start(nats: Nats) -> Result<Self> {
-        let admins = [free_port()?, free_port()?];
+impl Pair {
+    /// Starts both, and waits until the metrics of each have this line.
+    async fn start(nats: &str, name: &str, more: &[&str], ready: &str) -> Result<Self> {
         // A cluster name of its own: there may be others at a NATS that runs already.
-        let name = format!("wigwag-bench-{}", std::process::id());
+        let name = format!("wigwag-bench-{}-{name}", std::process::id());
         let key = key()?;
         let key = key.path().to_str().context("a path that is not UTF-8")?;
+        let admins = [free_port()?, free_port()?];
         let start = async |admin: u16| {
             let admin = format!("127.0.0.1:{admin}");
-            let cluster = ["--cluster", &nats.url, "--cluster-name", &name, "--cluster-key", key];
-            Measured::started(&[&["--admin", &admin], &cluster[..]].concat()).await
+            let cluster = ["--admin", &admin, "--cluster", nats, "--cluster-name", &name, "--cluster-key", key];
+            Measured::started(&[&cluster, more].concat()).await
         };
         let nodes = [start(admins[0]).await?, start(admins[1]).await?];
         for (node, admin) in nodes.iter().zip(admins) {
-            let linked = linked(&node.service.trust, admin);
-            let linked = tokio::time::timeout(START, linked).await;
-            linked.map_err(|_| anyhow!("the nodes do not find each other over {}", nats.url))??;
+            let told = told(&node.service.trust, admin, ready);
+            timeout(START, told).await.map_err(|_| anyhow!("a node has not said {ready} within {START:?}"))??;
         }
-        Ok(Place { nodes, nats })
+        Ok(Pair(nodes))
+    }
+
+    fn services(&self, via: Via) -> [Wigwag; 2] {
+        self.0.each_ref().map(|node| Wigwag { via, ..node.service.clone() })
+    }
+
+    /// All processes that have part in what they say to each other.
+    fn servers<'a>(&'a self, nats: &'a Nats) -> Vec<(&'static str, &'a Process)> {
+        let [one, other] = &self.0;
+        let nodes = [("sender's node", &one.process), ("recipient's node", &other.process)];
+        nodes.into_iter().chain(nats.process.iter().map(|process| (NATS, process))).collect()
     }
 }
 
@@ -80,13 +103,13 @@ fn key() -> Result<NamedTempFile> {
     Ok(file)
 }
 
-/// Waits until a node has a link with the other one.
-async fn linked(trust: &Trust, admin: u16) -> Result<()> {
+/// Waits until a node's metrics have a line.
+async fn told(trust: &Trust, admin: u16, line: &str) -> Result<()> {
     let endpoint = Endpoint { encrypted: false, host: "127.0.0.1".into(), port: admin };
     let mut connection = Http1::connect(&endpoint, &trust.tls).await.context("the node's admin listener")?;
     loop {
         let metrics = connection.request(Method::GET, "/metrics", &HeaderMap::new()).await?;
-        if String::from_utf8_lossy(metrics.body()).contains("\nwigwag_cluster_links 1\n") {
+        if String::from_utf8_lossy(metrics.body()).lines().any(|told| told == line) {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

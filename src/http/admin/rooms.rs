@@ -263,6 +263,10 @@ struct Told {
     code: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<LeftReason>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    candidate_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after_ms: Option<u32>,
 }
 
 fn event(entry: &Entry, begun: u64) -> Value {
@@ -289,6 +293,12 @@ fn what(event: Event) -> Told {
         Event::Relayed { from, to, step, bytes, outcome } => {
             Told { to: Some(to), bytes: Some(bytes), outcome: Some(outcome.name()), ..named(step.name(), from) }
         }
+        Event::Reached { peer, with, reached, candidate, after_ms } => Told {
+            to: Some(with),
+            candidate_type: candidate.map(|candidate| candidate.name()),
+            after_ms: Some(after_ms),
+            ..named(reached.name(), peer)
+        },
         Event::Refused { peer, code } => Told { event: "refused", peer, code: Some(code.name()), ..Told::default() },
         Event::Locked { by, locked } => {
             Told { event: if locked { "locked" } else { "unlocked" }, peer: by, ..Told::default() }

@@ -22,6 +22,7 @@ use crate::hub::{Policy, Session};
 use crate::ice::IceServers;
 use crate::outbox::Output;
 use crate::protocol::{Command, Frame, Grant, Limits, Request, Rights, Transport, WaitingRoom};
+use crate::traces::Span;
 
 const WINDOW: Duration = Duration::from_secs(30);
 
@@ -158,7 +159,9 @@ impl Member {
 
     fn say(&self, message: &Value) {
         let line = message.to_string();
-        assert!(self.session.handle(Request::parse(line.as_bytes(), &Limits::default()).expect("a request")));
+        assert!(
+            self.session.handle(Request::parse(line.as_bytes(), &Limits::default()).expect("a request"), &Span::NONE)
+        );
     }
 }
 
@@ -200,6 +203,8 @@ async fn each_node_records_what_passes_through_it() {
     a.say(&json!({"type": "candidate", "id": 1, "to": b.peer, "candidate": null}));
     b.hear("ok").await;
     b.hear("candidate").await;
+    b.say(&json!({"type": "milestone", "id": 2, "peer": a.peer, "milestone": "media", "afterMs": 500}));
+    b.hear("ok").await;
     drop(a);
     b.hear("peerAway").await;
     let noted = |node: &Node| -> Vec<String> {
@@ -208,13 +213,14 @@ async fn each_node_records_what_passes_through_it() {
             Noted::Joined { transport, .. } => format!("joined {}", transport.is_some()),
             Noted::Relayed { step, outcome, .. } => format!("{} {}", step.name(), outcome.name()),
             Noted::Away { .. } => "away".to_owned(),
+            Noted::Reached { reached, .. } => reached.name().to_owned(),
             other => format!("{other:?}"),
         };
         recording.expect("it is recorded").entries.iter().map(|entry| tell(entry.event)).collect()
     };
     let at_a = ["joined true", "joined false", "offer delivered", "endOfCandidates elsewhere", "away"];
     assert_eq!(noted(&nodes[0]), at_a);
-    let at_b = ["joined false", "joined true", "offer elsewhere", "endOfCandidates delivered", "away"];
+    let at_b = ["joined false", "joined true", "offer elsewhere", "endOfCandidates delivered", "media", "away"];
     assert_eq!(noted(&nodes[1]), at_b);
 }
 

@@ -1,6 +1,6 @@
 use super::super::tests::peer;
 use super::*;
-use crate::protocol::Transport;
+use crate::protocol::{CandidateType, Reached, Transport};
 
 const A: u128 = 1;
 const B: u128 = 2;
@@ -43,6 +43,15 @@ impl Story {
     /// Offer and answer, B's being the first.
     fn agreed() -> Self {
         Story::of_two().send(B, Step::Offer, A).send(A, Step::Answer, B)
+    }
+
+    /// All that signaling has to do.
+    fn complete() -> Self {
+        Story::agreed().send(A, Step::Candidate, B).send(B, Step::Candidate, A)
+    }
+
+    fn tell(self, peer: u128, with: u128, reached: Reached, after_ms: u32, candidate: Option<CandidateType>) -> Self {
+        self.note(Event::Reached { peer: self::peer(peer), with: self::peer(with), reached, candidate, after_ms })
     }
 
     fn diagnose(&self) -> Diagnosis {
@@ -108,7 +117,7 @@ fn candidates_are_missing_on_both_sides_or_on_one() {
 
 #[test]
 fn all_was_exchanged_so_that_the_trouble_lies_elsewhere() {
-    let complete = Story::agreed().send(A, Step::Candidate, B).send(B, Step::Candidate, A);
+    let complete = Story::complete();
     complete.is(State::Complete, &["1 and 1 candidates", "not at signaling"]);
     complete.left(A, LeftReason::Left).is(State::Complete, &[]);
 }
@@ -143,7 +152,7 @@ fn a_peer_left_during_the_negotiation() {
 
 #[test]
 fn a_later_offer_is_not_answered_though_the_first_was() {
-    let again = Story::agreed().send(A, Step::Candidate, B).send(B, Step::Candidate, A).send(A, Step::Offer, B);
+    let again = Story::complete().send(A, Step::Offer, B);
     again.is(State::NoAnswer, &["a later offer"]);
 }
 
@@ -163,7 +172,7 @@ fn nobody_met() {
 
 #[test]
 fn the_worst_pair_that_is_still_there_explains_the_room() {
-    let story = Story::agreed().send(A, Step::Candidate, B).send(B, Step::Candidate, A).join(3).send(3, Step::Offer, A);
+    let story = Story::complete().join(3).send(3, Step::Offer, A);
     let found = story.diagnose();
     let states: Vec<_> = found.pairs.iter().map(|pair| (pair.impolite, pair.polite, pair.state)).collect();
     let expected = [(B, 3, State::NoOffer), (A, 3, State::NoAnswer), (A, B, State::Complete)];
@@ -214,4 +223,55 @@ fn an_offer_that_its_node_could_not_be_sent_has_not_arrived() {
 fn where_nothing_could_be_recorded_nobody_is_said_to_have_been_there() {
     let found = diagnose(&[], 3);
     assert!(found.text.contains("--timeline-memory") && !found.text.contains("Nobody"), "{}", found.text);
+}
+
+#[test]
+fn media_that_arrive_are_told_with_their_time_and_way() {
+    use {CandidateType::*, Reached::*};
+    let one = Story::complete().tell(A, B, Connected, 400, Some(Relay)).tell(A, B, Media, 812, Some(Relay));
+    one.is(State::Media, &["Media from …000002 have arrived at …000001 after 812 ms by relay."]);
+    assert!(!one.diagnose().text.contains("Does"), "of one who tells nothing there is nothing to say");
+    let silent = one.tell(B, A, Connected, 1_530, Some(Host));
+    silent.is(State::Media, &["ICE connected at …000002 after 1.5 s by host", "Does …000001 send any?"]);
+    let both = silent.tell(B, A, Media, 1_700, Some(Host));
+    both.is(State::Media, &["both ways", "at …000001 after 812 ms by relay", "at …000002 after 1.7 s by host"]);
+}
+
+#[test]
+fn ice_connected_and_media_never_came() {
+    let story = Story::complete().tell(B, A, Reached::Connected, 420, Some(CandidateType::Relay));
+    story.is(State::Connected, &["(at …000002 after 420 ms by relay)", "media have not arrived"]);
+    let carried = Story::of_two().tell(B, A, Reached::Connected, 420, None);
+    carried.is(State::Connected, &["at …000002 after 420 ms)"]);
+}
+
+#[test]
+fn ice_failed_and_which_candidates_there_were_says_where_to_look() {
+    let failed = |candidate| Story::complete().tell(A, B, Reached::Failed, 15_240, candidate);
+    let told = ["Signaling was complete", "ICE failed on …000001's side, 15.2 s after"];
+    failed(None).is(State::IceFailed, &[told[0], told[1], "does not say"]);
+    failed(Some(CandidateType::Host)).is(State::IceFailed, &["host candidates alone"]);
+    failed(Some(CandidateType::Srflx)).is(State::IceFailed, &["no relay candidate: is TURN configured"]);
+    failed(Some(CandidateType::Relay)).is(State::IceFailed, &["had a relay candidate"]);
+    let one_way = Story::agreed().send(A, Step::Candidate, B).tell(B, A, Reached::Failed, 15_000, None);
+    one_way.is(State::IceFailed, &["Candidates went one way only", "…000002's side"]);
+    let none = Story::agreed().tell(B, A, Reached::Failed, 15_000, None);
+    none.is(State::IceFailed, &["but no candidates"]);
+    let unseen = Story::of_two().tell(B, A, Reached::Failed, 15_000, None);
+    unseen.is(State::IceFailed, &["not seen here"]);
+}
+
+#[test]
+fn a_connection_that_failed_and_came_back_has_not_failed() {
+    use {CandidateType::*, Reached::*};
+    let worked = Story::complete().tell(A, B, Connected, 400, Some(Srflx)).tell(A, B, Media, 600, Some(Srflx));
+    let lost = worked.tell(A, B, Failed, 63_000, Some(Relay));
+    lost.is(State::IceFailed, &["ICE connected at …000001 after 400 ms by srflx", "failed 63.0 s after its beginning"]);
+    lost.tell(A, B, Connected, 70_000, Some(Relay)).is(State::Media, &["after 600 ms by srflx"]);
+}
+
+#[test]
+fn a_later_offer_without_an_answer_is_told_though_media_flow() {
+    let story = Story::complete().tell(A, B, Reached::Media, 600, None).send(A, Step::Offer, B);
+    story.is(State::NoAnswer, &["a later offer"]);
 }

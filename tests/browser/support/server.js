@@ -156,6 +156,15 @@ export class Counters {
     return this.#value('wigwag_open_connections', { protocol });
   }
 
+  /**
+   * First media between peers that clients have told of.
+   * @param {string} transport  of the one that tells
+   * @param {string} candidateType
+   */
+  firstMedia(transport, candidateType) {
+    return this.#value('wigwag_time_to_first_media_seconds_count', { transport, candidate_type: candidateType });
+  }
+
   /** Links with other nodes that are up. */
   links() {
     return this.#value('wigwag_cluster_links', {});

@@ -9,6 +9,7 @@ use wigwag::hub::Speaker;
 use wigwag::protocol::{
     Code, Command, Grant, Limits, Newcomers, Refusal, Request, Rights, Token, Transport, WaitingRoom,
 };
+use wigwag::traces::Span;
 
 use super::super::client::{Client, Role};
 use super::super::link::Link;
@@ -150,7 +151,7 @@ pub(super) fn handle(speaker: &Speaker, line: &str, limits: &Limits, door: &mut 
     };
     let current = match newer {
         Some(newer) => speaker.renew(request.id, Ok(newer)),
-        None => speaker.handle(request),
+        None => speaker.handle(request, &Span::NONE),
     };
     // What one says to whom the seat no longer belongs opens no door.
     if current {

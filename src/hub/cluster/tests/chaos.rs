@@ -15,6 +15,7 @@ use crate::cluster::{LINK_BYTES, store};
 use crate::hub::Session;
 use crate::outbox::Output;
 use crate::protocol::{Code, Limits, NodeId, Request, Resume, Ticket, Transport};
+use crate::traces::Span;
 
 const NODES: usize = 3;
 const STEPS: usize = 250;
@@ -66,8 +67,9 @@ impl Client {
     /// Returns whether it was read: while a seat is wanted at another node nothing is, and a client says it again when it has resumed.
     fn say(&self, message: &Value) -> bool {
         let line = message.to_string();
-        let read =
-            |session: &Session| session.handle(Request::parse(line.as_bytes(), &Limits::default()).expect("a request"));
+        let read = |session: &Session| {
+            session.handle(Request::parse(line.as_bytes(), &Limits::default()).expect("a request"), &Span::NONE)
+        };
         self.session.as_ref().is_some_and(read)
     }
 
