@@ -21,6 +21,7 @@ mod metrics;
 mod native;
 mod operator;
 mod quic;
+mod recordings;
 mod relay;
 mod reload;
 #[cfg(target_os = "linux")]
