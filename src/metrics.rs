@@ -38,6 +38,7 @@ pub struct Metrics {
     closes: Family<CloseLabels, Counter>,
     handshake_failures: Family<ConnectionLabels, Counter>,
     refusals: Family<RefusalLabels, Counter>,
+    certificate_start: Family<ListenerLabels, Gauge>,
     certificate_expiry: Family<ListenerLabels, Gauge>,
     reloads: Family<ReloadLabels, Counter>,
     last_reloads: Family<ReloadedLabels, Gauge>,
@@ -407,6 +408,7 @@ impl Default for Metrics {
             closes: Family::default(),
             handshake_failures: Family::default(),
             refusals: Family::default(),
+            certificate_start: Family::default(),
             certificate_expiry: Family::default(),
             reloads: Family::default(),
             last_reloads: Family::default(),
@@ -479,6 +481,11 @@ impl Metrics {
             "refusals",
             "Connections, sessions and messages refused for a limit, by its name",
             self.refusals.clone(),
+        );
+        to.register(
+            "certificate_not_before_timestamp_seconds",
+            "Since when the certificate in use is valid, in seconds since 1970",
+            self.certificate_start.clone(),
         );
         to.register(
             "certificate_expiry_timestamp_seconds",
@@ -688,13 +695,14 @@ impl Metrics {
         self.closes.get_or_create(&CloseLabels { transport: transport.name(), code: how.name() }).inc();
     }
 
-    /// The certificate in use expires at this time, in seconds since 1970.
-    pub fn certificate_expires(&self, listener: Listener, at: i64) {
+    /// The certificate in use is valid from `start` to `end`, in seconds since 1970.
+    pub fn certificate_is_valid(&self, listener: Listener, start: i64, end: i64) {
         let listener = match listener {
             Listener::Tls => "tls",
             Listener::Quic => "quic",
         };
-        self.certificate_expiry.get_or_create(&ListenerLabels { listener }).set(at);
+        self.certificate_start.get_or_create(&ListenerLabels { listener }).set(start);
+        self.certificate_expiry.get_or_create(&ListenerLabels { listener }).set(end);
     }
 
     /// Something was read again, or could not be.

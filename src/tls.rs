@@ -247,7 +247,7 @@ impl Renewal {
     /// Looks at files and dates once a minute, and when asked to, for ever: drop the future to end it. What goes wrong is logged
     /// and counted, what was served goes on being served, and the next look tries again.
     pub async fn run(mut self, metrics: Metrics) {
-        self.tell_expiry(&metrics);
+        self.tell_validity(&metrics);
         loop {
             let (look, answer) = tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => (Look::Due, None),
@@ -266,7 +266,7 @@ impl Renewal {
             match &looked {
                 Ok(false) => {}
                 Ok(true) => {
-                    self.tell_expiry(&metrics);
+                    self.tell_validity(&metrics);
                     metrics.reloaded(Reloaded::Certificates, true);
                 }
                 Err(_) => metrics.reloaded(Reloaded::Certificates, false),
@@ -296,11 +296,13 @@ impl Renewal {
         looked
     }
 
-    fn tell_expiry(&self, metrics: &Metrics) {
+    fn tell_validity(&self, metrics: &Metrics) {
         for (listener, credential) in [(Listener::Tls, self.source.for_tcp()), (Listener::Quic, self.source.for_quic())]
         {
             if let Some(credential) = credential {
-                metrics.certificate_expires(listener, credential.facts.not_after.unix_timestamp());
+                let [start, end] =
+                    [credential.facts.not_before, credential.facts.not_after].map(OffsetDateTime::unix_timestamp);
+                metrics.certificate_is_valid(listener, start, end);
             }
         }
     }

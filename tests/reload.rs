@@ -171,29 +171,31 @@ async fn files_that_cannot_be_used_leave_the_certificate_in_use_and_are_counted(
 }
 
 #[tokio::test]
-async fn the_metrics_tell_when_the_certificate_in_use_expires() {
+async fn the_metrics_tell_since_and_until_when_the_certificate_in_use_is_valid() {
     let authority = Authority::new();
     let server = authority.server().await;
-    let expiry = |server: &TestServer| {
+    let told = |server: &TestServer, of: &str| {
         let text = server.context.metrics.encode().expect("text");
-        let told = ["tls", "quic"].map(|listener| {
-            let name = format!("wigwag_certificate_expiry_timestamp_seconds{{listener=\"{listener}\"}} ");
+        let [tls, quic] = ["tls", "quic"].map(|listener| {
+            let name = format!("wigwag_certificate_{of}_timestamp_seconds{{listener=\"{listener}\"}} ");
             text.lines().find_map(|line| line.strip_prefix(&name)?.parse::<i64>().ok())
         });
-        assert_eq!(told[0], told[1], "one certificate serves both");
-        told[0]
+        assert_eq!(tls, quic, "one certificate serves both");
+        tls
     };
     // rcgen's certificates end in the year 4096 unless they are told otherwise.
     server.reloader.read_files().await;
-    let far = expiry(&server).expect("it is told");
+    let far = told(&server, "expiry").expect("it is told");
     let mut params = CertificateParams::new(["localhost".into()]).expect("names");
+    params.not_before = time::macros::datetime!(2020-01-02 03:04:05 UTC);
     params.not_after = time::macros::datetime!(2050-01-02 03:04:05 UTC);
     let key = KeyPair::generate().expect("a key");
     let certificate = params.signed_by(&key, &authority.issuer).expect("signed");
     fs::write(authority.path("cert.pem"), certificate.pem()).expect("written");
     fs::write(authority.path("key.pem"), key.serialize_pem()).expect("written");
     server.reloader.read_files().await;
-    assert_eq!(expiry(&server), Some(2_524_705_445));
+    assert_eq!(told(&server, "not_before"), Some(1_577_934_245));
+    assert_eq!(told(&server, "expiry"), Some(2_524_705_445));
     assert!(far > 2_524_705_445);
     server.stop().await;
 }

@@ -15,7 +15,7 @@ use super::credential::Credential;
 use crate::error::StartError;
 use crate::files;
 
-/// Who renews by a machine does so well before this; who renews by hand should hear of it.
+/// Who renews by a machine does so well before this; who renews by hand should hear of it. Of a short-lived certificate it is less.
 const WARN_BEFORE: Duration = Duration::days(14);
 
 /// The files of a certificate chain and its key.
@@ -92,7 +92,7 @@ pub(super) fn warn_of_dates(path: &Path, credential: &Credential, now: OffsetDat
     let path = path.display();
     if now > facts.not_after {
         warn!(%path, expired = %facts.not_after, "the certificate has expired: clients refuse it");
-    } else if now + WARN_BEFORE > facts.not_after {
+    } else if now + WARN_BEFORE.min((facts.not_after - facts.not_before) / 4) > facts.not_after {
         warn!(%path, expires = %facts.not_after, "the certificate expires soon");
     }
     if now < facts.not_before {
