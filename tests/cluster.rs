@@ -33,7 +33,7 @@ async fn node(nats: &Nats, change: impl FnOnce(Config) -> Config) -> TestServer 
 pub(crate) async fn nodes<const N: usize>(nats: &Nats, change: impl Fn(Config) -> Config) -> [TestServer; N] {
     let mut nodes = Vec::new();
     for _ in 0..N {
-        nodes.push(node(nats, &change).await);
+        nodes.push(Box::pin(node(nats, &change)).await);
     }
     for node in &nodes {
         linked(node, N - 1).await;
