@@ -38,7 +38,7 @@ const ALL: [Via; 6] =
 /// A collector: keeps what it is sent, and answers with `status`.
 struct Collector {
     port: u16,
-    heard: mpsc::UnboundedReceiver<(HeaderMap, Bytes)>,
+    heard: mpsc::Receiver<(HeaderMap, Bytes)>,
     task: JoinHandle<()>,
 }
 
@@ -56,7 +56,7 @@ impl Collector {
     async fn answering(status: StatusCode) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("bound").port();
-        let (tell, heard) = mpsc::unbounded_channel();
+        let (tell, heard) = mpsc::channel(64);
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.expect("a connection");
@@ -67,7 +67,7 @@ impl Collector {
                         assert_eq!((request.method().as_str(), request.uri().path()), ("POST", "/base/v1/traces"));
                         let (head, body) = request.into_parts();
                         let body = body.collect().await.expect("a body").to_bytes();
-                        let _ = tell.send((head.headers, body));
+                        let _ = tell.send((head.headers, body)).await;
                         let mut response = Response::new(Full::<Bytes>::default());
                         *response.status_mut() = status;
                         Ok::<_, Infallible>(response)
@@ -102,7 +102,7 @@ impl Collector {
 
 fn traced(port: u16, one_in: u32) -> Config {
     let endpoint = format!("http://127.0.0.1:{port}/base/").parse().expect("a URL");
-    Config { otlp: Some(Otlp { endpoint, headers: None, ca: None, one_in }), ..observed() }
+    Config { otlp: Some(Box::new(Otlp { endpoint, headers: None, ca: None, one_in })), ..observed() }
 }
 
 #[derive(Default)]
