@@ -67,7 +67,7 @@ pub struct Config {
     /// The operator's application, where it is to be told of rooms.
     pub webhook: Option<Webhook>,
     /// The collector of traces, where there is one.
-    pub otlp: Option<Otlp>,
+    pub otlp: Option<Box<Otlp>>,
     /// How long shutting down may take.
     pub drain: Duration,
     /// The other nodes that rooms are shared with; `None` where there is only this one.

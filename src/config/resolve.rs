@@ -326,7 +326,7 @@ impl Settings {
     }
 
     /// `built_in`: whether this program can send traces.
-    fn otlp(&self, check: &Check<'_>, built_in: bool) -> Result<Option<Otlp>, StartError> {
+    fn otlp(&self, check: &Check<'_>, built_in: bool) -> Result<Option<Box<Otlp>>, StartError> {
         let one_in = check.number("otlp-one-in", self.otlp_one_in, TRACES_ONE_IN, 1..=1_000_000)?;
         let Some(text) = &self.otlp_endpoint else {
             let alone = [("otlp-headers", self.otlp_headers.is_some()), ("otlp-ca", self.otlp_ca.is_some())];
@@ -352,7 +352,7 @@ impl Settings {
             let why = "what --otlp-headers shows would go there unencrypted; write https://";
             return Err(check.bad("otlp-endpoint", shown, why));
         }
-        Ok(Some(Otlp { endpoint, headers, ca: self.otlp_ca.clone(), one_in }))
+        Ok(Some(Box::new(Otlp { endpoint, headers, ca: self.otlp_ca.clone(), one_in })))
     }
 
     fn ice(&self, check: &Check<'_>, lifetime: Duration) -> Result<ice::Policy, StartError> {
