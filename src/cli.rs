@@ -234,11 +234,12 @@ const WHY_EXAMPLES: &str = "\
 Examples:
   wigwag why demo
   wigwag why demo --admin http://10.0.0.5:9433 --admin-token /etc/wigwag/admin-token
-  wigwag why demo --json | jq .diagnosis.pairs
+  wigwag why demo --json > demo.json
+  wigwag why --recording demo.json
 
 The server's admin listener is asked what has happened in the room: who came and went, which offers,
 answers and candidates went where, and what clients tell of ICE and media. A room is known for
---timeline-keep after it has ended.
+--timeline-keep after it has ended; what --json prints can be saved, and explained at any time.
 
 The exit code is 0 when every pair has exchanged offer, answer and candidates, so that the trouble lies
 with ICE, TURN or the media, or is connected; 1 when the server cannot be asked; 2 after a mistake in

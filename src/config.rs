@@ -113,6 +113,8 @@ pub struct Webhook {
     pub url: Uri,
     /// Signs each request.
     pub secret: SecretSource,
+    /// How many events wait to be told.
+    pub queue: usize,
     /// A CA that is trusted beside the system's.
     pub ca: Option<PathBuf>,
 }

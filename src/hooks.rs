@@ -1,9 +1,10 @@
 //! What the operator's application is to hear of rooms, on its way from them to who tells it ([`webhook`](crate::webhook)).
 //!
 //! It is put into a queue under the lock of its room, which costs a moment and never waits; what finds it full is left out and
-//! counted.
+//! counted, for the operator and for the application.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -12,9 +13,6 @@ use tokio::sync::mpsc;
 use crate::metrics::{Metrics, Told};
 use crate::protocol::{LeftReason, PeerId, RoomName};
 use crate::timeline::Event;
-
-/// How many wait to be told.
-const QUEUE: usize = 10_000;
 
 /// What has happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -111,6 +109,28 @@ impl Happening {
 pub struct Hook {
     queue: mpsc::Sender<Happening>,
     dropped: Told,
+    missed: Missed,
+}
+
+/// How many events the application will not hear of, and does not know that yet. Cheap to clone: all clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct Missed(Arc<AtomicU64>);
+
+impl Missed {
+    /// So many more.
+    pub fn add(&self, events: u64) {
+        self.0.fetch_add(events, Ordering::Relaxed);
+    }
+
+    /// How many they are.
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// The application knows of so many.
+    pub fn told(&self, events: u64) {
+        self.0.fetch_sub(events, Ordering::Relaxed);
+    }
 }
 
 impl Hook {
@@ -118,14 +138,16 @@ impl Hook {
     pub fn tell(&self, room: &RoomName, user: Option<Arc<str>>, what: What) {
         if self.queue.try_send(Happening::now(Some(room.clone()), user, what)).is_err() {
             self.dropped.count(1);
+            self.missed.add(1);
         }
     }
 }
 
-/// Both ends of the way.
-pub fn open(metrics: &Metrics) -> (Hook, mpsc::Receiver<Happening>) {
-    let (sender, receiver) = mpsc::channel(QUEUE);
-    (Hook { queue: sender, dropped: metrics.told("dropped") }, receiver)
+/// Both ends of the way, on which so many wait, and the count of what did not come through.
+pub fn open(queue: usize, metrics: &Metrics) -> (Hook, mpsc::Receiver<Happening>, Missed) {
+    let (sender, receiver) = mpsc::channel(queue);
+    let missed = Missed::default();
+    (Hook { queue: sender, dropped: metrics.told("dropped"), missed: missed.clone() }, receiver, missed)
 }
 
 /// Milliseconds since 1970.
@@ -142,9 +164,9 @@ mod tests {
     #[test]
     fn events_are_flat_objects_and_what_finds_no_room_is_counted() {
         let metrics = Metrics::default();
-        let (hook, mut queue) = open(&metrics);
+        let (hook, mut queue, missed) = open(5, &metrics);
         let (room, peer) = (RoomName::parse("demo").unwrap(), PeerId::new(Uuid::from_u128(1)));
-        for _ in 0..QUEUE + 3 {
+        for _ in 0..5 + 3 {
             hook.tell(&room, Some("alice".into()), What::PeerLeft { peer, reason: LeftReason::Timeout });
         }
         let mut told = serde_json::to_value(queue.try_recv().unwrap()).unwrap();
@@ -156,5 +178,6 @@ mod tests {
         assert_eq!(told, expected);
         let line = "wigwag_webhook_events_total{outcome=\"dropped\"} 3";
         assert!(metrics.encode().unwrap().lines().any(|known| known == line));
+        assert_eq!(missed.count(), 3);
     }
 }

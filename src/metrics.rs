@@ -43,10 +43,10 @@ pub struct Metrics {
     reloads: Family<ReloadLabels, Counter>,
     last_reloads: Family<ReloadedLabels, Gauge>,
     handshakes: Timings<ConnectionLabels>,
-    entries: [[Counter; 3]; TRANSPORTS.len()],
-    joining: [Histogram; TRANSPORTS.len()],
+    entries: [[Counter; 3]; Transport::ALL.len()],
+    joining: [Histogram; Transport::ALL.len()],
     refused_openings: Family<CloseLabels, Counter>,
-    relaying: [Histogram; TRANSPORTS.len()],
+    relaying: [Histogram; Transport::ALL.len()],
     milestones: Family<MilestoneLabels, Counter>,
     first_media: Timings<PathLabels>,
     quic_rtt: Histogram,
@@ -62,16 +62,6 @@ pub struct Metrics {
     spans: Family<OutcomeLabels, Counter>,
     draining: Gauge,
 }
-
-/// All of them, in the order of their numbers: what is counted for each session or message has its counters at hand.
-pub const TRANSPORTS: [Transport; 6] = [
-    Transport::WebTransport,
-    Transport::WebSocketH3,
-    Transport::WebSocketH2,
-    Transport::WebSocketH1,
-    Transport::EventStream,
-    Transport::LongPoll,
-];
 
 /// Times by some label.
 type Timings<L> = Family<L, Histogram, fn() -> Histogram>;
@@ -213,9 +203,9 @@ pub struct Population {
     pub queued_messages: u64,
     /// Bytes of them.
     pub queued_bytes: u64,
-    /// Seats by the transport that serves them, or whose next poll they wait for, in the order of [`TRANSPORTS`]. Who waits to be
+    /// Seats by the transport that serves them, or whose next poll they wait for, in the order of [`Transport::ALL`]. Who waits to be
     /// admitted is among them.
-    pub sessions: [u64; TRANSPORTS.len()],
+    pub sessions: [u64; Transport::ALL.len()],
     /// Rooms that have ended and can still be asked about.
     pub ended_rooms: u64,
     /// Bytes of what is recorded of rooms.
@@ -246,8 +236,8 @@ fn candidate_label(candidate: Option<CandidateType>) -> &'static str {
 #[derive(Debug)]
 struct ByLabel<L, M>(Vec<(L, M)>);
 
-fn by_transport(histograms: &[Histogram; TRANSPORTS.len()]) -> ByLabel<TransportLabels, Histogram> {
-    let labels = TRANSPORTS.iter().map(|transport| TransportLabels { transport: transport.name() });
+fn by_transport(histograms: &[Histogram; Transport::ALL.len()]) -> ByLabel<TransportLabels, Histogram> {
+    let labels = Transport::ALL.iter().map(|transport| TransportLabels { transport: transport.name() });
     ByLabel(labels.zip(histograms.iter().cloned()).collect())
 }
 
@@ -516,7 +506,7 @@ impl Metrics {
 
     fn entries_by_label(&self) -> ByLabel<EntryLabels, Counter> {
         let mut all = Vec::new();
-        for (transport, entries) in TRANSPORTS.iter().zip(&self.entries) {
+        for (transport, entries) in Transport::ALL.iter().zip(&self.entries) {
             for (how, counter) in Entry::ALL.iter().zip(entries) {
                 all.push((EntryLabels { transport: transport.name(), how: how.name() }, counter.clone()));
             }
@@ -666,7 +656,7 @@ impl Metrics {
         for (state, seats) in [("here", population.here), ("away", population.away), ("waiting", population.waiting)] {
             self.seats.get_or_create(&SeatLabels { state }).set(seats as i64);
         }
-        for (transport, sessions) in TRANSPORTS.iter().zip(population.sessions) {
+        for (transport, sessions) in Transport::ALL.iter().zip(population.sessions) {
             self.open_sessions.get_or_create(&TransportLabels { transport: transport.name() }).set(sessions as i64);
         }
         self.queued_messages.set(population.queued_messages as i64);
@@ -740,7 +730,7 @@ mod tests {
 
     #[test]
     fn transports_and_entries_are_counted_under_their_own_names() {
-        for (number, transport) in TRANSPORTS.into_iter().enumerate() {
+        for (number, transport) in Transport::ALL.into_iter().enumerate() {
             assert_eq!(transport as usize, number);
             let metrics = Metrics::default();
             metrics.entered(transport, Entry::Move, Duration::from_millis(1));

@@ -131,7 +131,7 @@ impl Server {
         let node = cluster.as_ref().map_or_else(|| Uuid::now_v7().to_string(), |cluster| cluster.id().to_string());
         let (traces, export) = match &config.otlp {
             Some(otlp) => otlp::open(otlp, node.clone(), &metrics).map(|(traces, export)| (traces, Some(export)))?,
-            None => (Traces::default(), None),
+            None => (Traces::NONE, None),
         };
         let (hook, delivery) = match &config.webhook {
             Some(webhook) => {

@@ -12,9 +12,11 @@ use crate::protocol::{CandidateType, Code, LeftReason, PeerId, Reached, RoomName
 
 mod diagnosis;
 mod ended;
+mod told;
 
 pub use diagnosis::{Diagnosis, Pair, State, diagnose};
 pub use ended::Timelines;
+pub use told::{PairVerdict, Report, Told, Unreadable, Verdict};
 
 /// How many events a timeline has room for at first.
 const FIRST_EVENTS: usize = 8;
@@ -59,6 +61,17 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All of them.
+    pub const ALL: [Outcome; 7] = [
+        Outcome::Delivered,
+        Outcome::Kept,
+        Outcome::Elsewhere,
+        Outcome::Unreachable,
+        Outcome::QueueFull,
+        Outcome::PeerGone,
+        Outcome::Filtered,
+    ];
+
     /// Its name in the admin API.
     pub fn name(self) -> &'static str {
         match self {

@@ -4,7 +4,7 @@
 //! [`hooks`] brings what has happened; one task tells it, in batches.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -14,14 +14,14 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::Serialize;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
 use crate::client::{Endpoint, Error, Http1, Trust};
 use crate::config::Webhook;
 use crate::error::StartError;
-use crate::hooks::{self, Happening, Hook, What};
+use crate::hooks::{self, Happening, Hook, Missed, What};
 use crate::metrics::Metrics;
 use crate::signal::Signal;
 
@@ -52,6 +52,7 @@ const SECRET: &str = "what the application checks signatures with, long and rand
 /// Tells the application.
 pub struct Delivery {
     queue: mpsc::Receiver<Happening>,
+    missed: Missed,
     /// What is being told.
     batch: Vec<Happening>,
     /// This start of the server.
@@ -89,11 +90,11 @@ pub fn open(policy: &Webhook, node: String, metrics: &Metrics) -> Result<(Hook, 
     let endpoint = Endpoint::of(&policy.url).map_err(|error| StartError::new(format_args!("--webhook: {error}")))?;
     let path = policy.url.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let trust = Trust::new(roots(policy)?, Vec::new()).map_err(StartError::new)?;
-    let (hook, queue) = hooks::open(metrics);
+    let (hook, queue, missed) = hooks::open(policy.queue, metrics);
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     let metrics = metrics.clone();
     let batch = Vec::with_capacity(BATCH);
-    let delivery = Delivery { queue, batch, node, endpoint, path, key, trust, connection: None, metrics };
+    let delivery = Delivery { queue, missed, batch, node, endpoint, path, key, trust, connection: None, metrics };
     Ok((hook, delivery))
 }
 
@@ -144,14 +145,24 @@ impl Delivery {
     }
 
     async fn tell(&mut self, over: &Signal) {
-        let outcome = if self.deliver(over).await { "delivered" } else { "failed" };
-        self.metrics.told(outcome).count(self.batch.len() as u64);
+        let (events, missed) = (self.batch.len() as u64, self.missed.count());
+        if missed > 0 {
+            warn!(missed, "the application was not told all that has happened, and is told so");
+        }
+        if self.deliver(missed, over).await {
+            self.metrics.told("delivered").count(events);
+            self.missed.told(missed);
+        } else {
+            self.metrics.told("failed").count(events);
+            self.missed.add(events);
+        }
         self.batch.clear();
     }
 
-    /// Tries until the application has the batch, will not have it, or it is too late. Returns whether it has.
-    async fn deliver(&mut self, over: &Signal) -> bool {
-        let (body, delivery) = (body(&self.node, &self.batch), Uuid::now_v7());
+    /// Tries until the application has the batch, and how many were `missed` before, will not have it, or it is too late. Returns
+    /// whether it has.
+    async fn deliver(&mut self, missed: u64, over: &Signal) -> bool {
+        let (body, delivery) = (body(&self.node, &self.batch, missed), Uuid::now_v7());
         let (begun, mut pause) = (Instant::now(), FIRST_PAUSE);
         loop {
             // There is no time for further tries then.
@@ -211,13 +222,19 @@ impl Delivery {
     }
 }
 
-fn body(node: &str, batch: &[Happening]) -> String {
+fn body(node: &str, batch: &[Happening], missed: u64) -> String {
     #[derive(Serialize)]
     struct Events<'a> {
         node: &'a str,
         events: &'a [Happening],
+        #[serde(skip_serializing_if = "is_none")]
+        missed: u64,
     }
-    serde_json::to_string(&Events { node, events: batch }).expect("names and numbers are JSON")
+    serde_json::to_string(&Events { node, events: batch, missed }).expect("names and numbers are JSON")
+}
+
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 fn signature(key: &hmac::Key, seconds: u64, body: &str) -> HeaderValue {
@@ -228,7 +245,71 @@ fn signature(key: &hmac::Key, seconds: u64, body: &str) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
+    use crate::protocol::RoomName;
+    use crate::secret::SecretSource;
+
+    /// Takes a connection and reads what is posted on it.
+    async fn posted(listener: &TcpListener) -> (TcpStream, String) {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut text = String::new();
+        while !text.ends_with('}') {
+            let mut some = [0; 1024];
+            let count = stream.read(&mut some).await.unwrap();
+            text.push_str(std::str::from_utf8(&some[..count]).unwrap());
+        }
+        (stream, text)
+    }
+
+    fn told(listener: &TcpListener) -> (Metrics, Hook, Delivery) {
+        let secret = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(secret.path(), "secret").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let policy = Webhook { url, secret: SecretSource::File(secret.path().into()), queue: 5, ca: None };
+        let metrics = Metrics::default();
+        let (hook, delivery) = open(&policy, "node".into(), &metrics).unwrap();
+        (metrics, hook, delivery)
+    }
+
+    /// The clock stands still, but where everybody waits it goes to the next deadline.
+    #[tokio::test(start_paused = true)]
+    async fn an_application_that_never_answers_is_told_again_until_it_is_too_late() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (metrics, hook, delivery) = told(&listener);
+        let over = Arc::new(Signal::default());
+        let telling = tokio::spawn(delivery.run(Arc::clone(&over)));
+        let (begun, mut kept) = (Instant::now(), Vec::new());
+        for wait in [Duration::ZERO, PATIENCE + FIRST_PAUSE, PATIENCE + 2 * FIRST_PAUSE] {
+            let before = Instant::now();
+            let (stream, text) = posted(&listener).await;
+            assert!(text.contains("serverStarted"), "{text}");
+            let waited = before.elapsed();
+            assert!(waited >= wait && waited < wait + Duration::from_secs(1), "{waited:?} and not {wait:?}");
+            kept.push(stream);
+        }
+        // What happens meanwhile is told when the first batch has been given up.
+        hook.tell(&RoomName::parse("demo").unwrap(), None, What::RoomOpened);
+        let next = loop {
+            let (stream, text) = posted(&listener).await;
+            kept.push(stream);
+            if !text.contains("serverStarted") {
+                break text;
+            }
+        };
+        assert!(
+            begun.elapsed() > LATEST - LONGEST_PAUSE && begun.elapsed() < LATEST + 2 * PATIENCE,
+            "{:?}",
+            begun.elapsed()
+        );
+        assert!(next.contains("roomOpened") && next.ends_with(r#""missed":1}"#), "{next}");
+        over.raise();
+        telling.await.unwrap();
+        let failed = "wigwag_webhook_events_total{outcome=\"failed\"} 2";
+        assert!(metrics.encode().unwrap().lines().any(|line| line == failed));
+    }
 
     #[test]
     fn a_signature_is_what_another_tool_computes() {

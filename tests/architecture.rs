@@ -78,7 +78,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "cli",
         &[
             "auth", "bench", "client", "config", "error", "files", "origin", "protocol", "running", "secret", "server",
-            "tls",
+            "timeline", "tls",
         ],
     ),
     ("main", &["cli"]),

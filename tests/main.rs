@@ -23,6 +23,7 @@ mod operator;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod quic;
+mod recordings;
 mod relay;
 mod reload;
 #[cfg(target_os = "linux")]

@@ -14,8 +14,8 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use ring::hmac;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::net::TcpSocket;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use wigwag::auth::Algorithm;
 use wigwag::client::Via;
@@ -28,6 +28,9 @@ use crate::support::{TestServer, within};
 use crate::tokens::{Issuer, enter};
 
 const SECRET: &str = "shared with the application";
+
+/// More than any test asks for.
+const ANSWERS: usize = 1000;
 
 /// A request as it came.
 struct Heard {
@@ -56,7 +59,20 @@ struct Application {
     url: String,
     heard: mpsc::Receiver<Heard>,
     answers: Arc<Mutex<VecDeque<u16>>>,
+    /// One permit for each answer.
+    turns: Arc<Semaphore>,
     task: JoinHandle<()>,
+}
+
+/// Where an application will be, kept for it.
+fn place() -> TcpSocket {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+    socket
+}
+
+fn url_of(place: &TcpSocket) -> String {
+    format!("http://{}/hooks?of=wigwag", place.local_addr().expect("bound"))
 }
 
 impl Drop for Application {
@@ -66,18 +82,23 @@ impl Drop for Application {
 }
 
 impl Application {
-    async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}/hooks?of=wigwag", listener.local_addr().expect("bound"));
+    fn start() -> Self {
+        Self::start_at(place())
+    }
+
+    fn start_at(place: TcpSocket) -> Self {
+        let url = url_of(&place);
+        let listener = place.listen(64).expect("the place is its own");
         let (tell, heard) = mpsc::channel(64);
         let answers = Arc::new(Mutex::new(VecDeque::new()));
-        let script = Arc::clone(&answers);
+        let turns = Arc::new(Semaphore::new(ANSWERS));
+        let (script, waited_for) = (Arc::clone(&answers), Arc::clone(&turns));
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.expect("a connection");
-                let (tell, script) = (tell.clone(), Arc::clone(&script));
+                let (tell, script, turns) = (tell.clone(), Arc::clone(&script), Arc::clone(&waited_for));
                 let answer = service_fn(move |request: Request<Incoming>| {
-                    let (tell, script) = (tell.clone(), Arc::clone(&script));
+                    let (tell, script, turns) = (tell.clone(), Arc::clone(&script), Arc::clone(&turns));
                     async move {
                         assert_eq!(
                             (request.method().as_str(), request.uri().to_string()),
@@ -87,6 +108,7 @@ impl Application {
                         let body = body.collect().await.expect("a body").to_bytes();
                         let body = String::from_utf8(body.to_vec()).expect("UTF-8");
                         let _ = tell.send(Heard { headers: head.headers, body }).await;
+                        turns.acquire().await.expect("open").forget();
                         let status = next(&mut script.lock());
                         let mut response = Response::new(Full::<Bytes>::default());
                         *response.status_mut() = StatusCode::from_u16(status).expect("a status");
@@ -96,7 +118,7 @@ impl Application {
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
             }
         });
-        Application { url, heard, answers, task }
+        Application { url, heard, answers, turns, task }
     }
 
     fn answer_with<const N: usize>(&self, statuses: [u16; N]) {
@@ -123,13 +145,23 @@ impl Application {
         events
     }
 
-    fn told(&self) -> Config {
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(file.path(), format!("{SECRET}\n")).expect("written");
-        let (_, path) = file.keep().expect("it stays until the server has read it");
-        let url = self.url.parse().expect("a URL");
-        Config { webhook: Some(Webhook { url, secret: SecretSource::File(path), ca: None }), ..observed() }
+    /// Answers no more, until it is given turns again.
+    fn hold(&self) {
+        self.turns.forget_permits(ANSWERS);
     }
+
+    fn told(&self) -> Config {
+        telling(&self.url)
+    }
+}
+
+/// Settings of a server that tells whoever is there.
+fn telling(url: &str) -> Config {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), format!("{SECRET}\n")).expect("written");
+    let (_, path) = file.keep().expect("it stays until the server has read it");
+    let (url, secret) = (url.parse().expect("a URL"), SecretSource::File(path));
+    Config { webhook: Some(Webhook { url, secret, queue: 10_000, ca: None }), ..observed() }
 }
 
 /// The next of these, of which the last stays.
@@ -147,7 +179,7 @@ fn names(events: &[Value]) -> Vec<&str> {
 
 #[tokio::test]
 async fn the_application_is_told_in_order_and_knows_who_tells_it() {
-    let mut application = Application::start().await;
+    let mut application = Application::start();
     let server = application.server().await;
     let (alice, _) = join(&server, Via::WebTransport, "demo").await;
     let (mut bob, _) = join(&server, Via::WebSocketH2, "demo").await;
@@ -168,7 +200,7 @@ async fn the_application_is_told_in_order_and_knows_who_tells_it() {
 
 #[tokio::test]
 async fn what_happens_last_is_told_before_the_server_has_ended() {
-    let mut application = Application::start().await;
+    let mut application = Application::start();
     let server = application.server().await;
     let (_alice, _) = join(&server, Via::WebSocketH2, "demo").await;
     assert_eq!(names(&application.events(2).await), ["roomOpened", "peerJoined"]);
@@ -188,7 +220,7 @@ async fn what_happens_last_is_told_before_the_server_has_ended() {
 
 #[tokio::test]
 async fn a_leave_too_tells_whose_peer_it_was() {
-    let mut application = Application::start().await;
+    let mut application = Application::start();
     let issuer = Issuer::generate(Algorithm::EdDsa);
     let server = TestServer::start_with(Config { tokens: Some(issuer.policy()), ..application.told() }).await;
     let token = issuer.token(&json!({"sub": "alice", "grants": ["join"]}));
@@ -202,7 +234,7 @@ async fn a_leave_too_tells_whose_peer_it_was() {
 
 #[tokio::test]
 async fn an_application_that_fails_is_told_again_and_one_that_refuses_is_not() {
-    let mut application = Application::start().await;
+    let mut application = Application::start();
     let server = application.server().await;
     application.answer_with([503, 429, 204]);
     let mut operator = Operator::of(&server).await;
@@ -226,15 +258,59 @@ async fn an_application_that_fails_is_told_again_and_one_that_refuses_is_not() {
 }
 
 #[tokio::test]
-async fn nobody_waits_for_an_application_that_is_not_there() {
-    let application = Application::start().await;
-    let settings = application.told();
-    drop(application);
-    let server = TestServer::start_with(settings).await;
+async fn nobody_waits_for_an_application_that_is_not_there_and_it_is_told_when_it_is() {
+    let place = place();
+    let server = TestServer::start_with(telling(&url_of(&place))).await;
     let (mut alice, _) = join(&server, Via::WebSocketH2, "demo").await;
     let (mut bob, _) = join(&server, Via::WebSocketH2, "demo").await;
     say(&mut alice, r#"{"type":"message","id":1,"data":1}"#).await;
     hear(&mut bob, "message").await;
+    let mut application = Application::start_at(place);
+    let events = application.events(4).await;
+    assert_eq!(names(&events), ["serverStarted", "roomOpened", "peerJoined", "peerJoined"]);
+    drop((alice, bob));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_waits_for_an_application_that_never_answers() {
+    let mut application = Application::start();
+    application.hold();
+    let mut server = TestServer::start_with(application.told()).await;
+    assert_eq!(names(&application.next().await.events()), ["serverStarted"]);
+    let (mut alice, _) = join(&server, Via::WebSocketH2, "demo").await;
+    let (mut bob, _) = join(&server, Via::WebTransport, "demo").await;
+    say(&mut alice, r#"{"type":"message","id":1,"data":1}"#).await;
+    hear(&mut bob, "message").await;
+    // The webhook's last words have five seconds, which need not be waited for here; its deadlines are tested beside it.
+    server.begin_to_stop();
+}
+
+#[tokio::test]
+async fn what_is_too_much_for_the_queue_is_left_out_and_the_application_told_how_much() {
+    let mut application = Application::start();
+    let mut config = application.told();
+    config.webhook.as_mut().expect("it is told").queue = 3;
+    let server = TestServer::start_with(config).await;
+    let mut operator = Operator::of(&server).await;
+    assert_eq!(names(&application.next().await.events()), ["serverStarted"]);
+    operator.becomes("wigwag_webhook_events_total{outcome=\"delivered\"}", |count| count == 1.0).await;
+    // It takes its time over the next request, while more happens than may wait.
+    application.hold();
+    let mut members = vec![join(&server, Via::WebSocketH2, "demo").await.0];
+    let mut told = application.next().await.events().len();
+    for _ in 1..9 {
+        members.push(join(&server, Via::WebSocketH2, "demo").await.0);
+    }
+    // A room and nine members, of which those are left out that are neither told nor wait.
+    let missed = 10 - told - 3;
+    operator.becomes("wigwag_webhook_events_total{outcome=\"dropped\"}", |count| count == missed as f64).await;
+    application.turns.add_permits(ANSWERS);
+    let next = application.next().await;
+    let body: Value = serde_json::from_str(&next.body).expect("JSON");
+    told += next.events().len();
+    assert_eq!((told + missed, &body["missed"]), (10, &json!(missed)));
+    drop((members, operator));
     server.stop().await;
 }
 

@@ -42,6 +42,7 @@ fn the_defaults_that_help_tells_are_the_defaults() {
         let long = arg.get_long().unwrap();
         let without = match long.split_once('-') {
             Some(("cluster", _)) => "wigwag --cluster nats://host",
+            Some(("webhook", _)) => "wigwag --webhook https://host --webhook-secret env:X",
             Some(("acme", _)) => "wigwag --acme-domain host --acme-agree",
             _ => "wigwag",
         };
@@ -49,7 +50,7 @@ fn the_defaults_that_help_tells_are_the_defaults() {
         assert_eq!(served(&line), served(without), "{line}");
         told += 1;
     }
-    assert_eq!(told, 53, "every setting with a default tells it");
+    assert_eq!(told, 54, "every setting with a default tells it");
 }
 
 /// After a change of the settings: `wigwag config example > wigwag.example.toml`.
@@ -95,6 +96,7 @@ fn the_example_file_tells_every_setting_and_is_valid() {
         trusted_proxy: None,
         webhook: None,
         webhook_secret: None,
+        webhook_queue: None,
         webhook_ca: None,
         otlp_endpoint: None,
         otlp_headers: None,

@@ -1,22 +1,22 @@
 //! `wigwag why`: what a server says of a call that has not come about, or of any other room.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
-use serde::Deserialize;
 use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::{End, join, print};
 use crate::client::{Endpoint, Http1, Trust};
 use crate::error::StartError;
-use crate::protocol::RoomName;
+use crate::protocol::{PeerId, RoomName};
 use crate::secret::SecretSource;
+use crate::timeline::{PairVerdict, Report, Told};
 
 /// What is missing, or has failed, stands in what is printed.
 const INCOMPLETE: u8 = 3;
@@ -32,7 +32,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Args)]
 pub struct WhyArgs {
     /// Name of the room
-    room: String,
+    #[arg(required_unless_present = "recording")]
+    room: Option<String>,
+    /// Explain what --json has printed before, which is in this file, and ask no server
+    #[arg(long, value_name = "FILE", conflicts_with = "room")]
+    recording: Option<PathBuf>,
     /// The server's admin listener
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9433", env = "WIGWAG_ADMIN_URL")]
     admin: String,
@@ -41,7 +45,7 @@ pub struct WhyArgs {
     admin_token: Option<String>,
     /// Trust the certificate authority in this PEM file, beside the system's, where a proxy serves it by https
     #[arg(long, value_name = "FILE", default_value = "certs/ca.pem")]
-    ca: std::path::PathBuf,
+    ca: PathBuf,
     /// How many of the last events are printed
     #[arg(long, value_name = "N", default_value_t = 20)]
     events: usize,
@@ -51,7 +55,16 @@ pub struct WhyArgs {
 }
 
 pub(super) fn run(args: &WhyArgs) -> Result<(), End> {
-    let room = RoomName::parse(&args.room).map_err(|error| StartError::new(format_args!("{}: {error}", args.room)))?;
+    match (&args.recording, &args.room) {
+        (Some(path), _) => recorded(path, args),
+        (None, Some(room)) => asked(room, args),
+        (None, None) => Err(StartError::new("give the name of a room, or --recording FILE").into()),
+    }
+}
+
+/// What a server says of the room.
+fn asked(room: &str, args: &WhyArgs) -> Result<(), End> {
+    let room = RoomName::parse(room).map_err(|error| StartError::new(format_args!("{room}: {error}")))?;
     let admin: Uri = args.admin.parse().map_err(|error| StartError::new(format_args!("--admin: {error}")))?;
     if admin.path() != "/" {
         return Err(StartError::new(format_args!("--admin {admin}: give the listener alone, without a path")).into());
@@ -113,146 +126,110 @@ fn detail(body: &[u8]) -> String {
 }
 
 fn told(body: &[u8], args: &WhyArgs) -> Result<(), End> {
-    let timeline: Timeline =
+    let report =
         serde_json::from_slice(body).context("the server's answer is no timeline; is it of another version?")?;
-    let text = match args.json {
-        true => format!("{}\n", String::from_utf8_lossy(body)),
-        false => timeline.tell(args.events),
-    };
+    say(&report, String::from_utf8_lossy(body).into_owned(), args)
+}
+
+/// What a recording that was saved comes to, without a server.
+fn recorded(path: &Path, args: &WhyArgs) -> Result<(), End> {
+    let refuse = |why: &dyn std::fmt::Display| StartError::new(format_args!("--recording {}: {why}", path.display()));
+    let text = std::fs::read(path).map_err(|error| refuse(&error))?;
+    let report = Report::read(&text).map_err(|error| refuse(&error))?;
+    say(&report, serde_json::to_string(&report).context("a report is JSON")?, args)
+}
+
+fn say(report: &Report, json: String, args: &WhyArgs) -> Result<(), End> {
+    let text = if args.json { json + "\n" } else { tell(report, args.events) };
     print(&text)?;
-    match timeline.code() {
+    match code(report) {
         0 => Ok(()),
         code => Err(End::Quiet(code)),
     }
 }
 
-/// What the server tells of a room. Whatever else it tells is not needed here.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Timeline {
-    room: String,
-    open: bool,
-    recorded: bool,
-    dropped: u64,
-    events: Vec<Event>,
-    diagnosis: Diagnosis,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Diagnosis {
-    state: Option<String>,
-    text: String,
-    pairs: Vec<Pair>,
-    more_pairs: usize,
-}
-
-#[derive(Debug, Deserialize)]
-struct Pair {
-    state: String,
-    text: String,
-    over: bool,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Event {
-    at_ms: i64,
-    until_ms: Option<i64>,
-    count: Option<u32>,
-    event: String,
-    peer: Option<String>,
-    to: Option<String>,
-    transport: Option<String>,
-    bytes: Option<u64>,
-    outcome: Option<String>,
-    code: Option<String>,
-    reason: Option<String>,
-    candidate_type: Option<String>,
-    after_ms: Option<u64>,
-}
-
-impl Timeline {
-    /// 0 where nothing is known to be missing.
-    fn code(&self) -> u8 {
-        match self.diagnosis.state.as_deref() {
-            Some("complete" | "connected" | "media") => 0,
-            Some(_) => INCOMPLETE,
-            None => ALONE,
-        }
-    }
-
-    /// For people: the verdict first, what it comes from below.
-    fn tell(&self, most: usize) -> String {
-        let mut text = String::new();
-        let mut line = |told: std::fmt::Arguments<'_>| {
-            // What a server says must not move the terminal's cursor.
-            let told = told.to_string().replace(|c: char| c.is_control(), "\u{fffd}");
-            writeln!(text, "{told}").expect("a String takes everything");
-        };
-        let state = if self.open { "open" } else { "ended" };
-        line(format_args!("{} ({state}): {}", self.room, self.diagnosis.text));
-        if !self.recorded {
-            line(format_args!("Nothing is recorded there: --timeline-events is 0."));
-        }
-        if self.diagnosis.pairs.len() > 1 {
-            line(format_args!(""));
-            for Pair { state, text, over } in &self.diagnosis.pairs {
-                line(format_args!("  {state}{}: {text}", if *over { ", over" } else { "" }));
-            }
-            if self.diagnosis.more_pairs > 0 {
-                line(format_args!("  and {} pairs more", self.diagnosis.more_pairs));
-            }
-        }
-        let left_out = self.events.len().saturating_sub(most);
-        if most > 0 && !self.events.is_empty() {
-            line(format_args!(""));
-        }
-        if most > 0 && (left_out > 0 || self.dropped > 0) {
-            line(format_args!("  {left_out} events left out (--events), {} forgotten", self.dropped));
-        }
-        for event in &self.events[left_out..] {
-            line(format_args!("  {event}"));
-        }
-        text
+/// 0 where nothing is known to be missing.
+fn code(report: &Report) -> u8 {
+    match report.diagnosis.state.as_deref() {
+        Some("complete" | "connected" | "media") => 0,
+        Some(_) => INCOMPLETE,
+        None => ALONE,
     }
 }
 
-impl std::fmt::Display for Event {
+/// For people: the verdict first, what it comes from below.
+fn tell(report: &Report, most: usize) -> String {
+    let mut text = String::new();
+    let mut line = |told: std::fmt::Arguments<'_>| {
+        // What a server says must not move the terminal's cursor.
+        let told = told.to_string().replace(|c: char| c.is_control(), "\u{fffd}");
+        writeln!(text, "{told}").expect("a String takes everything");
+    };
+    let state = if report.open { "open" } else { "ended" };
+    line(format_args!("{} ({state}): {}", report.room, report.diagnosis.text));
+    if !report.recorded {
+        line(format_args!("Nothing is recorded there: --timeline-events is 0."));
+    }
+    if report.diagnosis.pairs.len() > 1 {
+        line(format_args!(""));
+        for PairVerdict { state, text, over, .. } in &report.diagnosis.pairs {
+            line(format_args!("  {state}{}: {text}", if *over { ", over" } else { "" }));
+        }
+        if report.diagnosis.more_pairs > 0 {
+            line(format_args!("  and {} pairs more", report.diagnosis.more_pairs));
+        }
+    }
+    let left_out = report.events.len().saturating_sub(most);
+    if most > 0 && !report.events.is_empty() {
+        line(format_args!(""));
+    }
+    if most > 0 && (left_out > 0 || report.dropped > 0) {
+        line(format_args!("  {left_out} events left out (--events), {} forgotten", report.dropped));
+    }
+    for event in &report.events[left_out..] {
+        line(format_args!("  {}", Line(event)));
+    }
+    text
+}
+
+/// An event in one line.
+struct Line<'a>(&'a Told);
+
+impl std::fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.at_ms) * 1_000_000)
+        let told = self.0;
+        let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(told.at_ms) * 1_000_000)
             .unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        write!(f, "{:02}:{:02}:{:02}.{:03}Z  {}", at.hour(), at.minute(), at.second(), at.millisecond(), self.event)?;
-        if let Some(count) = self.count {
+        write!(f, "{:02}:{:02}:{:02}.{:03}Z  {}", at.hour(), at.minute(), at.second(), at.millisecond(), told.event)?;
+        if let Some(count) = told.count {
             write!(f, " ×{count}")?;
         }
-        match (&self.peer, &self.to) {
+        match (told.peer, told.to) {
             (Some(peer), Some(to)) => write!(f, "  {} → {}", short(peer), short(to))?,
             (Some(peer), None) => write!(f, "  {}", short(peer))?,
             (None, _) => {}
         }
-        let facts =
-            [&self.transport, &self.outcome, &self.code, &self.reason, &self.candidate_type].into_iter().flatten();
-        for fact in facts.filter(|fact| *fact != "delivered") {
+        let facts = [&told.transport, &told.outcome, &told.code, &told.reason, &told.candidate_type];
+        for fact in facts.into_iter().flatten().filter(|fact| *fact != "delivered") {
             write!(f, "  {fact}")?;
         }
-        if let Some(bytes) = self.bytes {
+        if let Some(bytes) = told.bytes {
             write!(f, "  {bytes} bytes")?;
         }
-        if let Some(after) = self.after_ms {
+        if let Some(after) = told.after_ms {
             write!(f, "  after {after} ms")?;
         }
-        if let Some(until) = self.until_ms {
-            write!(f, "  in {} ms", until - self.at_ms)?;
+        if let Some(until) = told.until_ms {
+            write!(f, "  in {} ms", until.saturating_sub(told.at_ms))?;
         }
         Ok(())
     }
 }
 
 /// As the server's texts call a peer.
-fn short(peer: &str) -> String {
-    let skip = peer.chars().count().saturating_sub(6);
-    format!("…{}", peer.chars().skip(skip).collect::<String>())
+fn short(peer: PeerId) -> String {
+    let text = peer.to_string();
+    format!("…{}", &text[text.len() - 6..])
 }
 
 #[cfg(test)]
@@ -261,7 +238,7 @@ mod tests {
 
     use super::*;
 
-    fn timeline(state: Option<&str>) -> Timeline {
+    fn timeline(state: Option<&str>) -> Report {
         let peers = ["0197a000-0000-7000-8000-000000000001", "0197a000-0000-7000-8000-000000000002"];
         serde_json::from_value(json!({
             "room": "demo", "open": true, "endedMs": null, "recorded": true, "dropped": 3,
@@ -278,7 +255,7 @@ mod tests {
     #[test]
     fn the_verdict_comes_first_and_events_as_they_were() {
         assert_eq!(
-            timeline(Some("complete")).tell(2),
+            tell(&timeline(Some("complete")), 2),
             "demo (open): All is \u{fffd}[2J said.\n\n  1 events left out (--events), 3 forgotten\n  \
              01:02:03.005Z  candidate ×4  …000002 → …000001  kept  400 bytes  in 40 ms\n  \
              01:02:03.050Z  answer  …000002 → …000001  9 bytes\n"
@@ -287,12 +264,12 @@ mod tests {
 
     #[test]
     fn without_events_there_is_the_verdict_alone() {
-        assert_eq!(timeline(None).tell(0).lines().count(), 1);
+        assert_eq!(tell(&timeline(None), 0).lines().count(), 1);
     }
 
     #[test]
     fn scripts_can_tell_verdicts_apart() {
-        let codes = [Some("complete"), Some("noAnswer"), None].map(|state| timeline(state).code());
-        assert_eq!(codes, [0, INCOMPLETE, ALONE]);
+        let codes = [Some("complete"), Some("media"), Some("noAnswer"), None].map(|state| code(&timeline(state)));
+        assert_eq!(codes, [0, 0, INCOMPLETE, ALONE]);
     }
 }

@@ -37,6 +37,9 @@ const ACME_DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
 /// Names in one certificate; Let's Encrypt takes no more.
 const ACME_DOMAINS: usize = 100;
 
+/// Minutes of a busy server.
+const WEBHOOK_QUEUE: usize = 10_000;
+
 /// Enough to see what is usual, and seldom enough that nobody notices.
 const TRACES_ONE_IN: u32 = 10;
 
@@ -289,8 +292,13 @@ impl Settings {
     }
 
     fn webhook(&self, check: &Check<'_>) -> Result<Option<Webhook>, StartError> {
+        let queue = check.number("webhook-queue", self.webhook_queue, WEBHOOK_QUEUE, 1..=1_000_000)?;
         let Some(text) = &self.webhook else {
-            let alone = [("webhook-secret", self.webhook_secret.is_some()), ("webhook-ca", self.webhook_ca.is_some())];
+            let alone = [
+                ("webhook-secret", self.webhook_secret.is_some()),
+                ("webhook-queue", self.webhook_queue.is_some()),
+                ("webhook-ca", self.webhook_ca.is_some()),
+            ];
             let alone = alone.iter().find(|(_, said)| *said);
             let refused = |key| check.bad(key, "set", "without --webhook nobody is told anything; give it too");
             return alone.map_or(Ok(None), |(key, _)| Err(refused(key)));
@@ -314,7 +322,7 @@ impl Settings {
             return Err(check.bad("webhook", shown, why));
         };
         let secret = secret.parse().map_err(|why| check.wrong("webhook-secret", secret, why))?;
-        Ok(Some(Webhook { url, secret, ca: self.webhook_ca.clone() }))
+        Ok(Some(Webhook { url, secret, queue, ca: self.webhook_ca.clone() }))
     }
 
     /// `built_in`: whether this program can send traces.

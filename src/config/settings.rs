@@ -462,6 +462,11 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook_secret: Option<String>,
 
+    /// Events that wait while the application is slow or away; what is too much it is told the number of [default: 10000]
+    #[arg(long, env = "WIGWAG_WEBHOOK_QUEUE", value_name = "N", help_heading = WEBHOOK)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_queue: Option<u64>,
+
     /// Trust this CA, PEM, for the URL of --webhook, beside the system's
     #[arg(long, env = "WIGWAG_WEBHOOK_CA", value_name = "FILE", value_parser = path, help_heading = WEBHOOK)]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -148,6 +148,10 @@ pub enum Step {
 }
 
 impl Step {
+    /// All of them.
+    pub const ALL: [Step; 6] =
+        [Step::Offer, Step::Answer, Step::Pranswer, Step::Rollback, Step::Candidate, Step::EndOfCandidates];
+
     /// Its name: a description's `type`, or what stands in its place.
     pub fn name(self) -> &'static str {
         match self {

@@ -399,6 +399,21 @@ pub enum LeftReason {
     NodeLost,
 }
 
+impl LeftReason {
+    /// All of them.
+    pub const ALL: [LeftReason; 4] = [LeftReason::Left, LeftReason::Timeout, LeftReason::Kicked, LeftReason::NodeLost];
+
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            LeftReason::Left => "left",
+            LeftReason::Timeout => "timeout",
+            LeftReason::Kicked => "kicked",
+            LeftReason::NodeLost => "nodeLost",
+        }
+    }
+}
+
 /// A member of a room as others see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {

@@ -20,6 +20,16 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Transport; 6] = [
+        Transport::WebTransport,
+        Transport::WebSocketH3,
+        Transport::WebSocketH2,
+        Transport::WebSocketH1,
+        Transport::EventStream,
+        Transport::LongPoll,
+    ];
+
     /// The name on the wire.
     pub fn name(self) -> &'static str {
         match self {

@@ -310,7 +310,7 @@ impl Followed {
             _ => candidates(ids, &talk.ways),
         };
         // What the clients know is more than what passed here.
-        reached::verdict(ids, talk.ways.map(|way| way.told), state).unwrap_or((state, text))
+        reached::verdict(ids, talk.ways.map(|way| way.told), (state, &text)).unwrap_or((state, text))
     }
 
     fn no_offer(&self, impolite: PeerId, polite: PeerId) -> String {

@@ -24,7 +24,7 @@ const QUEUE: usize = 4096;
 pub type Queue = mpsc::Receiver<SpanData>;
 
 /// Begins spans, where they are recorded. Cheap to clone.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Traces(Option<SdkTracer>);
 
 /// One step of a trace; it ends with the last of its clones if not before. An empty one is not recorded, nor is any step of it.
@@ -51,6 +51,9 @@ struct Reading {
 }
 
 impl Traces {
+    /// None are recorded.
+    pub const NONE: Traces = Traces(None);
+
     /// Records one trace in `one_in`, and each whose parent is recorded, as what `resource` says.
     pub fn open(one_in: u32, resource: Resource, metrics: &Metrics) -> (Self, Queue) {
         let (sender, queue) = mpsc::channel(QUEUE);

@@ -19,6 +19,7 @@ for (const browser of browserNames) {
   scenario(`a failed call is explained, and its room closed, in ${browser}`, () => explain(browser));
   scenario(`a call between browsers is told whole, in ${browser}`, () => tellWhole(browser));
 }
+scenario('a call that finds no path is told to have failed', tellFailure);
 scenario('a token is asked for, kept for the tab, and needed for everything', () => askForToken('chromium'));
 
 /** @param {string} browser */
@@ -121,6 +122,23 @@ async function tellWhole(browser) {
   await button.click();
   await page.click('#confirm-yes');
   await until(page, 'one member', () => document.querySelectorAll('#members > li').length === 1);
+}
+
+async function tellFailure() {
+  const room = stage.newRoom();
+  // There is no TURN server, and so nothing by which Ada may be reached.
+  const rtcConfig = /** @type {RTCConfiguration} */ ({ iceTransportPolicy: 'relay' });
+  await stage.member('chromium', 'websocket-h2', { room, name: 'Ada', rtcConfig });
+  const bob = await stage.member('firefox', 'websocket-h1', { room, name: 'Bob' });
+  const page = await open('chromium', `#room=${room}`, sizes.desk);
+  await until(page, 'the verdict', () => /no candidates.* ICE failed on …\w+'s side, [\d.]+ s after .* host candidates alone/.test(document.querySelector('#verdict-text').textContent));
+  await until(page, 'the diagram', () => {
+    const told = [...document.querySelectorAll('#sequence li')].map(({ textContent }) => textContent);
+    return told.some((text) => /: ICE failed with host at best after [\d.]+ s$/.test(text)) && told.at(-1).endsWith(': no path');
+  });
+  const again = (await bob.record()).connections.filter(({ state }) => state === 'failed').length;
+  const { events } = await (await fetch(`http://127.0.0.1:${stage.server.ports.admin}/api/rooms/${room}/timeline`)).json();
+  assert.equal(events.filter(({ event, peer }) => event === 'failed' && peer === bob.id).length, 1, `told once, though it failed ${again} times`);
 }
 
 /** @param {string} browser */

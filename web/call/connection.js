@@ -1,12 +1,10 @@
 // One RTCPeerConnection with a peer: what is sent over it, its negotiation and its recovery.
 
-import { Milestones } from './milestones.js';
 import { chosenPath } from './path.js';
 import { Negotiation } from './negotiation.js';
 import { Recovery } from './recovery.js';
 
 /**
- * @import { Milestone } from './milestones.js'
  * @import { NegotiationCalls } from './negotiation.js'
  *
  * @typedef {NegotiationCalls & {
@@ -15,7 +13,6 @@ import { Recovery } from './recovery.js';
  *   died: () => void,
  *   opened: () => void,
  *   chatted: (text: string) => void,
- *   reached: (milestone: Milestone) => void,
  * }} ConnectionCalls
  *
  * @typedef {object} ConnectionSettings
@@ -34,7 +31,6 @@ export class Connection {
   channel;
   #negotiation;
   #recovery;
-  #milestones;
   /** @type {Map<string, RTCRtpSender>} */
   #senders = new Map();
 
@@ -43,7 +39,6 @@ export class Connection {
     this.pc = new RTCPeerConnection(rtcConfig);
     this.#negotiation = new Negotiation(this.pc, { polite, mayOffer }, calls);
     this.#recovery = new Recovery(this.pc, polite, calls);
-    this.#milestones = new Milestones(this.pc, calls);
     this.pc.addEventListener('connectionstatechange', () => calls.changedState());
     this.pc.addEventListener('track', ({ track }) => calls.tookTrack(track));
     this.channel = dataChannel === null ? null : this.#openChannel(dataChannel, calls);
@@ -110,7 +105,6 @@ export class Connection {
   close() {
     this.#negotiation.close();
     this.#recovery.close();
-    this.#milestones.close();
     this.pc.close();
   }
 }

@@ -1,5 +1,5 @@
-// What this side knows of a connection and the server cannot: that ICE has found a path, that media arrive, that it failed. Told for
-// the operator, who is asked why a call has not come about.
+// What this side knows of its connection with a peer and the server cannot: that ICE has found a path, that media arrive, that it
+// failed. Told for the operator, who is asked why a call has not come about.
 
 import { chosenOf, statsOf } from './path.js';
 
@@ -19,12 +19,13 @@ const farthest = ['relay', 'srflx', 'prflx', 'host'];
  * @typedef {object} Milestone
  * @property {'connected'|'media'|'failed'} milestone
  * @property {string} [candidateType]  of the local candidate in use; of a connection that failed the one that reaches farthest
- * @property {number} afterMs          since the connection was begun, or since there was something to be received, if that came later
+ * @property {number} afterMs          since the first connection was begun, or since there was something to be received, if that came later
  */
 
 export class Milestones {
-  #pc;
   #calls;
+  /** The connection now; in place of a dead one comes another. @type {RTCPeerConnection|null} */
+  #pc = null;
   #begunAt = performance.now();
   /** From where the first media are counted. */
   #mediaSince = this.#begunAt;
@@ -32,6 +33,8 @@ export class Milestones {
   /** It was told so, and not that it has failed since. */
   #isConnected = false;
   #hasFailed = false;
+  /** The types of the candidates that this side has gathered. @type {Set<string|null>} */
+  #gathered = new Set();
   #isLooking = false;
   #isClosed = false;
   /** @type {ReturnType<typeof setTimeout>|undefined} */
@@ -40,15 +43,19 @@ export class Milestones {
   #nextLook;
 
   /**
-   * @param {RTCPeerConnection} pc  that has just been made
    * @param {object} calls
    * @param {(milestone: Milestone) => void} calls.reached  `connected` and `failed` in turns, `media` once
    * @param {() => boolean} calls.reachable                 whether the peer is there: that the connection to one who has gone fails is no news
    */
-  constructor(pc, calls) {
-    this.#pc = pc;
+  constructor(calls) {
     this.#calls = calls;
-    pc.addEventListener('connectionstatechange', () => this.#onState());
+  }
+
+  /** @param {RTCPeerConnection} pc that has just been made, in place of the one before */
+  watch(pc) {
+    this.#pc = pc;
+    pc.addEventListener('connectionstatechange', () => this.#onState(pc));
+    pc.addEventListener('icecandidate', ({ candidate }) => this.#gathered.add(candidate?.type ?? null));
     pc.addEventListener('track', () => this.#onTrack());
   }
 
@@ -58,8 +65,10 @@ export class Milestones {
     clearTimeout(this.#nextLook);
   }
 
-  #onState() {
-    switch (this.#pc.connectionState) {
+  /** @param {RTCPeerConnection} pc */
+  #onState(pc) {
+    if (pc !== this.#pc) return;
+    switch (pc.connectionState) {
       case 'connecting':
         this.#patience ??= setTimeout(() => this.#fail(), patienceMs);
         return;
@@ -84,18 +93,18 @@ export class Milestones {
     this.#hasFailed = false;
     const afterMs = this.#since(this.#begunAt);
     const { local } = chosenOf(await this.#stats());
+    // It may have failed meanwhile, and that was told.
+    if (!this.#isConnected) return;
     this.#tell({ milestone: 'connected', candidateType: local?.candidateType, afterMs });
     this.#lookOn();
   }
 
-  async #fail() {
+  #fail() {
     if (this.#hasFailed || this.#isClosed || !this.#calls.reachable()) return;
     this.#hasFailed = true;
     this.#isConnected = false;
-    const afterMs = this.#since(this.#begunAt);
-    const own = (await this.#stats()).filter(({ type }) => type === 'local-candidate');
-    const candidateType = farthest.find((known) => own.some((candidate) => candidate.candidateType === known));
-    this.#tell({ milestone: 'failed', candidateType, afterMs });
+    const candidateType = farthest.find((type) => this.#gathered.has(type));
+    this.#tell({ milestone: 'failed', candidateType, afterMs: this.#since(this.#begunAt) });
   }
 
   #onTrack() {
@@ -129,8 +138,8 @@ export class Milestones {
   }
 
   /** @returns {Promise<any[]>} nothing where the connection does not tell, as when it is closed */
-  #stats() {
-    return statsOf(this.#pc).catch(() => []);
+  async #stats() {
+    return this.#pc === null ? [] : statsOf(this.#pc).catch(() => []);
   }
 
   /** @param {Milestone} milestone */

@@ -1,6 +1,7 @@
 // One peer of a call: the connection with it, and another one in its place where it has died.
 
 import { Connection } from './connection.js';
+import { Milestones } from './milestones.js';
 import { fingerprintOf } from './sdp.js';
 
 /**
@@ -28,6 +29,7 @@ export class CallPeer {
   remoteStream = new MediaStream();
   #calls;
   #settings;
+  #milestones;
   #connection;
   #begunAt = performance.now();
   /** @type {ReturnType<typeof setTimeout>|undefined} */
@@ -48,6 +50,7 @@ export class CallPeer {
     this.id = id;
     this.#settings = settings;
     this.#calls = calls;
+    this.#milestones = new Milestones(calls);
     this.#connection = this.#connect(settings.polite);
   }
 
@@ -59,6 +62,7 @@ export class CallPeer {
       died: () => this.#planAnew(),
       opened: () => this.#sendEarlyTexts(),
     });
+    this.#milestones.watch(connection.pc);
     for (const [kind, { track, stream }] of this.#tracks) {
       connection.setTrack(kind, track, stream).catch(this.#calls.failed);
     }
@@ -119,7 +123,7 @@ export class CallPeer {
 
   /** @param {{mayOffer: boolean}} how */
   #beginAnew({ mayOffer }) {
-    this.close();
+    this.#disconnect();
     this.#certificate = { before: this.#certificate.now };
     this.#begunAt = performance.now();
     this.#connection = this.#connect(mayOffer);
@@ -171,6 +175,11 @@ export class CallPeer {
   }
 
   close() {
+    this.#milestones.close();
+    this.#disconnect();
+  }
+
+  #disconnect() {
     clearTimeout(this.#anewTimer);
     this.#connection.close();
     // Tracks that end with their connection do not say so.

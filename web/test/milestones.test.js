@@ -25,21 +25,23 @@ function watch(t, { reachable = true } = {}) {
   const pc = Object.assign(new EventTarget(), { connectionState: 'new', stats: [], getStats: async () => new Map(pc.stats.map((stats) => [stats.id, stats])) });
   const state = { reachable };
   const told = [];
-  const milestones = new Milestones(pc, {
+  const milestones = new Milestones({
     reachable: () => state.reachable,
     reached: ({ milestone, candidateType, afterMs }) => {
       assert.ok(Number.isInteger(afterMs) && afterMs >= 0, `${afterMs}`);
       told.push(candidateType === undefined ? milestone : `${milestone} ${candidateType}`);
     },
   });
+  milestones.watch(/** @type {any} */ (pc));
   return {
-    milestones, state, told,
+    pc, milestones, state, told,
     /** @param {string} name @param {any[]} [stats] */
     become: async (name, stats = pc.stats) => {
       Object.assign(pc, { connectionState: name, stats });
       pc.dispatchEvent(new Event('connectionstatechange'));
       await settle();
     },
+    gather: (type) => pc.dispatchEvent(Object.assign(new Event('icecandidate'), { candidate: type && { type } })),
     track: async () => {
       pc.dispatchEvent(new Event('track'));
       await settle();
@@ -94,8 +96,9 @@ describe('milestones', options, () => {
   });
 
   test('a connection that finds no path fails, by the candidate that reaches farthest', async (t) => {
-    const { become, pass, told } = watch(t);
-    await become('connecting', ['host', 'srflx'].map((candidateType) => ({ id: candidateType, type: 'local-candidate', candidateType })));
+    const { become, gather, pass, told } = watch(t);
+    await become('connecting');
+    for (const type of ['host', 'srflx', 'host', null]) gather(type);
     await pass(14_999);
     assert.deepEqual(told, []);
     await pass(1);
@@ -108,12 +111,30 @@ describe('milestones', options, () => {
   });
 
   test('a connection that comes back is told again, and its media are not', async (t) => {
-    const { become, track, told } = watch(t);
+    const { become, gather, track, told } = watch(t);
     await track();
+    gather('relay');
     await become('connected', [...by('relay'), audio]);
     await become('failed');
     await become('connected');
     assert.deepEqual(told, ['connected relay', 'media relay', 'failed relay', 'connected relay']);
+  });
+
+  test('a connection in place of a dead one is the same for who waits for it', async (t) => {
+    const { pc, become, milestones, told } = watch(t);
+    await become('failed');
+    const another = Object.assign(new EventTarget(), { connectionState: 'failed', getStats: async () => new Map(by('host').map((stats) => [stats.id, stats])) });
+    milestones.watch(/** @type {any} */ (another));
+    another.dispatchEvent(new Event('connectionstatechange'));
+    assert.deepEqual(told, ['failed'], 'that it fails, too, is no news');
+    // What the dead one may still say counts no more.
+    await become('connected', by('relay'));
+    assert.equal(pc.connectionState, 'connected');
+    assert.deepEqual(told, ['failed']);
+    another.connectionState = 'connected';
+    another.dispatchEvent(new Event('connectionstatechange'));
+    await settle();
+    assert.deepEqual(told, ['failed', 'connected host']);
   });
 
   test('that the connection to one who has gone fails is no news', async (t) => {

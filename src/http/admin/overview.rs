@@ -8,7 +8,7 @@ use axum::extract::State;
 use serde_json::{Map, Value, json};
 
 use super::{Admin, rooms};
-use crate::metrics::TRANSPORTS;
+use crate::protocol::Transport;
 
 /// `GET /api/overview`.
 pub(super) async fn answer(State(admin): State<Arc<Admin>>) -> Json<Value> {
@@ -19,7 +19,7 @@ pub(super) fn overview(admin: &Admin) -> Value {
     let context = &admin.context;
     let found = context.hub.census();
     let counted = context.metrics.traffic();
-    let sessions: Map<String, Value> = TRANSPORTS
+    let sessions: Map<String, Value> = Transport::ALL
         .iter()
         .zip(found.sessions)
         .map(|(transport, sessions)| (transport.name().into(), json!(sessions)))

@@ -10,15 +10,15 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::info;
 
 use super::Admin;
 use crate::hub::{MemberInfo, MemberState, RoomInfo, RoomSummary};
 use crate::problem::problem;
-use crate::protocol::{LeftReason, PeerId, Refusal, RoomName};
-use crate::timeline::{Diagnosis, Entry, Event, Recording, diagnose};
+use crate::protocol::{PeerId, Refusal, RoomName};
+use crate::timeline::{Recording, Report, Told, diagnose};
 
 /// Rooms in one answer, where nothing is said and at the most.
 const PAGE: usize = 100;
@@ -188,23 +188,22 @@ pub(super) async fn timeline(State(admin): State<Arc<Admin>>, Path(room): Path<S
     found.map_or_else(|refusal| problem(&refusal), |timeline| Json(timeline).into_response())
 }
 
-fn history(admin: &Admin, name: &RoomName) -> Option<Value> {
+fn history(admin: &Admin, name: &RoomName) -> Option<Report> {
     let (ended, recording) = admin.context.hub.recording(name)?;
     let now = Now::read();
     let recorded = recording.is_some();
     let Recording { begun, entries, dropped } =
         recording.unwrap_or_else(|| Recording { begun: now.instant, entries: Vec::new(), dropped: 0 });
     let begun = now.of(begun);
-    let events: Vec<Value> = entries.iter().map(|entry| event(entry, begun)).collect();
-    Some(json!({
-        "room": name,
-        "open": ended.is_none(),
-        "endedMs": ended.map(|at| now.of(at)),
-        "recorded": recorded,
-        "dropped": dropped,
-        "events": events,
-        "diagnosis": diagnosis(diagnose(&entries, dropped)),
-    }))
+    Some(Report {
+        room: name.clone(),
+        open: ended.is_none(),
+        ended_ms: ended.map(|at| now.of(at)),
+        recorded,
+        dropped,
+        events: entries.iter().map(|entry| Told::of(entry, begun)).collect(),
+        diagnosis: diagnose(&entries, dropped).into(),
+    })
 }
 
 /// Both clocks at one moment, to tell times of the one in those of the other.
@@ -220,90 +219,6 @@ impl Now {
 
     fn of(&self, at: Instant) -> u64 {
         ms(self.system - self.instant.saturating_duration_since(at))
-    }
-}
-
-fn diagnosis(Diagnosis { state, text, pairs, more }: Diagnosis) -> Value {
-    let pairs: Vec<Value> = pairs
-        .into_iter()
-        .map(|pair| {
-            json!({
-                "impolite": pair.impolite,
-                "polite": pair.polite,
-                "state": pair.state.name(),
-                "text": pair.text,
-                "over": pair.is_over,
-            })
-        })
-        .collect();
-    json!({ "state": state.map(|state| state.name()), "text": text, "pairs": pairs, "morePairs": more })
-}
-
-/// One event. What does not apply is left out.
-#[derive(Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Told {
-    at_ms: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    until_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    count: Option<u32>,
-    event: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    peer: Option<PeerId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    to: Option<PeerId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    transport: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bytes: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    outcome: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<LeftReason>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    candidate_type: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    after_ms: Option<u32>,
-}
-
-fn event(entry: &Entry, begun: u64) -> Value {
-    let is_bundle = entry.count > 1;
-    let told = Told {
-        at_ms: begun + u64::from(entry.at),
-        until_ms: is_bundle.then(|| begun + u64::from(entry.until)),
-        count: is_bundle.then_some(entry.count),
-        ..what(entry.event)
-    };
-    json!(told)
-}
-
-fn what(event: Event) -> Told {
-    let named = |event, peer| Told { event, peer: Some(peer), ..Told::default() };
-    match event {
-        Event::Joined { peer, transport } => Told { transport: transport.map(|t| t.name()), ..named("joined", peer) },
-        Event::Knocked { peer, transport } => Told { transport: transport.map(|t| t.name()), ..named("knocked", peer) },
-        Event::Admitted { peer } => named("admitted", peer),
-        Event::Away { peer, code } => Told { code: code.map(|code| code.name()), ..named("away", peer) },
-        Event::Back { peer, transport } => Told { transport: transport.map(|t| t.name()), ..named("back", peer) },
-        Event::Moved { peer, transport } => Told { transport: Some(transport.name()), ..named("moved", peer) },
-        Event::Left { peer, reason } => Told { reason: Some(reason), ..named("left", peer) },
-        Event::Relayed { from, to, step, bytes, outcome } => {
-            Told { to: Some(to), bytes: Some(bytes), outcome: Some(outcome.name()), ..named(step.name(), from) }
-        }
-        Event::Reached { peer, with, reached, candidate, after_ms } => Told {
-            to: Some(with),
-            candidate_type: candidate.map(|candidate| candidate.name()),
-            after_ms: Some(after_ms),
-            ..named(reached.name(), peer)
-        },
-        Event::Refused { peer, code } => Told { event: "refused", peer, code: Some(code.name()), ..Told::default() },
-        Event::Locked { by, locked } => {
-            Told { event: if locked { "locked" } else { "unlocked" }, peer: by, ..Told::default() }
-        }
-        Event::Ended => Told { event: "ended", ..Told::default() },
     }
 }
 

@@ -39,11 +39,15 @@ impl Told {
 }
 
 /// Where a connection has come to, as one of the pair or both of them tell; `None` where neither tells. `signaled`: how far
-/// signaling had come.
-pub(super) fn verdict(ids: [PeerId; 2], told: [Told; 2], signaled: State) -> Option<(State, String)> {
+/// signaling had come, and that in words.
+pub(super) fn verdict(ids: [PeerId; 2], told: [Told; 2], signaled: (State, &str)) -> Option<(State, String)> {
     for way in [0, 1] {
         if let Some(failed) = told[way].failed {
-            return Some((State::IceFailed, failure(ids, way, failed, told[way].connected, signaled)));
+            let text = match told[way].connected {
+                Some(before) => lost(ids, way, failed, before),
+                None => failure(ids, way, failed, signaled),
+            };
+            return Some((State::IceFailed, text));
         }
     }
     match told.map(|told| told.media) {
@@ -87,22 +91,23 @@ fn no_media(ids: [PeerId; 2], connected: [Option<Milestone>; 2]) -> Option<Strin
     })
 }
 
-/// The connection failed on the side of the peer at `way`.
-fn failure(ids: [PeerId; 2], way: usize, failed: Milestone, before: Option<Milestone>, signaled: State) -> String {
+/// The connection that the peer at `way` had failed there.
+fn lost(ids: [PeerId; 2], way: usize, failed: Milestone, before: Milestone) -> String {
     let (peer, other) = (short(ids[way]), short(ids[1 - way]));
-    let after = seconds(failed.after_ms);
-    if let Some(connected) = before {
-        return format!(
-            "ICE connected at {peer} {}, but the connection with {other} failed {after} after its beginning, and has not come back: \
-             look at the network of both.",
-            connected.told()
-        );
-    }
-    let signaling = match signaled {
-        State::Complete => "Signaling was complete",
-        State::OneSidedCandidates => "Candidates went one way only",
-        State::NoCandidates => "Offer and answer were exchanged, but no candidates",
-        _ => "Offer and answer were not seen here",
+    format!(
+        "ICE connected at {peer} {}, but the connection with {other} failed {} after its beginning, and has not come back: \
+         look at the network of both.",
+        before.told(),
+        seconds(failed.after_ms)
+    )
+}
+
+/// The peer at `way` had no connection yet.
+fn failure(ids: [PeerId; 2], way: usize, failed: Milestone, (state, text): (State, &str)) -> String {
+    let signaling = match state {
+        State::Complete => "Signaling was complete.",
+        State::OneSidedCandidates | State::NoCandidates => text,
+        _ => "Offer and answer were not seen here.",
     };
     let advice = match failed.candidate {
         None => "It does not say which candidates it had.",
@@ -116,5 +121,7 @@ fn failure(ids: [PeerId; 2], way: usize, failed: Milestone, before: Option<Miles
             "It had a relay candidate: had the other one, and does the TURN server let both through?"
         }
     };
-    format!("{signaling}; ICE failed on {peer}'s side, {after} after it began to connect with {other}. {advice}")
+    let (peer, other) = (short(ids[way]), short(ids[1 - way]));
+    let after = seconds(failed.after_ms);
+    format!("{signaling} ICE failed on {peer}'s side, {after} after it began to connect with {other}. {advice}")
 }

@@ -254,9 +254,9 @@ fn ice_failed_and_which_candidates_there_were_says_where_to_look() {
     failed(Some(CandidateType::Srflx)).is(State::IceFailed, &["no relay candidate: is TURN configured"]);
     failed(Some(CandidateType::Relay)).is(State::IceFailed, &["had a relay candidate"]);
     let one_way = Story::agreed().send(A, Step::Candidate, B).tell(B, A, Reached::Failed, 15_000, None);
-    one_way.is(State::IceFailed, &["Candidates went one way only", "…000002's side"]);
+    one_way.is(State::IceFailed, &["…000002 sent …000001 no candidates", "…000002's side"]);
     let none = Story::agreed().tell(B, A, Reached::Failed, 15_000, None);
-    none.is(State::IceFailed, &["but no candidates"]);
+    none.is(State::IceFailed, &["no candidates either way"]);
     let unseen = Story::of_two().tell(B, A, Reached::Failed, 15_000, None);
     unseen.is(State::IceFailed, &["not seen here"]);
 }
