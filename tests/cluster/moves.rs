@@ -90,14 +90,22 @@ async fn each_transport_is_taken_up_at_another_node_over_each_other_with_all_tha
             let (peer, ticket) = (joined["self"]["peer"].clone(), joined["ticket"].clone());
             hear(&mut a, "peerJoined").await;
             // Some before, more while it has no transport, all others when it is back.
-            let say_some = async |a: &mut Connection, numbers: std::ops::RangeInclusive<u64>| {
+            let mut id = 0;
+            let mut say_some = async |a: &mut Connection, numbers: std::ops::RangeInclusive<u64>| {
                 for number in numbers {
                     let to = if number % 2 == 0 { json!({"to": peer}) } else { json!({}) };
-                    let mut message = json!({"type": "message", "id": number, "data": number});
-                    message.as_object_mut().expect("an object").extend(to.as_object().expect("one").clone());
-                    say(a, &message).await;
-                    let answered = stays(a, |message| message["id"] == number).await;
-                    assert_eq!(answered["type"], "ok", "{answered}");
+                    loop {
+                        id += 1;
+                        let mut message = json!({"type": "message", "id": id, "data": number});
+                        message.as_object_mut().expect("an object").extend(to.as_object().expect("one").clone());
+                        say(a, &message).await;
+                        let answered = stays(a, |message| message["id"] == id).await;
+                        if answered["type"] == "ok" {
+                            break;
+                        }
+                        // The seat was on its way: not delivered, and to be said again.
+                        assert_eq!((&answered["code"], number > 10), (&json!("queueFull"), true), "{answered}");
+                    }
                 }
             };
             say_some(&mut a, 1..=4).await;
