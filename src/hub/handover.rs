@@ -27,7 +27,7 @@ use crate::outbox::SharedSeat;
 use crate::protocol::{
     Claim, Code, Grant, JoinKey, LeftReason, NodeId, PeerId, PeerState, Refusal, Resume, RoomName, Ticket,
 };
-use crate::room::View;
+use crate::room::{Known, View};
 use crate::seat::{Ending, Packed, Seat};
 
 /// How long it is tried to get a seat from another node.
@@ -372,13 +372,13 @@ impl Hub {
             return debug!(%node, receipt, "nobody waits for this seat");
         };
         match serde_json::from_str::<Parcel>(text) {
-            Ok(parcel) => self.take_in_seat(cluster, parcel),
+            Ok(parcel) => self.take_in_seat(cluster, node, parcel),
             Err(error) => warn!(%node, %error, "a seat cannot be understood, and is lost"),
         }
         self.end_call(number, Some(Ok(())));
     }
 
-    fn take_in_seat(self: &Arc<Self>, cluster: &Cluster, parcel: Parcel) {
+    fn take_in_seat(self: &Arc<Self>, cluster: &Cluster, from: NodeId, parcel: Parcel) {
         let Parcel { room, present, seat, keys, view, heard, owed, journal } = parcel;
         let Present { member, away, moves } = present;
         let peer = member.peer;
@@ -390,6 +390,9 @@ impl Hub {
         let hall = self.open_for_seat(&mut shard, &room);
         if hall.seats.contains_key(&peer) {
             return;
+        }
+        for (other, moves) in hall.believe(from, &view) {
+            self.watch_transit(room.clone(), other, moves);
         }
         let mut out = Vec::new();
         let state = if away { PeerState::Away } else { PeerState::Here };
@@ -587,6 +590,30 @@ impl Hall {
         self.leave_journal(peer);
         self.announce(|room| Note::Moved { room, peer, to, moves });
         moves
+    }
+
+    /// Takes those for members whom one that comes knows from its node, and whose own nodes could not say yet whether they are: it is not
+    /// to be told that they have left, which would end its calls. They are away until their nodes tell of them.
+    /// Returns those of whom that may never be, and how often their seats were handed on.
+    fn believe(&mut self, from: NodeId, view: &View) -> Vec<(PeerId, u64)> {
+        let Some(ties) = &mut self.ties else { return Vec::new() };
+        let (mut out, mut on_their_way) = (Vec::new(), Vec::new());
+        for Known { member, node, moves, in_transit, .. } in self.room.strangers_in(view) {
+            let node = node.unwrap_or(from);
+            // Who is on its way is not in the roster of the node to which it comes.
+            let is_open = *in_transit || node != ties.cluster.id() && !ties.has_answered(node);
+            if !is_open || ties.cluster.has_gone(node) {
+                continue;
+            }
+            let in_transit = *in_transit || !ties.cluster.knows(node);
+            self.room.join_by_hearsay(node, member.clone(), (*moves, in_transit), &mut out);
+            on_their_way.extend(in_transit.then_some((member.peer, *moves)));
+            // It is told what is said to all, or how much it has missed, and is asked.
+            ties.nodes.entry(node).or_default();
+        }
+        ties.ask_rest(self.room.name(), true);
+        self.carry_out(out);
+        on_their_way
     }
 
     /// Tells a member that has come what it has not heard where it was.

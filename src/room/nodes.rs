@@ -40,6 +40,22 @@ impl Room {
         };
     }
 
+    /// A third node says that another one has this member, which has not said so here; it is away until that one does. In transit it is
+    /// also if it may be that its node never says so.
+    pub fn join_by_hearsay(
+        &mut self,
+        node: NodeId,
+        member: Member,
+        (moves, in_transit): (u64, bool),
+        out: &mut Vec<Delivery>,
+    ) {
+        let peer = member.peer;
+        if !self.has(peer) {
+            self.join_elsewhere(node, member, (PeerState::Away, moves), out);
+            self.members.entry(peer).and_modify(|seated| seated.in_transit = in_transit);
+        }
+    }
+
     /// The node that has had a member, or this one, has handed its seat to another one, which has not said so yet. Returns whether
     /// that is news.
     pub fn hand_on(&mut self, peer: PeerId, from: Option<NodeId>, to: NodeId, moves: u64) -> bool {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{Room, is_polite};
-use crate::protocol::{Body, LeftReason, Member, Metadata, PeerId, PeerState, Presence};
+use crate::protocol::{Body, LeftReason, Member, NodeId, PeerId, PeerState, Presence};
 
 /// The room as its members at one node have been told of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,11 +18,19 @@ pub struct View {
     waiting: Option<BTreeSet<PeerId>>,
 }
 
+/// One of those members.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Known {
-    peer: PeerId,
+#[serde(rename_all = "camelCase")]
+pub struct Known {
+    /// Who it is.
+    pub member: Member,
     away: bool,
-    metadata: Metadata,
+    /// Which node has it; `None` for the one that tells so.
+    pub node: Option<NodeId>,
+    /// How often its seat was handed on until then.
+    pub moves: u64,
+    /// That node has not said yet that it has it.
+    pub in_transit: bool,
 }
 
 impl Room {
@@ -30,20 +38,27 @@ impl Room {
     pub fn view(&self, peer: PeerId) -> View {
         let others = self.members.values().filter(|seated| seated.member.peer != peer);
         let known = others.map(|seated| Known {
-            peer: seated.member.peer,
+            member: seated.member.clone(),
             away: seated.state == PeerState::Away,
-            metadata: seated.member.metadata.clone(),
+            node: seated.node,
+            moves: seated.moves,
+            in_transit: seated.in_transit,
         });
         let moderates = self.members.get(&peer).is_some_and(|seated| seated.moderates);
         let waiting = moderates.then(|| self.waiting.keys().copied().collect());
         View { revision: self.revision, locked: self.locked, peers: known.collect(), waiting }
     }
 
+    /// Those that a member knows who are no members as far as this room knows: they have left, or it does not know of them yet.
+    pub fn strangers_in<'a>(&self, view: &'a View) -> Vec<&'a Known> {
+        view.peers.iter().filter(|known| !self.has(known.member.peer)).collect()
+    }
+
     /// What a member has to be told here that knows so much. From now on this room counts its changes from where the other node's
     /// count was, as the member compares the two.
     pub fn catch_up(&mut self, peer: PeerId, view: &View) -> Vec<Body> {
         self.revision = self.revision.max(view.revision);
-        let mut known: BTreeMap<PeerId, &Known> = view.peers.iter().map(|known| (known.peer, known)).collect();
+        let mut known: BTreeMap<PeerId, &Known> = view.peers.iter().map(|known| (known.member.peer, known)).collect();
         let mut news = Vec::new();
         let mut count = self.revision;
         let mut tell = |body: &dyn Fn(u64) -> Body| {
@@ -62,7 +77,7 @@ impl Room {
                     false
                 }
                 Some(known) => {
-                    if known.metadata != *metadata {
+                    if known.member.metadata != *metadata {
                         tell(&whole(Presence::Updated));
                     }
                     known.away
@@ -102,6 +117,7 @@ mod tests {
 
     use super::super::tests::{member, peer, room_of};
     use super::*;
+    use crate::protocol::Metadata;
 
     fn told(bodies: &[Body]) -> Vec<(Value, Value)> {
         let read = |body: &Body| serde_json::from_str::<Value>(body.text()).expect("JSON");

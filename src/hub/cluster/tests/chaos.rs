@@ -417,11 +417,18 @@ fn start(bus: &Memory, rng: &mut Rng, store: Option<&Arc<store::Memory>>) -> Nod
     Node::of(id, bus, LINK_BYTES, store.map(|store| Arc::clone(store) as Arc<dyn store::Store>))
 }
 
+/// The seeds to begin with, so many unless `WIGWAG_SIM_SEEDS` says otherwise. Begins at `WIGWAG_SIM_FROM`.
+fn seeds(most: u64) -> std::ops::Range<u64> {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let from = number("WIGWAG_SIM_FROM").unwrap_or(0);
+    from..from + number("WIGWAG_SIM_SEEDS").unwrap_or(most)
+}
+
 #[tokio::test(start_paused = true)]
 async fn whatever_fails_rosters_converge_and_messages_are_accounted_for() {
-    let seeds = std::env::var("WIGWAG_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(100);
-    let mut moves = 0;
-    for seed in 0..seeds {
+    let (seeds, mut moves) = (seeds(100), 0);
+    let count = seeds.end - seeds.start;
+    for seed in seeds {
         let mut world = World::new(seed, None);
         if world.rng.bool() {
             let nodes: Vec<&Node> = world.nodes.iter().collect();
@@ -434,15 +441,15 @@ async fn whatever_fails_rosters_converge_and_messages_are_accounted_for() {
         world.check();
         moves += world.moves;
     }
-    assert!(moves as u64 >= seeds, "there are {moves} moves in {seeds} lives");
+    assert!(moves as u64 >= count, "there are {moves} moves in {count} lives");
 }
 
 #[tokio::test(start_paused = true)]
 async fn whatever_fails_kept_seats_go_on_and_nothing_accepted_is_lost_or_doubled() {
-    let seeds = std::env::var("WIGWAG_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(100);
     // Each takes its time: with a store there is much more to wait for.
-    let (seeds, mut restored) = (u64::max(seeds / 10, 1), 0);
-    for seed in 0..seeds {
+    let (seeds, mut restored) = (seeds(10), 0);
+    let count = seeds.end - seeds.start;
+    for seed in seeds {
         let mut world = World::new(seed, Some(Arc::default()));
         for _ in 0..STEPS {
             world.step().await;
@@ -451,5 +458,5 @@ async fn whatever_fails_kept_seats_go_on_and_nothing_accepted_is_lost_or_doubled
         world.check();
         restored += world.restored + world.nodes.iter().map(Node::restored).sum::<usize>();
     }
-    assert!(restored as u64 >= 2 * seeds, "{restored} seats have outlived their nodes in {seeds} lives");
+    assert!(restored as u64 >= 2 * count, "{restored} seats have outlived their nodes in {count} lives");
 }

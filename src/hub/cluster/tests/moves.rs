@@ -1,7 +1,7 @@
 //! Sessions that are resumed at another node than that at which they were.
 
 use super::*;
-use crate::protocol::{Outbound, PayloadKind, Resume, Ticket};
+use crate::protocol::{Metadata, Outbound, PayloadKind, Resume, Ticket};
 
 /// Takes a seat up at a node.
 pub(super) async fn resume(node: &Node, ticket: &str, seq: u64) -> Result<(Member, Value), Refusal> {
@@ -437,4 +437,75 @@ async fn what_was_heard_at_one_node_is_not_heard_again_at_the_next_but_one() {
     third.hears_nothing();
     say(&y, 2);
     assert_eq!(third.hear("message").await["data"], 2);
+}
+
+/// Three nodes, the first two with a member each; who is at the second cannot be heard of at the third. The ticket is the first member's.
+async fn apart(bus: &Memory) -> ([Node; 3], [Member; 2], String) {
+    let (nodes, a, b, [of_a, _]) = scene(bus).await;
+    bus.part([[&nodes[1], &nodes[2]].map(|node| node.cluster.id())]);
+    until(|| nodes[2].cluster.is_lost(nodes[1].cluster.id())).await;
+    (nodes, [a, b], of_a)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_at_a_node_that_the_new_one_cannot_reach_is_away_and_has_not_left() {
+    let bus = Memory::default();
+    let ([_x, _y, z], [_a, b], of_a) = apart(&bus).await;
+    let (moved, resumed) = resume(&z, &of_a, 1).await.expect("the seat is there");
+    assert_eq!(resumed["type"], "resumed");
+    assert_eq!(moved.hear("peerAway").await["peer"], b.peer);
+    moved.say(&json!({"type": "message", "id": 1, "to": b.peer, "data": 1}));
+    assert_eq!(moved.hear("error").await["code"], "queueFull");
+    bus.part([]);
+    assert_eq!(moved.hear("peerBack").await["peer"], b.peer);
+    b.say(&json!({"type": "message", "id": 1, "to": moved.peer, "data": 1}));
+    assert_eq!(moved.hear("message").await["from"], b.peer);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_left_where_neither_node_could_hear_of_it_is_told_to_have_left_as_soon_as_one_can() {
+    let bus = Memory::default();
+    let ([x, y, z], [a, b], of_a) = apart(&bus).await;
+    bus.part([&x, &z].map(|node| [node.cluster.id(), y.cluster.id()]));
+    assert_eq!(a.hear("peerAway").await["peer"], b.peer);
+    b.say(&json!({"type": "leave"}));
+    let (moved, _) = resume(&z, &of_a, 2).await.expect("the seat is there");
+    moved.hears_nothing();
+    bus.part([]);
+    let begun = tokio::time::Instant::now();
+    assert_eq!(moved.hear("peerLeft").await["peer"], b.peer);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_at_a_node_that_the_new_one_never_hears_of_is_lost_in_the_end() {
+    let bus = Memory::default();
+    let ([x, y, _z], a, b, [of_a, _]) = scene(&bus).await;
+    let id = fresh_id();
+    bus.part([[y.cluster.id(), id]]);
+    let w = Node::of(id, &bus, LINK_BYTES, None);
+    until(|| w.cluster.nodes().contains(&x.cluster.id())).await;
+    let (moved, _) = resume(&w, &of_a, 1).await.expect("the seat is there");
+    assert_eq!(a.next().await["type"], "ended");
+    assert_eq!(moved.hear("peerAway").await["peer"], b.peer);
+    tokio::time::sleep(WINDOW - Duration::from_secs(1)).await;
+    moved.hears_nothing();
+    let left = moved.hear("peerLeft").await;
+    assert_eq!((&left["peer"], &left["reason"]), (&json!(b.peer), &json!("nodeLost")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_on_the_way_from_one_node_to_another_has_not_left_for_one_who_goes_at_the_same_time() {
+    let bus = Memory::default();
+    let ([x, y, z], a, _b, [of_a, _]) = scene(&bus).await;
+    let peer = PeerId::new(uuid::Uuid::now_v7());
+    let member = crate::protocol::Member { peer, user: None, metadata: Metadata::new("{}") };
+    let present = Present { member, away: false, moves: 0 };
+    let from_y = |note| x.hub.change(y.cluster.id(), 1, note).expect("the room is open");
+    from_y(Note::Joined { room: room(), present });
+    assert_eq!(a.hear("peerJoined").await["peer"], peer.to_string());
+    from_y(Note::Moved { room: room(), peer, to: z.cluster.id(), moves: 1 });
+    let (moved, _) = resume(&z, &of_a, 2).await.expect("the seat is there");
+    assert_eq!(moved.hear("peerAway").await["peer"], peer.to_string());
+    assert_eq!(moved.hear("peerLeft").await["reason"], "nodeLost", "it has never come");
 }
