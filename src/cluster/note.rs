@@ -217,6 +217,8 @@ pub enum Note<'a> {
         room: RoomName,
         /// How many.
         count: u64,
+        /// What was said to all until now.
+        said: Said,
     },
     /// A moderator's wish about a member of the recipient's, or one who waits there.
     Moderate {
@@ -564,7 +566,7 @@ mod tests {
                 waited: Some(10),
                 receipt: 5,
             },
-            Note::Missed { room: room.clone(), count: 2 },
+            Note::Missed { room: room.clone(), count: 2, said: Said { hall: 1, number: 3 } },
             Note::Kept { receipt: 5, why: Kept::Busy },
             Note::Kept { receipt: 5, why: Kept::Moved(node(4)) },
             Note::Kept { receipt: 5, why: Kept::Refused(Refused::from(&refusal)) },

@@ -226,7 +226,7 @@ impl Hub {
             let (room, missed) = match Note::parse(text) {
                 Ok(Note::Broadcast { room, said: Some(_), .. }) => (room, 1),
                 // What it tells of may be news there still.
-                Ok(Note::Roster { room, missed, .. } | Note::Missed { room, count: missed }) => (room, missed),
+                Ok(Note::Roster { room, missed, .. } | Note::Missed { room, count: missed, .. }) => (room, missed),
                 _ => continue,
             };
             self.with_hall(&room, |hall| {
@@ -311,8 +311,8 @@ impl Hub {
                     answer_gone(room.clone());
                 }
             }
-            Note::Missed { room, count } => {
-                self.with_hall(&room, |hall| hall.lose(count));
+            Note::Missed { room, count, said } => {
+                self.with_hall(&room, |hall| hall.take_in_said(node, said, count));
             }
             Note::Take { room, ticket, claim, heard, waited, receipt } => {
                 let (ticket, heard) = (Ticket::parse(&ticket), heard.into_iter().collect());
@@ -496,6 +496,7 @@ impl Hall {
         });
         if let Some(ties) = &mut self.ties {
             ties.nodes.remove(&node);
+            ties.moving.forget_node(node);
             ties.check_whole();
         }
     }
@@ -547,11 +548,12 @@ impl Hall {
 
     fn change(&mut self, node: NodeId, life: u64, note: Note<'_>) {
         if let Note::Roster { members, waiting, lock, missed, said, last, .. } = note {
+            self.take_in_roster(node, members, waiting, (lock, last));
             if last {
-                self.take_in_said(node, said);
+                self.take_in_said(node, said, missed);
                 self.ties.iter_mut().for_each(|ties| ties.set_asked(node, life, true));
             }
-            return self.take_in_roster(node, members, waiting, (lock, missed, last));
+            return;
         }
         let mut out = Vec::new();
         let noted = self.noted(node, &note);
@@ -594,12 +596,17 @@ impl Hall {
         })
     }
 
-    /// What a node has said to all until now. Who has come from another node may have missed some of it on the way.
-    fn take_in_said(&mut self, node: NodeId, said: Said) {
+    /// What a node has said to all until now, of which so much could not be sent here. Who has come from another node may have missed more
+    /// of it on the way, or heard it there.
+    fn take_in_said(&mut self, node: NodeId, said: Said, missed: u64) {
         let Some(ties) = &mut self.ties else { return };
+        // The rest was said at a node before, and has other numbers.
+        let rest = missed.saturating_sub(said.since(ties.heard_of(node)));
         ties.hear(node, said);
-        for (peer, lost) in ties.moving.missed(node, said) {
-            if let Some(seat) = self.seats.get(&peer) {
+        let lost = ties.moving.miss(node, said, rest);
+        for (member, ..) in self.room.own_members() {
+            let lost = lost.get(&member.peer).copied().unwrap_or(missed);
+            if let Some(seat) = self.seats.get(&member.peer).filter(|_| lost > 0) {
                 seat.with(|seat| seat.lose(lost));
             }
         }
@@ -611,7 +618,7 @@ impl Hall {
         node: NodeId,
         members: Vec<Present>,
         waiting: Vec<Member>,
-        (lock, missed, last): (Lock, u64, bool),
+        (lock, last): (Lock, bool),
     ) {
         for Present { member: Member { peer, .. }, .. } in &members {
             if !self.room.has(*peer) {
@@ -640,7 +647,6 @@ impl Hall {
         }
         self.carry_out(out);
         self.take_in_lock(lock);
-        self.lose(missed);
         self.ties.iter_mut().for_each(|ties| ties.check_whole());
     }
 

@@ -568,7 +568,7 @@ impl Hall {
                 self.lose(missed);
             } else {
                 let room = self.room.name();
-                ties.nodes.entry(node).or_default().miss(missed, &ties.cluster, node, room);
+                ties.nodes.entry(node).or_default().miss((missed, ties.said), &ties.cluster, node, room);
             }
         }
     }

@@ -71,11 +71,11 @@ struct Asked {
 }
 
 impl Tie {
-    /// So many payloads for all its members were not sent. It is told at once, or with the next roster.
-    pub(super) fn miss(&mut self, count: u64, cluster: &Cluster, node: NodeId, room: &RoomName) {
+    /// So many payloads for all its members were not sent, of all that was said. It is told at once, or with the next roster.
+    pub(super) fn miss(&mut self, (count, said): (u64, Said), cluster: &Cluster, node: NodeId, room: &RoomName) {
         self.missed = self.missed.saturating_add(count);
         if self.told.is_some() {
-            let note = Note::Missed { room: room.clone(), count: self.missed }.write();
+            let note = Note::Missed { room: room.clone(), count: self.missed, said }.write();
             self.told = cluster.send(node, self.told, note, Weight::Vital).ok();
             if self.told.is_some() {
                 self.missed = 0;
@@ -170,6 +170,11 @@ impl Ties {
             *until = said.max(*until);
         }
         heard
+    }
+
+    /// How much of a node has come.
+    pub(super) fn heard_of(&self, node: NodeId) -> Said {
+        self.heard.get(&node).copied().unwrap_or_default()
     }
 
     /// So much of a node has come.
@@ -311,8 +316,9 @@ impl Hall {
         let weight = if outbound.ephemeral { Weight::Ephemeral } else { Weight::Payload };
         for (&node, tie) in &mut ties.nodes {
             let sent = fits && tie.told.is_some() && ties.cluster.send(node, tie.told, written.clone(), weight).is_ok();
-            if !sent && !outbound.ephemeral && self.room.concerns(node) {
-                tie.miss(1, &ties.cluster, node, self.room.name());
+            let counts = said.filter(|_| !sent && (tie.told.is_some() || self.room.concerns(node)));
+            if let Some(said) = counts {
+                tie.miss((1, said), &ties.cluster, node, self.room.name());
             }
         }
     }

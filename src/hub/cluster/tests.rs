@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 mod carry;
 mod chaos;
 mod durable;
+mod lost;
 mod moves;
 
 use super::*;

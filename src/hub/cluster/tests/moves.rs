@@ -24,7 +24,7 @@ fn message(from: PeerId, data: u64) -> Body {
 }
 
 /// Three nodes, the first two with a member each, and the tickets of these.
-async fn scene(bus: &Memory) -> ([Node; 3], Member, Member, [String; 2]) {
+pub(super) async fn scene(bus: &Memory) -> ([Node; 3], Member, Member, [String; 2]) {
     let nodes = Node::three(bus).await;
     let (a, joined) = nodes[0].join(Rights::MEMBER).await;
     let (b, other) = nodes[1].join(Rights::MEMBER).await;
