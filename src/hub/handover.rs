@@ -132,6 +132,29 @@ enum Cause {
     Offer { by: NodeId },
 }
 
+/// Where a node that was asked for a seat has sent the one who wants it.
+#[derive(Debug, Default)]
+pub(super) struct Trail {
+    next: Option<NodeId>,
+    is_followed: bool,
+}
+
+impl Trail {
+    /// Goes on to that node, but from the second time on not at once: two nodes may each take the other to have the seat, until their
+    /// rosters have come.
+    pub(super) async fn follow(&mut self, to: NodeId) {
+        if self.is_followed {
+            sleep(AGAIN).await;
+        }
+        (self.next, self.is_followed) = (Some(to), true);
+    }
+
+    /// Whom to ask next, if anybody has said so.
+    pub(super) fn take(&mut self) -> Option<NodeId> {
+        self.next.take()
+    }
+}
+
 /// Where a seat is.
 pub(super) enum Place {
     Here,
@@ -183,9 +206,9 @@ impl Hub {
         let until = begun + if self.outlive(cluster) { HAND_OVER_OR_TAKE_UP } else { HAND_OVER };
         let _entering = self.enter_for_seat(&room).await;
         let Some(expecting) = Expecting::begin(&self, &room, ticket.peer) else { return Ok(()) };
-        let (mut hint, mut waited, mut is_sent_on) = (None, None, false);
+        let (mut trail, mut waited) = (Trail::default(), None);
         while now() < until && !given_up.is_cancelled() {
-            let node = match self.whom_to_ask(&room, ticket.peer, &cause, hint.take()) {
+            let node = match self.whom_to_ask(&room, ticket.peer, &cause, trail.take()) {
                 Place::Here => return Ok(()),
                 Place::Nowhere if self.is_answered(cluster, &room) => return Ok(()),
                 Place::At(node) => node,
@@ -206,13 +229,7 @@ impl Hub {
             match self.call(cluster, node, until, take).await {
                 Some(Ok(())) => return Ok(()),
                 Some(Err(Kept::Moved(_))) if matches!(cause, Cause::Offer { .. }) => return Ok(()),
-                Some(Err(Kept::Moved(to))) => {
-                    // Two nodes may each take the other to have it, until their rosters have come.
-                    if is_sent_on {
-                        sleep(AGAIN).await;
-                    }
-                    (hint, is_sent_on) = (Some(to), true);
-                }
+                Some(Err(Kept::Moved(to))) => trail.follow(to).await,
                 Some(Err(Kept::Refused(refused))) => return Err(refused.into()),
                 Some(Err(Kept::Busy)) => {
                     waited = Some((now() - begun).as_millis() as u64);
@@ -224,7 +241,7 @@ impl Hub {
                     match self.restore(cluster, &claimant).await {
                         Restored::Done => return Ok(()),
                         Restored::Refused(refusal) => return Err(refusal),
-                        Restored::At(owner) => hint = Some(owner),
+                        Restored::At(owner) => trail.follow(owner).await,
                         Restored::Again => sleep(AGAIN).await,
                         Restored::Unreachable => return Err(out_of_reach()),
                     }

@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 
 mod carry;
 mod chaos;
+mod circles;
 mod durable;
 mod lost;
 mod moves;

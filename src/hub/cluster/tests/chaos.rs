@@ -19,6 +19,12 @@ use crate::protocol::{Code, Limits, NodeId, Request, Resume, Ticket, Transport};
 const NODES: usize = 3;
 const STEPS: usize = 250;
 
+/// Bytes of a link that is soon full.
+const NARROW: usize = 6000;
+
+/// So much is said at once now and then.
+const BURST: usize = 40;
+
 /// A member, and what it has been told.
 struct Client {
     name: usize,
@@ -41,8 +47,8 @@ struct Client {
     next_id: u64,
     /// What it has sent to all, and who was there then.
     broadcasts: BTreeMap<u64, Vec<String>>,
-    /// Who has left, as it was told.
-    left: BTreeSet<String>,
+    /// Who has left, as it was told, and for which of them that was their own wish.
+    left: BTreeMap<String, bool>,
     /// What it has sent to one other: to whom, and the answer.
     sent: BTreeMap<u64, (String, Option<bool>)>,
 }
@@ -52,6 +58,8 @@ struct World {
     rng: Rng,
     bus: Memory,
     nodes: Vec<Node>,
+    /// Of each link.
+    bytes: usize,
     clients: Vec<Client>,
     born: usize,
     moves: usize,
@@ -120,7 +128,7 @@ impl Client {
             }
             "peerLeft" => {
                 assert!(self.view.remove(&text("peer")).is_some(), "seed {seed}: {message} was not there");
-                self.left.insert(text("peer"));
+                self.left.insert(text("peer"), message["reason"] == "left");
             }
             "peerAway" | "peerBack" | "peerUpdated" => {
                 let known = self.view.get_mut(&text("peer"));
@@ -151,8 +159,9 @@ impl Client {
 impl World {
     fn new(seed: u64, store: Option<Arc<store::Memory>>) -> Self {
         let (bus, mut rng) = (Memory::default(), Rng::with_seed(seed));
-        let nodes = (0..NODES).map(|_| start(&bus, &mut rng, store.as_ref())).collect();
-        World { seed, rng, bus, nodes, clients: vec![], born: 0, moves: 0, is_cut: false, store, restored: 0 }
+        let bytes = if rng.u8(0..4) == 0 { NARROW } else { LINK_BYTES };
+        let nodes = (0..NODES).map(|_| start(&bus, &mut rng, bytes, store.as_ref())).collect();
+        World { seed, rng, bus, nodes, bytes, clients: vec![], born: 0, moves: 0, is_cut: false, store, restored: 0 }
     }
 
     async fn bear(&mut self) {
@@ -256,7 +265,7 @@ impl World {
         let node = self.rng.usize(0..NODES);
         self.bus.unplug(self.nodes[node].cluster.id());
         self.restored += self.nodes[node].restored();
-        self.nodes[node] = start(&self.bus, &mut self.rng, self.store.as_ref());
+        self.nodes[node] = start(&self.bus, &mut self.rng, self.bytes, self.store.as_ref());
         if self.store.is_none() {
             self.clients.retain(|client| client.node != node);
         }
@@ -297,6 +306,11 @@ impl World {
                     client.metadata = metadata;
                 }
             }
+            (13, _) if self.rng.bool() => {
+                // Two nodes are out of each other's reach, and in that of the others.
+                let apart = [0, 1].map(|_| self.nodes[self.rng.usize(0..NODES)].cluster.id());
+                self.bus.part(if self.rng.bool() { vec![apart] } else { vec![] });
+            }
             (13, _) => {
                 self.is_cut = !self.is_cut;
                 self.bus.cut(self.is_cut);
@@ -310,6 +324,7 @@ impl World {
                 let most = if self.rng.u8(0..4) == 0 { 7000 } else { 600 };
                 tokio::time::sleep(Duration::from_millis(self.rng.u64(0..most))).await;
             }
+            (21, Some(at)) if self.rng.u8(0..4) == 0 => (0..BURST).for_each(|_| self.send(at)),
             (21, Some(at)) => self.lock(at),
             (22.., Some(at)) => self.send(at),
             _ => {}
@@ -324,6 +339,7 @@ impl World {
     async fn settle(&mut self) {
         self.bus.fail(None);
         self.bus.cut(false);
+        self.bus.part([]);
         self.store.iter().for_each(|store| {
             store.cut(false);
             store.swallow(false);
@@ -359,6 +375,10 @@ impl World {
             );
         }
         self.check_lock();
+        for client in &self.clients {
+            let left = |peer: &&String| client.left.get(*peer) == Some(&true);
+            assert_eq!(all.keys().find(left), None, "seed {seed}: who is there has left, as {} was told", client.name);
+        }
         let present: BTreeSet<&String> = all.keys().collect();
         for node in &self.nodes {
             let roster = node.roster();
@@ -383,7 +403,7 @@ impl World {
     fn check_broadcasts(&self) {
         for client in &self.clients {
             let mut missing = 0;
-            let apart = |other: &Client| client.left.contains(&other.peer) || other.left.contains(&client.peer);
+            let apart = |other: &Client| client.left.contains_key(&other.peer) || other.left.contains_key(&client.peer);
             for sender in self.clients.iter().filter(|sender| !apart(sender)) {
                 let heard = client.heard.get(&sender.peer);
                 let meant = sender.broadcasts.iter().filter(|(_, to)| to.contains(&client.peer));
@@ -412,9 +432,9 @@ impl World {
 }
 
 /// A node whose id is the seed's as well: which of two has the greater one decides who asks whom.
-fn start(bus: &Memory, rng: &mut Rng, store: Option<&Arc<store::Memory>>) -> Node {
+fn start(bus: &Memory, rng: &mut Rng, bytes: usize, store: Option<&Arc<store::Memory>>) -> Node {
     let id = NodeId::new(NonZeroU64::new(rng.u64(1..)).expect("not zero"));
-    Node::of(id, bus, LINK_BYTES, store.map(|store| Arc::clone(store) as Arc<dyn store::Store>))
+    Node::of(id, bus, bytes, store.map(|store| Arc::clone(store) as Arc<dyn store::Store>))
 }
 
 /// The seeds to begin with, so many unless `WIGWAG_SIM_SEEDS` says otherwise. Begins at `WIGWAG_SIM_FROM`.
