@@ -27,7 +27,7 @@ use crate::outbox::SharedSeat;
 use crate::protocol::{
     Claim, Code, Grant, JoinKey, LeftReason, NodeId, PeerId, PeerState, Refusal, Resume, RoomName, Ticket,
 };
-use crate::room::{Known, View};
+use crate::room::View;
 use crate::seat::{Ending, Packed, Seat};
 
 /// How long it is tried to get a seat from another node.
@@ -609,26 +609,26 @@ impl Hall {
         moves
     }
 
-    /// Takes those for members whom one that comes knows from its node, and whose own nodes could not say yet whether they are: it is not
-    /// to be told that they have left, which would end its calls. They are away until their nodes tell of them.
-    /// Returns those of whom that may never be, and how often their seats were handed on.
+    /// Takes those for members whom one that comes knows from its node and this one does not: to be told that they have left would end
+    /// its calls, and it may be that what their own nodes say of them comes later here than there. These are asked, and what they say
+    /// holds. Returns those of whom that may never be, and how often their seats were handed on.
     fn believe(&mut self, from: NodeId, view: &View) -> Vec<(PeerId, u64)> {
         let Some(ties) = &mut self.ties else { return Vec::new() };
-        let (mut out, mut on_their_way) = (Vec::new(), Vec::new());
-        for Known { member, node, moves, in_transit, .. } in self.room.strangers_in(view) {
-            let node = node.unwrap_or(from);
-            // Who is on its way is not in the roster of the node to which it comes.
-            let is_open = *in_transit || node != ties.cluster.id() && !ties.has_answered(node);
-            if !is_open || ties.cluster.has_gone(node) {
+        let (own, mut out, mut on_their_way) = (ties.cluster.id(), Vec::new(), Vec::new());
+        for known in self.room.strangers_in(view) {
+            let node = known.node.unwrap_or(from);
+            if ties.cluster.has_gone(node) || node == own && !known.in_transit {
                 continue;
             }
-            let in_transit = *in_transit || !ties.cluster.knows(node);
-            self.room.join_by_hearsay(node, member.clone(), (*moves, in_transit), &mut out);
-            on_their_way.extend(in_transit.then_some((member.peer, *moves)));
-            // It is told what is said to all, or how much it has missed, and is asked.
+            let in_transit = known.in_transit || !ties.cluster.knows(node);
+            if in_transit {
+                on_their_way.push((known.member.peer, known.moves));
+            }
+            // It is told what is said to all, or how much of it has missed.
             ties.nodes.entry(node).or_default();
+            let is_out_of_reach = node != own && !ties.ask(self.room.name(), node, true);
+            self.room.join_by_hearsay(known, node, (in_transit, is_out_of_reach), &mut out);
         }
-        ties.ask_rest(self.room.name(), true);
         self.carry_out(out);
         on_their_way
     }

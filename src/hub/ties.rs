@@ -86,7 +86,7 @@ impl Tie {
 
 impl Ties {
     /// Those of a room that is being opened: every node is asked whether it has it open.
-    pub(super) fn ask(cluster: &Arc<Cluster>, room: &RoomName) -> Self {
+    pub(super) fn begin(cluster: &Arc<Cluster>, room: &RoomName) -> Self {
         let lock = Lock { count: 0, by: cluster.id(), locked: false };
         let mut ties = Ties {
             cluster: Arc::clone(cluster),
@@ -108,14 +108,18 @@ impl Ties {
 
     /// Asks each node that can be asked and was not, in this life of its link; `again` if the room was open before.
     pub(super) fn ask_rest(&mut self, room: &RoomName, again: bool) {
-        let enter = Note::Enter { room: room.clone(), again }.write();
         for node in self.cluster.nodes() {
-            if self.asked(node).is_none()
-                && let Ok(life) = self.cluster.send(node, None, enter.clone(), Weight::Vital)
-            {
-                self.set_asked(node, life, false);
+            if self.asked(node).is_none() {
+                self.ask(room, node, again);
             }
         }
+    }
+
+    /// Asks a node whom it has. Returns whether it can be asked.
+    pub(super) fn ask(&mut self, room: &RoomName, node: NodeId, again: bool) -> bool {
+        let enter = Note::Enter { room: room.clone(), again };
+        let asked = self.cluster.send(node, None, enter.write(), Weight::Vital);
+        asked.map(|life| self.set_asked(node, life, false)).is_ok()
     }
 
     /// A node has told in this life of its link whom it has, or is about to.

@@ -24,7 +24,8 @@ pub struct View {
 pub struct Known {
     /// Who it is.
     pub member: Member,
-    away: bool,
+    /// Whether it has no transport.
+    pub away: bool,
     /// Which node has it; `None` for the one that tells so.
     pub node: Option<NodeId>,
     /// How often its seat was handed on until then.

@@ -506,6 +506,36 @@ async fn who_is_on_the_way_from_one_node_to_another_has_not_left_for_one_who_goe
     assert_eq!(a.hear("peerJoined").await["peer"], peer.to_string());
     from_y(Note::Moved { room: room(), peer, to: z.cluster.id(), moves: 1 });
     let (moved, _) = resume(&z, &of_a, 2).await.expect("the seat is there");
-    assert_eq!(moved.hear("peerAway").await["peer"], peer.to_string());
+    moved.hears_nothing();
     assert_eq!(moved.hear("peerLeft").await["reason"], "nodeLost", "it has never come");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_just_come_or_gone_elsewhere_is_told_to_one_who_goes_as_its_own_node_says() {
+    let bus = Memory::default();
+    let ([x, y, z], a, b, [of_a, of_b]) = scene(&bus).await;
+    let _d = z.member().await;
+    for member in [&a, &b] {
+        member.hear("peerJoined").await;
+    }
+    // The third node has not heard yet that it has come.
+    bus.part([[&y, &z].map(|node| node.cluster.id())]);
+    let c = y.member().await;
+    assert_eq!(a.hear("peerJoined").await["peer"], c.peer);
+    let (moved, _) = resume(&z, &of_a, 3).await.expect("the seat is there");
+    bus.part([]);
+    until(|| z.roster().len() == 4 && x.hub.room_count() == 0).await;
+    moved.hears_nothing();
+    // And the second one not yet that it has left.
+    bus.part([[&y, &z].map(|node| node.cluster.id())]);
+    moved.say(&json!({"type": "leave"}));
+    let seq = b.session.seat.quietly(|seat| seat.sent());
+    let (back, _) = resume(&x, &of_b, seq).await.expect("the seat is there");
+    let left = loop {
+        match back.next().await {
+            heard if heard["type"] == "peerLeft" => break heard,
+            heard => assert_eq!(heard["peer"], c.peer, "{heard}"),
+        }
+    };
+    assert_eq!((&left["peer"], x.roster().len()), (&json!(moved.peer), 3));
 }
