@@ -307,7 +307,7 @@ async fn a_seat_that_goes_on_has_all_of_its_time_once_more() {
     let (_moved, _) = resume(&z, &of_b, 0).await.expect("the seat is there");
     tokio::time::sleep(WINDOW - Duration::from_secs(1)).await;
     // The second node may tell of it long before the third does.
-    let peer = PeerId::parse(&b.peer).expect("an id");
+    let peer = b.session.peer();
     let moved = Note::Moved { room: room(), peer, to: y.cluster.id(), moves: 2 };
     x.hub.change(z.cluster.id(), 1, moved).expect("the room is open");
     tokio::time::sleep(Duration::from_secs(20)).await;
@@ -322,7 +322,7 @@ async fn a_seat_whose_node_cannot_be_reached_for_a_moment_has_not_expired() {
     linked(&[&x, &y, &z]).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let (b, joined) = y.join(Rights::MEMBER).await;
-    let peer = PeerId::parse(&b.peer).expect("an id");
+    let peer = b.session.peer();
     drop(b);
     offer(&y, &z, ticket(&joined));
     until(|| z.hub.has_seat(&room(), peer)).await;
@@ -406,7 +406,7 @@ async fn a_message_that_is_late_does_not_come_after_a_later_one_to_who_has_been_
     a.hear("ok").await;
     let (back, _) = resume(&y, &of_b, 1).await.expect("the seat is there");
     // Sent before the seat had gone, and on its way until now.
-    let [from, to] = [&a, &b].map(|member| PeerId::parse(&member.peer).expect("an id"));
+    let [from, to] = [&a, &b].map(|member| member.session.peer());
     let late = |receipt| note::relay(&room(), (to, 0), Some(receipt), None, &message(from, 1));
     let pending = Pending::Request { room: room(), from, id: Some(1) };
     x.cluster.ask(y.cluster.id(), None, pending, late).expect("the link is up");
