@@ -366,7 +366,6 @@ impl Hub {
         cluster.send_all(node, life, parts).map_err(|_| refused(&out_of_reach()))?;
         info!(%peer, to = %node, "a session goes on at another node");
         let moves = hall.send_off(peer, node);
-        cluster.moves.remember(room.clone(), peer, Move { to: node, moves }, now());
         self.watch_transit(room.clone(), peer, moves);
         self.drop_if_empty(&mut shard, room);
         Ok(())
@@ -590,7 +589,7 @@ impl Hall {
         }
     }
 
-    /// A seat is no longer here. Members here are told nothing: for them its peer goes on.
+    /// A seat is no longer here, which is remembered. Members here are told nothing: for them its peer goes on.
     /// Returns how often it was handed on by now.
     pub(super) fn send_off(&mut self, peer: PeerId, to: NodeId) -> u64 {
         if let Some(seat) = self.seats.remove(&peer) {
@@ -603,6 +602,7 @@ impl Hall {
         self.room.hand_on(peer, None, to, moves);
         if let Some(ties) = &mut self.ties {
             ties.moving.forget(peer);
+            ties.cluster.moves.remember(self.room.name().clone(), peer, Move { to, moves }, now());
         }
         self.leave_journal(peer);
         self.announce(|room| Note::Moved { room, peer, to, moves });

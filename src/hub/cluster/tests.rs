@@ -443,8 +443,7 @@ async fn a_room_is_locked_at_all_nodes_or_at_none_when_its_last_member_leaves_wh
     mo.say(&json!({"type": "admit", "peer": g.peer}));
     mo.say(&json!({"type": "leave"}));
     while g.next().await["type"] != "peerLeft" {}
-    until(|| z.hub.with_hall(&room(), |hall| hall.room.has(g.session.peer())) == Some(true))
-        .await;
+    until(|| z.hub.with_hall(&room(), |hall| hall.room.has(g.session.peer())) == Some(true)).await;
     until(|| locked(&y) == Some(true) && locked(&z) == Some(true)).await;
 }
 

@@ -89,7 +89,7 @@ async fn a_session_of_a_node_that_was_killed_goes_on_with_what_it_was_promised()
 
 #[tokio::test(start_paused = true)]
 async fn what_was_said_before_the_senders_node_was_killed_comes_once_though_it_is_said_again() {
-    let (bus, store, [x, y, z], [(a, joined), (b, _)]) = members().await;
+    let (bus, _store, [x, _y, z], [(a, joined), (b, _)]) = members().await;
     a.say(&message(1, &b));
     a.say(&message(2, &b));
     for number in [1, 2] {
@@ -136,7 +136,7 @@ async fn after_a_nodes_loss_any_of_its_tickets_is_good_once_more() {
 async fn what_was_never_acknowledged_and_had_no_room_is_told_to_be_lost() {
     const LARGE: usize = 60_000;
     const SAID: u64 = 40;
-    let (bus, store, [x, y, z], [(a, _), (b, joined)]) = members().await;
+    let (bus, _store, [_x, y, z], [(a, _), (b, joined)]) = members().await;
     let text = "x".repeat(LARGE);
     for id in 1..=SAID {
         a.say(&json!({"type": "message", "id": id, "to": b.peer, "data": text}));
@@ -158,7 +158,7 @@ async fn what_was_never_acknowledged_and_had_no_room_is_told_to_be_lost() {
 #[tokio::test(start_paused = true)]
 async fn of_two_nodes_that_want_a_seat_at_once_one_has_it() {
     for shift in 0..6 {
-        let (bus, store, [x, y, z], [(a, _), (b, joined)]) = members().await;
+        let (bus, _store, [x, y, z], [(a, _), (b, joined)]) = members().await;
         a.say(&message(1, &b));
         a.hear("ok").await;
         let ticket = ticket(&joined).to_owned();
@@ -188,7 +188,7 @@ async fn of_two_nodes_that_want_a_seat_at_once_one_has_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_was_taken_for_lost_gives_up_its_seat_and_accepts_nothing_more_for_it() {
-    let (bus, store, [x, y]) = scene().await;
+    let (bus, _store, [x, y]) = scene().await;
     let (b, joined) = x.join(Rights::MEMBER).await;
     let a = x.member().await;
     b.hear("peerJoined").await;
@@ -210,8 +210,30 @@ async fn a_node_that_was_taken_for_lost_gives_up_its_seat_and_accepts_nothing_mo
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_was_taken_from_a_node_that_was_taken_for_lost_has_not_left_for_one_who_hears_of_that_node_first() {
+    let (bus, _store, [x, y, z], [(b, joined), _]) = members().await;
+    let a = z.member().await;
+    bus.cut(true);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let (again, _) = come_back(&y, ticket(&joined), 1).await.expect("it is kept");
+    let [of_x, of_y, of_z] = [&x, &y, &z].map(|node| node.cluster.id());
+    bus.part([[of_x, of_z], [of_y, of_z]]);
+    bus.cut(false);
+    until(|| !x.hub.has_seat(&room(), b.session.peer())).await;
+    bus.part([[of_y, of_z]]);
+    until(|| z.cluster.nodes() == [of_x] && z.cluster.status().bytes == 0 && x.cluster.status().bytes == 0).await;
+    bus.part([]);
+    until(|| z.roster() == y.roster()).await;
+    while let Some(heard) = a.session.try_next() {
+        let Output::Frame(frame) = heard else { continue };
+        assert_ne!(value(&frame)["type"], "peerLeft");
+    }
+    drop(again);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_stored_is_refused_and_leaves_no_hole() {
-    let (bus, store, [x, y]) = scene().await;
+    let (_bus, store, [x, y]) = scene().await;
     let (a, b, c) = (x.member().await, x.member().await, y.member().await);
     a.hear("peerJoined").await;
     a.hear("peerJoined").await;

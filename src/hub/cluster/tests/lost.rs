@@ -10,7 +10,9 @@ fn part(bus: &Memory, pairs: &[[&Node; 2]]) {
 
 /// How much has come from a node to another.
 fn heard_of(node: &Node, other: &Node) -> u64 {
-    node.hub.with_hall(&room(), |hall| hall.ties.as_ref().map_or(0, |ties| ties.heard_of(other.cluster.id()).number)).unwrap_or(0)
+    node.hub
+        .with_hall(&room(), |hall| hall.ties.as_ref().map_or(0, |ties| ties.heard_of(other.cluster.id()).number))
+        .unwrap_or(0)
 }
 
 /// Whether a node is told of each change at another.
