@@ -113,7 +113,7 @@ impl Memory {
         self.0.nodes.lock().remove(&node);
     }
 
-    /// From now on nothing gets from one node of these pairs to the other.
+    /// From now on nothing gets from the first to the second node of these pairs.
     pub fn part(&self, pairs: impl Into<Vec<[NodeId; 2]>>) {
         *self.0.apart.lock() = pairs.into();
     }
@@ -135,7 +135,7 @@ impl Bus for Plug {
         let (lost, doubled) = shared.faults.lock().as_mut().map_or((false, false), Faults::next);
         let copies = if lost { 0 } else { 1 + usize::from(doubled) };
         let apart = shared.apart.lock();
-        let passes = |to| !apart.contains(&[self.node, to]) && !apart.contains(&[to, self.node]);
+        let passes = |to| !apart.contains(&[self.node, to]);
         let nodes = shared.nodes.lock();
         let recipients = nodes.iter().filter(|(id, _)| (to == To::All || to == To::Node(**id)) && passes(**id));
         for (_, recipient) in recipients {

@@ -13,7 +13,7 @@ use super::{Hall, Hub, now, session};
 use crate::cluster::journal::{Asker, Sender};
 use crate::cluster::mesh::{Event, Weight};
 use crate::cluster::moves::Move;
-use crate::cluster::note::{self, Lock, Note, Present, Refused, Said, Text, Wish};
+use crate::cluster::note::{self, Lock, Missing, Note, Present, Refused, Said, Text, Wish};
 use crate::cluster::{Cluster, Events, LINK_BYTES, Pending};
 use crate::protocol::{Body, Code, LeftReason, Member, NodeId, PeerId, PeerState, Refusal, RoomName, Ticket};
 use crate::room::{Delivery, Room};
@@ -223,21 +223,21 @@ impl Hub {
     /// The link of a node is down: nothing that was told over it, or by it, can be built upon.
     fn untie(&self, node: NodeId, held: &[Text]) {
         for Text(text) in held {
-            let (room, missed) = match Note::parse(text) {
-                Ok(Note::Broadcast { room, said: Some(_), .. }) => (room, 1),
+            let (room, missing) = match Note::parse(text) {
+                Ok(Note::Broadcast { room, said: Some(_), .. }) => (room, Missing::own(1)),
                 // What it tells of may be news there still.
-                Ok(Note::Roster { room, missed, .. } | Note::Missed { room, count: missed, .. }) => (room, missed),
+                Ok(Note::Roster { room, missing, .. } | Note::Missed { room, missing, .. }) => (room, missing),
                 _ => continue,
             };
             self.with_hall(&room, |hall| {
                 if let Some(tie) = hall.tie(node) {
-                    tie.missed = tie.missed.saturating_add(missed);
+                    tie.missing = tie.missing.and(missing);
                 }
             });
         }
         self.for_each_tie(node, |hall| {
             if let Some(tie) = hall.tie(node) {
-                *tie = Tie { missed: tie.missed, ..Tie::default() };
+                *tie = Tie { missing: tie.missing, ..Tie::default() };
             }
             hall.ties.iter_mut().for_each(|ties| ties.check_whole());
         });
@@ -311,8 +311,8 @@ impl Hub {
                     answer_gone(room.clone());
                 }
             }
-            Note::Missed { room, count, said } => {
-                self.with_hall(&room, |hall| hall.take_in_said(node, said, count));
+            Note::Missed { room, missing, said } => {
+                self.with_hall(&room, |hall| hall.take_in_said(node, said, missing));
             }
             Note::Take { room, ticket, claim, heard, waited, receipt } => {
                 let (ticket, heard) = (Ticket::parse(&ticket), heard.into_iter().collect());
@@ -547,10 +547,10 @@ impl Hall {
     }
 
     fn change(&mut self, node: NodeId, life: u64, note: Note<'_>) {
-        if let Note::Roster { members, waiting, lock, missed, said, last, .. } = note {
+        if let Note::Roster { members, waiting, lock, missing, said, last, .. } = note {
             self.take_in_roster(node, members, waiting, (lock, last));
             if last {
-                self.take_in_said(node, said, missed);
+                self.take_in_said(node, said, missing);
                 self.ties.iter_mut().for_each(|ties| ties.set_asked(node, life, true));
             }
             return;
@@ -596,14 +596,14 @@ impl Hall {
         })
     }
 
-    /// What a node has said to all until now, of which so much could not be sent here. Who has come from another node may have missed more
-    /// of it on the way, or heard it there.
-    fn take_in_said(&mut self, node: NodeId, said: Said, missed: u64) {
+    /// What a node has said to all until now, of which so much could not be sent here, or may not have arrived. Who has come from another
+    /// node may have missed more of it on the way, or heard it there.
+    fn take_in_said(&mut self, node: NodeId, said: Said, missing: Missing) {
         let Some(ties) = &mut self.ties else { return };
-        // The rest was said at a node before, and has other numbers.
-        let rest = missed.saturating_sub(said.since(ties.heard_of(node)));
+        // The rest of it has arrived, and what was lost is the acknowledgement.
+        let missed = missing.own.min(said.since(ties.heard_of(node))).saturating_add(missing.brought);
         ties.hear(node, said);
-        let lost = ties.moving.miss(node, said, rest);
+        let lost = ties.moving.miss(node, said, missing.brought);
         for (member, ..) in self.room.own_members() {
             let lost = lost.get(&member.peer).copied().unwrap_or(missed);
             if let Some(seat) = self.seats.get(&member.peer).filter(|_| lost > 0) {

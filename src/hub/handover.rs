@@ -21,7 +21,7 @@ use super::{Hall, Hub, now, resume_expired};
 use crate::cluster::journal::Sender;
 use crate::cluster::mesh::Weight;
 use crate::cluster::moves::Move;
-use crate::cluster::note::{Kept, Note, Present, Refused, Said, Written};
+use crate::cluster::note::{Kept, Missing, Note, Present, Refused, Said, Written};
 use crate::cluster::{Cluster, Pending};
 use crate::outbox::SharedSeat;
 use crate::protocol::{
@@ -572,7 +572,7 @@ impl Hall {
     /// What the nodes have missed and were not told yet. Who goes takes it along, as nobody may be left here to tell them; told twice is
     /// better than not at all.
     fn owed(&self) -> Vec<(NodeId, u64)> {
-        let missed = self.ties.iter().flat_map(|ties| &ties.nodes).map(|(&node, tie)| (node, tie.missed));
+        let missed = self.ties.iter().flat_map(|ties| &ties.nodes).map(|(&node, tie)| (node, tie.missing.sum()));
         missed.filter(|(_, missed)| *missed > 0).collect()
     }
 
@@ -584,7 +584,8 @@ impl Hall {
                 self.lose(missed);
             } else {
                 let room = self.room.name();
-                ties.nodes.entry(node).or_default().miss((missed, ties.said), &ties.cluster, node, room);
+                let missing = Missing { own: 0, brought: missed };
+                ties.nodes.entry(node).or_default().miss(missing, ties.said, &ties.cluster, (node, room));
             }
         }
     }

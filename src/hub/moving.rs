@@ -95,14 +95,14 @@ impl Moving {
         });
     }
 
-    /// A node has said so much to all until now, some of which will not come, and neither will the `rest`, which has no number of its.
-    /// Returns how much those have missed who have come from elsewhere; they may have heard some of it there.
-    pub(super) fn miss(&mut self, node: NodeId, said: Said, rest: u64) -> BTreeMap<PeerId, u64> {
-        self.coming.values_mut().for_each(|coming| coming.lost += rest);
+    /// A node has said so much to all until now: what of it has not come will not, and neither will some that was said elsewhere and
+    /// `brought` there. Returns how much those have missed who have come from elsewhere, and may have heard more there.
+    pub(super) fn miss(&mut self, node: NodeId, said: Said, brought: u64) -> BTreeMap<PeerId, u64> {
+        self.coming.values_mut().for_each(|coming| coming.lost += brought);
         let mut missed = BTreeMap::new();
         self.known.retain(|&peer, heard| {
             if let Some(until) = heard.get(&node).copied() {
-                missed.insert(peer, said.since(until) + rest);
+                missed.insert(peer, said.since(until) + brought);
                 if until <= said {
                     heard.remove(&node);
                 }

@@ -177,6 +177,12 @@ async fn linked(nodes: &[&Node]) {
     until(|| nodes.iter().all(|node| node.cluster.nodes().len() == nodes.len() - 1)).await;
 }
 
+/// Lets nothing get from one node of these pairs to the other, nor back, and everything between others.
+fn part(bus: &Memory, pairs: &[[&Node; 2]]) {
+    let ids = pairs.iter().map(|pair| pair.map(|node| node.cluster.id()));
+    bus.part(ids.flat_map(|[one, other]| [[one, other], [other, one]]).collect::<Vec<_>>());
+}
+
 /// Lets the clock of the test move on until something holds.
 async fn until(holds: impl Fn() -> bool) {
     let begun = tokio::time::Instant::now();

@@ -216,13 +216,13 @@ async fn who_was_taken_from_a_node_that_was_taken_for_lost_has_not_left_for_one_
     bus.cut(true);
     tokio::time::sleep(Duration::from_secs(6)).await;
     let (again, _) = come_back(&y, ticket(&joined), 1).await.expect("it is kept");
-    let [of_x, of_y, of_z] = [&x, &y, &z].map(|node| node.cluster.id());
-    bus.part([[of_x, of_z], [of_y, of_z]]);
+    part(&bus, &[[&x, &z], [&y, &z]]);
     bus.cut(false);
     until(|| !x.hub.has_seat(&room(), b.session.peer())).await;
-    bus.part([[of_y, of_z]]);
-    until(|| z.cluster.nodes() == [of_x] && z.cluster.status().bytes == 0 && x.cluster.status().bytes == 0).await;
-    bus.part([]);
+    part(&bus, &[[&y, &z]]);
+    until(|| z.cluster.nodes() == [x.cluster.id()] && z.cluster.status().bytes == 0 && x.cluster.status().bytes == 0)
+        .await;
+    part(&bus, &[]);
     until(|| z.roster() == y.roster()).await;
     while let Some(heard) = a.session.try_next() {
         let Output::Frame(frame) = heard else { continue };

@@ -3,11 +3,6 @@
 use super::moves::{resume, scene, ticket};
 use super::*;
 
-/// Lets nothing get from one of two nodes to the other.
-fn part(bus: &Memory, pairs: &[[&Node; 2]]) {
-    bus.part(pairs.iter().map(|pair| pair.map(|node| node.cluster.id())).collect::<Vec<_>>());
-}
-
 /// How much has come from a node to another.
 fn heard_of(node: &Node, other: &Node) -> u64 {
     node.hub
@@ -71,4 +66,32 @@ async fn what_was_said_while_its_node_could_not_hear_of_one_who_came_is_told_to_
     drop(moved);
     let (_moved, greeting) = resume(&z, &of_b, seq).await.expect("the seat is there");
     assert_eq!(greeting["lost"], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_arrived_is_not_told_to_be_lost_with_its_acknowledgement() {
+    let bus = Memory::default();
+    let [x, y] = Node::pair(&bus).await;
+    let (a, b) = (x.member().await, y.member().await);
+    a.hear("peerJoined").await;
+    until(|| x.cluster.status().bytes == 0).await;
+    bus.part([[y.cluster.id(), x.cluster.id()]]);
+    a.say(&json!({"type": "message", "data": 1}));
+    assert_eq!(b.hear("message").await["data"], 1);
+    until(|| !is_told(&y, &x)).await;
+    // This one does not arrive.
+    a.say(&json!({"type": "message", "data": 2}));
+    bus.part([]);
+    until(|| is_told(&y, &x) && is_told(&x, &y)).await;
+    let ended = loop {
+        match b.next().await {
+            heard if heard["type"] == "ended" => break heard,
+            heard => assert_ne!(heard["type"], "message"),
+        }
+    };
+    assert!(ended["with"].as_str().is_some_and(|with| with.contains("SlowConsumer")), "{ended}");
+    let ticket = b.session.seat.quietly(|seat| seat.ticket()).to_text();
+    let seq = b.session.seat.quietly(|seat| seat.sent());
+    drop(b);
+    assert_eq!(resume(&y, &ticket, seq).await.expect("the seat is there").1["lost"], 1);
 }

@@ -442,7 +442,7 @@ async fn what_was_heard_at_one_node_is_not_heard_again_at_the_next_but_one() {
 /// Three nodes, the first two with a member each; who is at the second cannot be heard of at the third. The ticket is the first member's.
 async fn apart(bus: &Memory) -> ([Node; 3], [Member; 2], String) {
     let (nodes, a, b, [of_a, _]) = scene(bus).await;
-    bus.part([[&nodes[1], &nodes[2]].map(|node| node.cluster.id())]);
+    part(bus, &[[&nodes[1], &nodes[2]]]);
     until(|| nodes[2].cluster.is_lost(nodes[1].cluster.id())).await;
     (nodes, [a, b], of_a)
 }
@@ -456,7 +456,7 @@ async fn who_is_at_a_node_that_the_new_one_cannot_reach_is_away_and_has_not_left
     assert_eq!(moved.hear("peerAway").await["peer"], b.peer);
     moved.say(&json!({"type": "message", "id": 1, "to": b.peer, "data": 1}));
     assert_eq!(moved.hear("error").await["code"], "queueFull");
-    bus.part([]);
+    part(&bus, &[]);
     assert_eq!(moved.hear("peerBack").await["peer"], b.peer);
     b.say(&json!({"type": "message", "id": 1, "to": moved.peer, "data": 1}));
     assert_eq!(moved.hear("message").await["from"], b.peer);
@@ -466,12 +466,12 @@ async fn who_is_at_a_node_that_the_new_one_cannot_reach_is_away_and_has_not_left
 async fn who_has_left_where_neither_node_could_hear_of_it_is_told_to_have_left_as_soon_as_one_can() {
     let bus = Memory::default();
     let ([x, y, z], [a, b], of_a) = apart(&bus).await;
-    bus.part([&x, &z].map(|node| [node.cluster.id(), y.cluster.id()]));
+    part(&bus, &[[&x, &y], [&z, &y]]);
     assert_eq!(a.hear("peerAway").await["peer"], b.peer);
     b.say(&json!({"type": "leave"}));
     let (moved, _) = resume(&z, &of_a, 2).await.expect("the seat is there");
     moved.hears_nothing();
-    bus.part([]);
+    part(&bus, &[]);
     let begun = tokio::time::Instant::now();
     assert_eq!(moved.hear("peerLeft").await["peer"], b.peer);
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
@@ -482,7 +482,7 @@ async fn who_is_at_a_node_that_the_new_one_never_hears_of_is_lost_in_the_end() {
     let bus = Memory::default();
     let ([x, y, _z], a, b, [of_a, _]) = scene(&bus).await;
     let id = fresh_id();
-    bus.part([[y.cluster.id(), id]]);
+    bus.part([[y.cluster.id(), id], [id, y.cluster.id()]]);
     let w = Node::of(id, &bus, LINK_BYTES, None);
     until(|| w.cluster.nodes().contains(&x.cluster.id())).await;
     let (moved, _) = resume(&w, &of_a, 1).await.expect("the seat is there");
@@ -519,15 +519,15 @@ async fn who_has_just_come_or_gone_elsewhere_is_told_to_one_who_goes_as_its_own_
         member.hear("peerJoined").await;
     }
     // The third node has not heard yet that it has come.
-    bus.part([[&y, &z].map(|node| node.cluster.id())]);
+    part(&bus, &[[&y, &z]]);
     let c = y.member().await;
     assert_eq!(a.hear("peerJoined").await["peer"], c.peer);
     let (moved, _) = resume(&z, &of_a, 3).await.expect("the seat is there");
-    bus.part([]);
+    part(&bus, &[]);
     until(|| z.roster().len() == 4 && x.hub.room_count() == 0).await;
     moved.hears_nothing();
     // And the second one not yet that it has left.
-    bus.part([[&y, &z].map(|node| node.cluster.id())]);
+    part(&bus, &[[&y, &z]]);
     moved.say(&json!({"type": "leave"}));
     let seq = b.session.seat.quietly(|seat| seat.sent());
     let (back, _) = resume(&x, &of_b, seq).await.expect("the seat is there");
