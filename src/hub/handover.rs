@@ -639,8 +639,8 @@ impl Hall {
         let moderates = seat.quietly(|seat| seat.grant().rights.moderate);
         // What it knows of who waits it was told there.
         self.room.moderate(peer, moderates);
-        let news = self.room.catch_up(peer, view);
         let Some(ties) = &mut self.ties else { return };
+        let news = self.room.catch_up(peer, view, |node| ties.cluster.has_gone(node));
         let now = ties.heard();
         let missed = ties.moving.arrive(peer, heard, own, &now);
         seat.with(|seat| {

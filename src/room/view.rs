@@ -55,9 +55,9 @@ impl Room {
         view.peers.iter().filter(|known| !self.has(known.member.peer)).collect()
     }
 
-    /// What a member has to be told here that knows so much. From now on this room counts its changes from where the other node's
-    /// count was, as the member compares the two.
-    pub fn catch_up(&mut self, peer: PeerId, view: &View) -> Vec<Body> {
+    /// What a member has to be told here that knows so much; who was at a node that has gone is lost with it. From now on this room counts
+    /// its changes from where the other node's count was, as the member compares the two.
+    pub fn catch_up(&mut self, peer: PeerId, view: &View, has_gone: impl Fn(NodeId) -> bool) -> Vec<Body> {
         self.revision = self.revision.max(view.revision);
         let mut known: BTreeMap<PeerId, &Known> = view.peers.iter().map(|known| (known.member.peer, known)).collect();
         let mut news = Vec::new();
@@ -90,8 +90,9 @@ impl Room {
                 _ => {}
             }
         }
-        for gone in known.into_keys() {
-            tell(&|revision| Body::peer_left(gone, LeftReason::Left, revision));
+        for (gone, known) in known {
+            let reason = if known.node.is_some_and(&has_gone) { LeftReason::NodeLost } else { LeftReason::Left };
+            tell(&|revision| Body::peer_left(gone, reason, revision));
         }
         if self.locked != view.locked {
             tell(&|revision| Body::room_updated(self.locked, revision));
@@ -139,7 +140,7 @@ mod tests {
         here.update(peer(4), Metadata::new(r#"{"a":1}"#), &mut vec![]);
         here.lock(true, &mut vec![]);
         let count = here.revision().max(before.revision());
-        let news = here.catch_up(peer(1), &view);
+        let news = here.catch_up(peer(1), &view, |_| false);
         let kinds = ["peerBack", "peerUpdated", "peerJoined", "peerLeft", "roomUpdated", "peerLeft", "knock"];
         let whom = [Some(3), Some(4), Some(5), Some(2), None, Some(8), Some(9)];
         let expected: Vec<_> = kinds.iter().zip(whom).map(|(kind, who)| (json!(kind), json!(who.map(peer)))).collect();
@@ -147,6 +148,6 @@ mod tests {
         let last: Value = serde_json::from_str(news[6].text()).expect("JSON");
         assert_eq!((&last["revision"], here.revision()), (&json!(count + 7), count + 7));
         let now = here.view(peer(1));
-        assert!(here.catch_up(peer(1), &View { waiting: view.waiting, ..now }).len() == 2, "knocks alone");
+        assert!(here.catch_up(peer(1), &View { waiting: view.waiting, ..now }, |_| false).len() == 2, "knocks alone");
     }
 }

@@ -478,6 +478,18 @@ async fn who_has_left_where_neither_node_could_hear_of_it_is_told_to_have_left_a
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_at_a_node_that_the_new_one_has_given_up_is_lost_with_it() {
+    let bus = Memory::default();
+    let ([_x, y, z], [_a, b], of_a) = apart(&bus).await;
+    until(|| z.cluster.has_gone(y.cluster.id())).await;
+    let (moved, _) = resume(&z, &of_a, 1).await.expect("the seat is there");
+    let left = moved.hear("peerLeft").await;
+    assert_eq!((&left["peer"], &left["reason"]), (&json!(b.peer), &json!("nodeLost")));
+    part(&bus, &[]);
+    assert_eq!(moved.hear("peerJoined").await["peer"], b.peer);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_is_at_a_node_that_the_new_one_never_hears_of_is_lost_in_the_end() {
     let bus = Memory::default();
     let ([x, y, _z], a, b, [of_a, _]) = scene(&bus).await;
