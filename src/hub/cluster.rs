@@ -365,7 +365,7 @@ impl Hub {
         };
         let room = room.clone();
         if let Note::Moved { peer, to, moves, .. } = note {
-            let handed_on = self.with_hall(&room, |hall| hall.room.hand_on(peer, Some(node), to, moves));
+            let handed_on = self.with_hall(&room, |hall| hall.is_handed_on(peer, node, (to, moves)));
             // Not answered where the room is not open: the answer would be what has moved from here, and so on to and fro.
             if handed_on == Some(true) {
                 self.watch_transit(room, peer, moves);
@@ -487,15 +487,27 @@ impl Hall {
         }
     }
 
-    /// A node does not share the room, or not any more.
+    /// A node has handed a seat to another one, which has not said so yet. Returns whether that is news.
+    fn is_handed_on(&mut self, peer: PeerId, from: NodeId, (to, moves): (NodeId, u64)) -> bool {
+        let is_news = self.room.hand_on(peer, Some(from), to, moves);
+        if let Some(ties) = self.ties.as_mut().filter(|ties| is_news && to != ties.cluster.id()) {
+            // What is said to all meanwhile counts as missed there.
+            ties.nodes.entry(to).or_default();
+        }
+        is_news
+    }
+
+    /// A node does not share the room, or not any more; but it may be that a seat is on its way there.
     fn forget(&mut self, node: NodeId, reason: LeftReason) {
         let left = |peer| Noted::Left { peer, reason };
         self.each_of(node, left, |room, peer, out| {
             room.leave_elsewhere(peer, reason, out);
             true
         });
+        let is_expected = self.room.concerns(node);
         if let Some(ties) = &mut self.ties {
-            ties.nodes.remove(&node);
+            let tie = ties.nodes.remove(&node).filter(|_| is_expected);
+            ties.nodes.extend(tie.map(|Tie { missing, .. }| (node, Tie { missing, ..Tie::default() })));
             ties.moving.forget_node(node);
             ties.check_whole();
         }

@@ -16,6 +16,21 @@ fn is_told(node: &Node, by: &Node) -> bool {
     by.hub.with_hall(&room(), tie) == Some(true)
 }
 
+/// How much a member is told to have missed, when it has come back after having been asked to for that.
+async fn lost(node: &Node, member: Member) -> Value {
+    let ended = loop {
+        match member.next().await {
+            heard if heard["type"] == "ended" => break heard,
+            heard => assert_ne!(heard["type"], "message"),
+        }
+    };
+    assert!(ended["with"].as_str().is_some_and(|with| with.contains("SlowConsumer")), "{ended}");
+    let ticket = member.session.seat.quietly(|seat| seat.ticket()).to_text();
+    let seq = member.session.seat.quietly(|seat| seat.sent());
+    drop(member);
+    resume(node, &ticket, seq).await.expect("the seat is there").1["lost"].clone()
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_full_link_has_refused_is_counted_for_one_who_comes_there_later() {
     const SAID: u64 = 20;
@@ -56,16 +71,19 @@ async fn what_was_said_while_its_node_could_not_hear_of_one_who_came_is_told_to_
     a.say(&json!({"type": "message", "data": 2}));
     let (moved, _) = resume(&z, &of_b, seq).await.expect("the seat is there");
     part(&bus, &[]);
-    let ended = loop {
-        match moved.next().await {
-            heard if heard["type"] == "ended" => break heard,
-            heard => assert_ne!(heard["type"], "message"),
-        }
-    };
-    assert!(ended["with"].as_str().is_some_and(|with| with.contains("SlowConsumer")), "{ended}");
-    drop(moved);
-    let (_moved, greeting) = resume(&z, &of_b, seq).await.expect("the seat is there");
-    assert_eq!(greeting["lost"], 1);
+    assert_eq!(lost(&z, moved).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_said_to_nobody_but_one_on_its_way_is_told_to_be_lost() {
+    let bus = Memory::default();
+    let ([x, y, z], a, _b, [_, of_b]) = scene(&bus).await;
+    part(&bus, &[[&x, &z]]);
+    let (moved, _) = resume(&z, &of_b, 0).await.expect("the seat is there");
+    until(|| y.hub.room_count() == 0 && x.roster().len() == 2 && !is_told(&y, &x)).await;
+    a.say(&json!({"type": "message", "data": 1}));
+    part(&bus, &[]);
+    assert_eq!(lost(&z, moved).await, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -83,15 +101,5 @@ async fn what_has_arrived_is_not_told_to_be_lost_with_its_acknowledgement() {
     a.say(&json!({"type": "message", "data": 2}));
     bus.part([]);
     until(|| is_told(&y, &x) && is_told(&x, &y)).await;
-    let ended = loop {
-        match b.next().await {
-            heard if heard["type"] == "ended" => break heard,
-            heard => assert_ne!(heard["type"], "message"),
-        }
-    };
-    assert!(ended["with"].as_str().is_some_and(|with| with.contains("SlowConsumer")), "{ended}");
-    let ticket = b.session.seat.quietly(|seat| seat.ticket()).to_text();
-    let seq = b.session.seat.quietly(|seat| seat.sent());
-    drop(b);
-    assert_eq!(resume(&y, &ticket, seq).await.expect("the seat is there").1["lost"], 1);
+    assert_eq!(lost(&y, b).await, 1);
 }
