@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{Node, linked, moderator, room, value};
 use crate::cluster::bus::{Faults, Memory};
@@ -21,6 +22,12 @@ const STEPS: usize = 250;
 
 /// Bytes of a link that is soon full.
 const NARROW: usize = 6000;
+
+/// Nothing is on its way for longer.
+const ON_ITS_WAY: Duration = Duration::from_secs(6);
+
+/// For so long a seat that was lost is looked for, in seconds.
+const LOOKED_FOR: u64 = 150;
 
 /// So much is said at once now and then.
 const BURST: usize = 40;
@@ -47,7 +54,9 @@ struct Client {
     next_id: u64,
     /// What it has sent to all, and who was there then.
     broadcasts: BTreeMap<u64, Vec<String>>,
-    /// Who has left, as it was told, and for which of them that was their own wish.
+    /// Since when it knows whom.
+    known: BTreeMap<String, Instant>,
+    /// Who has left, as it was told; and whether by their own wish, and after it had known them for long.
     left: BTreeMap<String, bool>,
     /// What it has sent to one other: to whom, and the answer.
     sent: BTreeMap<u64, (String, Option<bool>)>,
@@ -119,16 +128,22 @@ impl Client {
                     (info["peer"].as_str().unwrap_or_default().to_owned(), (state, info["metadata"].clone()))
                 });
                 self.view = known.collect();
+                for peer in self.view.keys() {
+                    self.known.entry(peer.clone()).or_insert_with(Instant::now);
+                }
             }
             "roomUpdated" => self.locked = message["locked"] == true,
             "resumed" => self.ticket = text("ticket"),
             "peerJoined" => {
+                self.known.insert(text("peer"), Instant::now());
                 let before = self.view.insert(text("peer"), ("here".to_owned(), message["metadata"].clone()));
                 assert!(before.is_none(), "seed {seed}: {message} joins twice");
             }
             "peerLeft" => {
                 assert!(self.view.remove(&text("peer")).is_some(), "seed {seed}: {message} was not there");
-                self.left.insert(text("peer"), message["reason"] == "left");
+                let since = self.known.remove(&text("peer"));
+                let is_long = since.is_some_and(|since| since.elapsed() > ON_ITS_WAY);
+                self.left.insert(text("peer"), message["reason"] == "left" && is_long);
             }
             "peerAway" | "peerBack" | "peerUpdated" => {
                 let known = self.view.get_mut(&text("peer"));
@@ -170,7 +185,7 @@ impl World {
             Ok(born) => born,
             Err(refusal) => return assert_eq!(refusal.code, Code::RoomLocked, "seed {}", self.seed),
         };
-        let (view, heard, sent, broadcasts, left) = Default::default();
+        let (view, heard, sent, broadcasts, known, left) = Default::default();
         let metadata = json!({"a": 1});
         let (name, peer) = (self.born, member.peer);
         let mut client = Client {
@@ -189,6 +204,7 @@ impl World {
             next_id: 1,
             sent,
             broadcasts,
+            known,
             left,
         };
         client.take_in(&joined, self.seed);
@@ -344,7 +360,11 @@ impl World {
             store.cut(false);
             store.swallow(false);
         });
-        for _ in 0..60 {
+        for second in 0.. {
+            let are_there = self.clients.iter().all(|client| client.session.is_some());
+            if second >= LOOKED_FOR || second >= 60 && are_there {
+                break;
+            }
             for at in (0..self.clients.len()).rev() {
                 if self.clients[at].session.is_none() {
                     self.resume(at).await;
