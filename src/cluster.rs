@@ -179,6 +179,11 @@ impl Cluster {
         self.mesh.lock().is_lost(node)
     }
 
+    /// Whether a node is heard of, or was before and is not given up yet: what becomes of it will be told.
+    pub fn knows(&self, node: NodeId) -> bool {
+        self.mesh.lock().knows(node)
+    }
+
     /// Whether a node was there and is given up: its members have left.
     pub fn has_gone(&self, node: NodeId) -> bool {
         self.mesh.lock().has_gone(node)

@@ -498,7 +498,7 @@ impl Hub {
     }
 
     fn new_hall(&self, name: &RoomName) -> Hall {
-        let ties = self.cluster.as_ref().map(|cluster| Box::new(Ties::ask(cluster, name)));
+        let ties = self.cluster.as_ref().map(|cluster| Box::new(Ties::begin(cluster, name)));
         let timeline = self.timelines.open(name, now()).map(Box::new);
         let (seats, keys, opened) = (HashMap::new(), HashMap::new(), SystemTime::now());
         let (room, hook) = (Room::new(name.clone()), self.policy.hook.clone());

@@ -18,7 +18,7 @@ mod nodes;
 mod view;
 mod waiting;
 
-pub use view::View;
+pub use view::{Known, View};
 
 /// One message for one member.
 #[derive(Debug, Clone)]
@@ -77,7 +77,7 @@ struct Seated {
     node: Option<NodeId>,
     /// How often its seat was handed from node to node: of two nodes that say to have it, the later is right.
     moves: u64,
-    /// The node before has said so; its node has not said yet that it has it.
+    /// Another node has said so; its own has not said yet that it has it.
     in_transit: bool,
 }
 

@@ -338,6 +338,11 @@ impl Mesh {
         self.peers.get(&node).is_none_or(|peer| peer.is_lost)
     }
 
+    /// Whether a node is heard of, or was before and is not given up yet: what becomes of it will be told.
+    pub fn knows(&self, node: NodeId) -> bool {
+        self.peers.contains_key(&node)
+    }
+
     /// Whether a node was there and is given up.
     pub fn has_gone(&self, node: NodeId) -> bool {
         self.gone.contains(&node) && !self.peers.contains_key(&node)

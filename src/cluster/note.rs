@@ -68,6 +68,35 @@ impl Said {
     }
 }
 
+/// Payloads for all that could not be sent to a node, or may not have arrived there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// How many of those that count in what the sender has said to all; what has arrived tells how many of them did after all.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub own: u64,
+    /// How many that were said at other nodes, by members whose seats have come from there.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub brought: u64,
+}
+
+impl Missing {
+    /// So many of the sender's own.
+    pub fn own(own: u64) -> Self {
+        Missing { own, brought: 0 }
+    }
+
+    /// All of them.
+    pub fn sum(self) -> u64 {
+        self.own.saturating_add(self.brought)
+    }
+
+    /// These, and others.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Missing { own: self.own.saturating_add(other.own), brought: self.brought.saturating_add(other.brought) }
+    }
+}
+
 /// Whether a room is locked: of two that differ the greater one holds, in the order of what stands first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Lock {
@@ -111,8 +140,8 @@ pub enum Note<'a> {
         waiting: Vec<Member>,
         /// Whether the room is locked.
         lock: Lock,
-        /// Payloads for all that could not be sent since the link was up the last time; told with the last part.
-        missed: u64,
+        /// What was missed since the link was up the last time; told with the last part.
+        missing: Missing,
         /// What was said to all until now.
         said: Said,
         /// Nothing follows: who was not in any part is not there.
@@ -211,12 +240,14 @@ pub enum Note<'a> {
         #[serde(borrow)]
         body: &'a RawValue,
     },
-    /// So many payloads for all could not be sent.
+    /// Payloads for all could not be sent.
     Missed {
         /// In which room.
         room: RoomName,
         /// How many.
-        count: u64,
+        missing: Missing,
+        /// What was said to all until now.
+        said: Said,
     },
     /// A moderator's wish about a member of the recipient's, or one who waits there.
     Moderate {
@@ -549,7 +580,7 @@ mod tests {
                 members: vec![Present { member: member(Some("ä\n")), away: true, moves: 2 }],
                 waiting: vec![member(None)],
                 lock,
-                missed: 3,
+                missing: Missing { own: 3, brought: 1 },
                 said: Said { hall: 1, number: 2 },
                 last: true,
             },
@@ -564,7 +595,7 @@ mod tests {
                 waited: Some(10),
                 receipt: 5,
             },
-            Note::Missed { room: room.clone(), count: 2 },
+            Note::Missed { room: room.clone(), missing: Missing::own(2), said: Said { hall: 1, number: 3 } },
             Note::Kept { receipt: 5, why: Kept::Busy },
             Note::Kept { receipt: 5, why: Kept::Moved(node(4)) },
             Note::Kept { receipt: 5, why: Kept::Refused(Refused::from(&refusal)) },

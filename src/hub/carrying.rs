@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
 
-use super::handover::{AGAIN, Place, out_of_reach, parts};
+use super::handover::{AGAIN, Place, Trail, out_of_reach, parts};
 use super::{Hub, now};
 use crate::cluster::Cluster;
 use crate::cluster::mesh::Weight;
@@ -230,9 +230,9 @@ impl Hub {
         let text = serde_json::to_string(errand).expect("an errand has string keys and no failing parts");
         let _room = take_room(&self.carrying.room_for_sent, text.len())?;
         let until = now() + PATIENCE;
-        let (mut hint, mut entering, mut is_sent_on) = (None, None, false);
+        let (mut trail, mut entering) = (Trail::default(), None);
         while now() < until {
-            let place = match hint.take() {
+            let place = match trail.take() {
                 Some(node) if node != cluster.id() => Place::At(node),
                 _ => self.place_of(&errand.room, ticket.peer, None, writer),
             };
@@ -257,13 +257,7 @@ impl Hub {
             match self.send_errand(cluster, node, &text, until + errand.wait()).await? {
                 Attempt::Answered(Outcome::Done(answer)) => return Ok(Some(answer)),
                 Attempt::Answered(Outcome::Refused(refused)) => return Err(refused.into()),
-                Attempt::Answered(Outcome::Elsewhere(Kept::Moved(to))) => {
-                    // Two nodes may each take the other to have it, until their rosters have come.
-                    if is_sent_on {
-                        sleep(AGAIN).await;
-                    }
-                    (hint, is_sent_on) = (Some(to), true);
-                }
+                Attempt::Answered(Outcome::Elsewhere(Kept::Moved(to))) => trail.follow(to).await,
                 Attempt::Answered(Outcome::Elsewhere(Kept::Refused(_))) if entering.is_some() => return Ok(None),
                 Attempt::Answered(Outcome::Elsewhere(Kept::Refused(_))) => {
                     entering = Some(self.enter_for_seat(&errand.room).await);

@@ -13,7 +13,7 @@ use super::{Hall, Hub, now, session};
 use crate::cluster::journal::{Asker, Sender};
 use crate::cluster::mesh::{Event, Weight};
 use crate::cluster::moves::Move;
-use crate::cluster::note::{self, Lock, Note, Present, Refused, Said, Text, Wish};
+use crate::cluster::note::{self, Lock, Missing, Note, Present, Refused, Said, Text, Wish};
 use crate::cluster::{Cluster, Events, LINK_BYTES, Pending};
 use crate::protocol::{Body, Code, LeftReason, Member, NodeId, PeerId, PeerState, Refusal, RoomName, Ticket};
 use crate::room::{Delivery, Room};
@@ -224,21 +224,21 @@ impl Hub {
     /// The link of a node is down: nothing that was told over it, or by it, can be built upon.
     fn untie(&self, node: NodeId, held: &[Text]) {
         for Text(text) in held {
-            let (room, missed) = match Note::parse(text) {
-                Ok(Note::Broadcast { room, said: Some(_), .. }) => (room, 1),
+            let (room, missing) = match Note::parse(text) {
+                Ok(Note::Broadcast { room, said: Some(_), .. }) => (room, Missing::own(1)),
                 // What it tells of may be news there still.
-                Ok(Note::Roster { room, missed, .. } | Note::Missed { room, count: missed }) => (room, missed),
+                Ok(Note::Roster { room, missing, .. } | Note::Missed { room, missing, .. }) => (room, missing),
                 _ => continue,
             };
             self.with_hall(&room, |hall| {
                 if let Some(tie) = hall.tie(node) {
-                    tie.missed = tie.missed.saturating_add(missed);
+                    tie.missing = tie.missing.and(missing);
                 }
             });
         }
         self.for_each_tie(node, |hall| {
             if let Some(tie) = hall.tie(node) {
-                *tie = Tie { missed: tie.missed, ..Tie::default() };
+                *tie = Tie { missing: tie.missing, ..Tie::default() };
             }
             hall.ties.iter_mut().for_each(|ties| ties.check_whole());
         });
@@ -312,8 +312,8 @@ impl Hub {
                     answer_gone(room.clone());
                 }
             }
-            Note::Missed { room, count } => {
-                self.with_hall(&room, |hall| hall.lose(count));
+            Note::Missed { room, missing, said } => {
+                self.with_hall(&room, |hall| hall.take_in_said(node, said, missing));
             }
             Note::Take { room, ticket, claim, heard, waited, receipt } => {
                 let (ticket, heard) = (Ticket::parse(&ticket), heard.into_iter().collect());
@@ -366,7 +366,7 @@ impl Hub {
         };
         let room = room.clone();
         if let Note::Moved { peer, to, moves, .. } = note {
-            let handed_on = self.with_hall(&room, |hall| hall.room.hand_on(peer, Some(node), to, moves));
+            let handed_on = self.with_hall(&room, |hall| hall.is_handed_on(peer, node, (to, moves)));
             // Not answered where the room is not open: the answer would be what has moved from here, and so on to and fro.
             if handed_on == Some(true) {
                 self.watch_transit(room, peer, moves);
@@ -488,15 +488,28 @@ impl Hall {
         }
     }
 
-    /// A node does not share the room, or not any more.
+    /// A node has handed a seat to another one, which has not said so yet. Returns whether that is news.
+    fn is_handed_on(&mut self, peer: PeerId, from: NodeId, (to, moves): (NodeId, u64)) -> bool {
+        let is_news = self.room.hand_on(peer, Some(from), to, moves);
+        if let Some(ties) = self.ties.as_mut().filter(|ties| is_news && to != ties.cluster.id()) {
+            // What is said to all meanwhile counts as missed there.
+            ties.nodes.entry(to).or_default();
+        }
+        is_news
+    }
+
+    /// A node does not share the room, or not any more; but it may be that a seat is on its way there.
     fn forget(&mut self, node: NodeId, reason: LeftReason) {
         let left = |peer| Noted::Left { peer, reason };
         self.each_of(node, left, |room, peer, out| {
             room.leave_elsewhere(peer, reason, out);
             true
         });
+        let is_expected = self.room.concerns(node);
         if let Some(ties) = &mut self.ties {
-            ties.nodes.remove(&node);
+            let tie = ties.nodes.remove(&node).filter(|_| is_expected);
+            ties.nodes.extend(tie.map(|Tie { missing, .. }| (node, Tie { missing, ..Tie::default() })));
+            ties.moving.forget_node(node);
             ties.check_whole();
         }
     }
@@ -547,12 +560,13 @@ impl Hall {
     }
 
     fn change(&mut self, node: NodeId, life: u64, note: Note<'_>) {
-        if let Note::Roster { members, waiting, lock, missed, said, last, .. } = note {
+        if let Note::Roster { members, waiting, lock, missing, said, last, .. } = note {
+            self.take_in_roster(node, members, waiting, (lock, last));
             if last {
-                self.take_in_said(node, said);
+                self.take_in_said(node, said, missing);
                 self.ties.iter_mut().for_each(|ties| ties.set_asked(node, life, true));
             }
-            return self.take_in_roster(node, members, waiting, (lock, missed, last));
+            return;
         }
         let mut out = Vec::new();
         let noted = self.noted(node, &note);
@@ -595,12 +609,17 @@ impl Hall {
         })
     }
 
-    /// What a node has said to all until now. Who has come from another node may have missed some of it on the way.
-    fn take_in_said(&mut self, node: NodeId, said: Said) {
+    /// What a node has said to all until now, of which so much could not be sent here, or may not have arrived. Who has come from another
+    /// node may have missed more of it on the way, or heard it there.
+    fn take_in_said(&mut self, node: NodeId, said: Said, missing: Missing) {
         let Some(ties) = &mut self.ties else { return };
+        // The rest of it has arrived, and what was lost is the acknowledgement.
+        let missed = missing.own.min(said.since(ties.heard_of(node))).saturating_add(missing.brought);
         ties.hear(node, said);
-        for (peer, lost) in ties.moving.missed(node, said) {
-            if let Some(seat) = self.seats.get(&peer) {
+        let lost = ties.moving.miss(node, said, missing.brought);
+        for (member, ..) in self.room.own_members() {
+            let lost = lost.get(&member.peer).copied().unwrap_or(missed);
+            if let Some(seat) = self.seats.get(&member.peer).filter(|_| lost > 0) {
                 seat.with(|seat| seat.lose(lost));
             }
         }
@@ -612,7 +631,7 @@ impl Hall {
         node: NodeId,
         members: Vec<Present>,
         waiting: Vec<Member>,
-        (lock, missed, last): (Lock, u64, bool),
+        (lock, last): (Lock, bool),
     ) {
         for Present { member: Member { peer, .. }, .. } in &members {
             if !self.room.has(*peer) {
@@ -641,7 +660,6 @@ impl Hall {
         }
         self.carry_out(out);
         self.take_in_lock(lock);
-        self.lose(missed);
         self.ties.iter_mut().for_each(|ties| ties.check_whole());
     }
 

@@ -19,7 +19,6 @@ use super::{Hall, Hub, now};
 use crate::cluster::Cluster;
 use crate::cluster::journal::{Asker, Journal, Kept, Known, Record, Sender, Step, Waiting};
 use crate::cluster::mesh::Weight;
-use crate::cluster::moves::Move;
 use crate::cluster::note::Present;
 use crate::cluster::store::{Desk, Due, Failure, Log};
 use crate::hooks;
@@ -194,7 +193,6 @@ impl Hub {
             Ok((Some(kept), _)) if kept.owner != cluster.id() && kept.moves >= own => {
                 info!(%peer, to = %kept.owner, "a session goes on at another node, which took this one for lost");
                 let moves = hall.give_up(peer, kept.owner);
-                cluster.moves.remember(room.clone(), peer, Move { to: kept.owner, moves }, now());
                 self.watch_transit(room.clone(), peer, moves);
                 self.drop_if_empty(&mut shard, room);
             }

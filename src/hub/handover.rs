@@ -21,7 +21,7 @@ use super::{Hall, Hub, now, resume_expired};
 use crate::cluster::journal::Sender;
 use crate::cluster::mesh::Weight;
 use crate::cluster::moves::Move;
-use crate::cluster::note::{Kept, Note, Present, Refused, Said, Written};
+use crate::cluster::note::{Kept, Missing, Note, Present, Refused, Said, Written};
 use crate::cluster::{Cluster, Pending};
 use crate::outbox::SharedSeat;
 use crate::protocol::{
@@ -132,6 +132,29 @@ enum Cause {
     Offer { by: NodeId },
 }
 
+/// Where a node that was asked for a seat has sent the one who wants it.
+#[derive(Debug, Default)]
+pub(super) struct Trail {
+    next: Option<NodeId>,
+    is_followed: bool,
+}
+
+impl Trail {
+    /// Goes on to that node, but from the second time on not at once: two nodes may each take the other to have the seat, until their
+    /// rosters have come.
+    pub(super) async fn follow(&mut self, to: NodeId) {
+        if self.is_followed {
+            sleep(AGAIN).await;
+        }
+        (self.next, self.is_followed) = (Some(to), true);
+    }
+
+    /// Whom to ask next, if anybody has said so.
+    pub(super) fn take(&mut self) -> Option<NodeId> {
+        self.next.take()
+    }
+}
+
 /// Where a seat is.
 pub(super) enum Place {
     Here,
@@ -183,9 +206,9 @@ impl Hub {
         let until = begun + if self.outlive(cluster) { HAND_OVER_OR_TAKE_UP } else { HAND_OVER };
         let _entering = self.enter_for_seat(&room).await;
         let Some(expecting) = Expecting::begin(&self, &room, ticket.peer) else { return Ok(()) };
-        let (mut hint, mut waited, mut is_sent_on) = (None, None, false);
+        let (mut trail, mut waited) = (Trail::default(), None);
         while now() < until && !given_up.is_cancelled() {
-            let node = match self.whom_to_ask(&room, ticket.peer, &cause, hint.take()) {
+            let node = match self.whom_to_ask(&room, ticket.peer, &cause, trail.take()) {
                 Place::Here => return Ok(()),
                 Place::Nowhere if self.is_answered(cluster, &room) => return Ok(()),
                 Place::At(node) => node,
@@ -206,13 +229,7 @@ impl Hub {
             match self.call(cluster, node, until, take).await {
                 Some(Ok(())) => return Ok(()),
                 Some(Err(Kept::Moved(_))) if matches!(cause, Cause::Offer { .. }) => return Ok(()),
-                Some(Err(Kept::Moved(to))) => {
-                    // Two nodes may each take the other to have it, until their rosters have come.
-                    if is_sent_on {
-                        sleep(AGAIN).await;
-                    }
-                    (hint, is_sent_on) = (Some(to), true);
-                }
+                Some(Err(Kept::Moved(to))) => trail.follow(to).await,
                 Some(Err(Kept::Refused(refused))) => return Err(refused.into()),
                 Some(Err(Kept::Busy)) => {
                     waited = Some((now() - begun).as_millis() as u64);
@@ -224,7 +241,7 @@ impl Hub {
                     match self.restore(cluster, &claimant).await {
                         Restored::Done => return Ok(()),
                         Restored::Refused(refusal) => return Err(refusal),
-                        Restored::At(owner) => hint = Some(owner),
+                        Restored::At(owner) => trail.follow(owner).await,
                         Restored::Again => sleep(AGAIN).await,
                         Restored::Unreachable => return Err(out_of_reach()),
                     }
@@ -349,7 +366,6 @@ impl Hub {
         cluster.send_all(node, life, parts).map_err(|_| refused(&out_of_reach()))?;
         info!(%peer, to = %node, "a session goes on at another node");
         let moves = hall.send_off(peer, node);
-        cluster.moves.remember(room.clone(), peer, Move { to: node, moves }, now());
         self.watch_transit(room.clone(), peer, moves);
         self.drop_if_empty(&mut shard, room);
         Ok(())
@@ -372,13 +388,13 @@ impl Hub {
             return debug!(%node, receipt, "nobody waits for this seat");
         };
         match serde_json::from_str::<Parcel>(text) {
-            Ok(parcel) => self.take_in_seat(cluster, parcel),
+            Ok(parcel) => self.take_in_seat(cluster, node, parcel),
             Err(error) => warn!(%node, %error, "a seat cannot be understood, and is lost"),
         }
         self.end_call(number, Some(Ok(())));
     }
 
-    fn take_in_seat(self: &Arc<Self>, cluster: &Cluster, parcel: Parcel) {
+    fn take_in_seat(self: &Arc<Self>, cluster: &Cluster, from: NodeId, parcel: Parcel) {
         let Parcel { room, present, seat, keys, view, heard, owed, journal } = parcel;
         let Present { member, away, moves } = present;
         let peer = member.peer;
@@ -390,6 +406,9 @@ impl Hub {
         let hall = self.open_for_seat(&mut shard, &room);
         if hall.seats.contains_key(&peer) {
             return;
+        }
+        for (other, moves) in hall.believe(from, &view) {
+            self.watch_transit(room.clone(), other, moves);
         }
         let mut out = Vec::new();
         let state = if away { PeerState::Away } else { PeerState::Here };
@@ -553,7 +572,7 @@ impl Hall {
     /// What the nodes have missed and were not told yet. Who goes takes it along, as nobody may be left here to tell them; told twice is
     /// better than not at all.
     fn owed(&self) -> Vec<(NodeId, u64)> {
-        let missed = self.ties.iter().flat_map(|ties| &ties.nodes).map(|(&node, tie)| (node, tie.missed));
+        let missed = self.ties.iter().flat_map(|ties| &ties.nodes).map(|(&node, tie)| (node, tie.missing.sum()));
         missed.filter(|(_, missed)| *missed > 0).collect()
     }
 
@@ -565,12 +584,13 @@ impl Hall {
                 self.lose(missed);
             } else {
                 let room = self.room.name();
-                ties.nodes.entry(node).or_default().miss(missed, &ties.cluster, node, room);
+                let missing = Missing { own: 0, brought: missed };
+                ties.nodes.entry(node).or_default().miss(missing, ties.said, &ties.cluster, (node, room));
             }
         }
     }
 
-    /// A seat is no longer here. Members here are told nothing: for them its peer goes on.
+    /// A seat is no longer here, which is remembered. Members here are told nothing: for them its peer goes on.
     /// Returns how often it was handed on by now.
     pub(super) fn send_off(&mut self, peer: PeerId, to: NodeId) -> u64 {
         if let Some(seat) = self.seats.remove(&peer) {
@@ -583,10 +603,35 @@ impl Hall {
         self.room.hand_on(peer, None, to, moves);
         if let Some(ties) = &mut self.ties {
             ties.moving.forget(peer);
+            ties.cluster.moves.remember(self.room.name().clone(), peer, Move { to, moves }, now());
         }
         self.leave_journal(peer);
         self.announce(|room| Note::Moved { room, peer, to, moves });
         moves
+    }
+
+    /// Takes those for members whom one that comes knows from its node and this one does not: to be told that they have left would end
+    /// its calls, and it may be that what their own nodes say of them comes later here than there. These are asked, and what they say
+    /// holds. Returns those of whom that may never be, and how often their seats were handed on.
+    fn believe(&mut self, from: NodeId, view: &View) -> Vec<(PeerId, u64)> {
+        let Some(ties) = &mut self.ties else { return Vec::new() };
+        let (own, mut out, mut on_their_way) = (ties.cluster.id(), Vec::new(), Vec::new());
+        for known in self.room.strangers_in(view) {
+            let node = known.node.unwrap_or(from);
+            if ties.cluster.has_gone(node) || node == own && !known.in_transit {
+                continue;
+            }
+            let in_transit = known.in_transit || !ties.cluster.knows(node);
+            if in_transit {
+                on_their_way.push((known.member.peer, known.moves));
+            }
+            // It is told what is said to all, or how much of it has missed.
+            ties.nodes.entry(node).or_default();
+            let is_out_of_reach = node != own && !ties.ask(self.room.name(), node, true);
+            self.room.join_by_hearsay(known, node, (in_transit, is_out_of_reach), &mut out);
+        }
+        self.carry_out(out);
+        on_their_way
     }
 
     /// Tells a member that has come what it has not heard where it was.
@@ -594,8 +639,8 @@ impl Hall {
         let moderates = seat.quietly(|seat| seat.grant().rights.moderate);
         // What it knows of who waits it was told there.
         self.room.moderate(peer, moderates);
-        let news = self.room.catch_up(peer, view);
         let Some(ties) = &mut self.ties else { return };
+        let news = self.room.catch_up(peer, view, |node| ties.cluster.has_gone(node));
         let now = ties.heard();
         let missed = ties.moving.arrive(peer, heard, own, &now);
         seat.with(|seat| {

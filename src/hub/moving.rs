@@ -23,7 +23,7 @@ pub(super) struct Moving {
     coming: BTreeMap<PeerId, Coming>,
     /// Members whose seats another node wants.
     going: BTreeMap<PeerId, Going>,
-    /// What members that have come had heard already at the node before.
+    /// How far members that have come had heard each node by then, which may be further than this one has; until that node says more.
     known: BTreeMap<PeerId, Heard>,
 }
 
@@ -33,10 +33,10 @@ struct Coming {
     calls: usize,
     /// What was said to all when it was begun to ask.
     heard: Heard,
-    /// What was said since.
+    /// What was said since, as far as it is kept.
     since: Vec<(NodeId, Said, Body)>,
     bytes: usize,
-    /// How much of that could not be kept.
+    /// What was lost and has no number.
     lost: u64,
 }
 
@@ -86,8 +86,6 @@ impl Moving {
             coming.bytes += body.len();
             if coming.bytes <= HELD_BYTES && coming.since.len() < HELD_MESSAGES {
                 coming.since.push((node, said, body.clone()));
-            } else {
-                coming.lost += 1;
             }
         }
         self.known.retain(|_, heard| {
@@ -97,20 +95,24 @@ impl Moving {
         });
     }
 
-    /// A node has said so much to all until now. Returns who has come from elsewhere without having heard all of it, and how much.
-    pub(super) fn missed(&mut self, node: NodeId, said: Said) -> Vec<(PeerId, u64)> {
-        let mut missed = Vec::new();
+    /// A node has said so much to all until now: what of it has not come will not, and neither will some that was said elsewhere and
+    /// `brought` there. Returns how much those have missed who have come from elsewhere, and may have heard more there.
+    pub(super) fn miss(&mut self, node: NodeId, said: Said, brought: u64) -> BTreeMap<PeerId, u64> {
+        self.coming.values_mut().for_each(|coming| coming.lost += brought);
+        let mut missed = BTreeMap::new();
         self.known.retain(|&peer, heard| {
-            if let Some(until) = heard.get(&node).copied().filter(|until| *until <= said) {
-                heard.remove(&node);
-                missed.extend(Some((peer, said.since(until))).filter(|(_, lost)| *lost > 0));
+            if let Some(until) = heard.get(&node).copied() {
+                missed.insert(peer, said.since(until) + brought);
+                if until <= said {
+                    heard.remove(&node);
+                }
             }
             !heard.is_empty()
         });
         missed
     }
 
-    /// What a member has heard where it was before and that has not come here.
+    /// How far a member had heard each node when it came.
     pub(super) fn known_to(&self, peer: PeerId) -> impl Iterator<Item = (NodeId, Said)> {
         self.known.get(&peer).into_iter().flatten().map(|(&node, &said)| (node, said))
     }
@@ -127,20 +129,30 @@ impl Moving {
 
     /// A member's seat has come, which had heard so much. `now` is what this node has.
     pub(super) fn arrive(&mut self, peer: PeerId, theirs: &Heard, own: NodeId, now: &Heard) -> Missed {
-        let coming = self.coming.remove(&peer);
-        let since_when = coming.as_ref().map_or(now, |coming| &coming.heard);
-        // Of a node that was not heard of there, all that it has said may be missing.
-        let gap = |(node, ours): (&NodeId, &Said)| ours.since(theirs.get(node).copied().unwrap_or_default());
-        let lost: u64 = since_when.iter().map(gap).sum();
-        let ahead = theirs.iter().filter(|(node, said)| **node != own && now.get(node).is_none_or(|ours| ours < said));
-        let ahead: Heard = ahead.map(|(&node, &said)| (node, said)).collect();
-        if !ahead.is_empty() {
-            self.known.insert(peer, ahead);
+        let (mut heard, mut missed) = (theirs.clone(), Missed::default());
+        if let Some(coming) = self.coming.remove(&peer) {
+            missed.lost = coming.lost;
+            for (node, said, body) in coming.since {
+                // Of a node that was not heard of there, all that it has said may be missing.
+                let until = heard.entry(node).or_default();
+                if said > *until {
+                    missed.lost += said.since(*until) - 1;
+                    missed.bodies.push(body);
+                    *until = said;
+                }
+            }
         }
-        let Some(coming) = coming else { return Missed { bodies: Vec::new(), lost } };
-        let new = |node: &NodeId, said: &Said| theirs.get(node).is_none_or(|heard| said > heard);
-        let bodies = coming.since.into_iter().filter(|(node, said, _)| new(node, said)).map(|(.., body)| body);
-        Missed { bodies: bodies.collect(), lost: lost + coming.lost }
+        for (&node, &ours) in now {
+            let until = heard.entry(node).or_default();
+            missed.lost += ours.since(*until);
+            *until = ours.max(*until);
+        }
+        // That node may not know that it is here, and not say that it has missed something.
+        heard.remove(&own);
+        if !heard.is_empty() {
+            self.known.insert(peer, heard);
+        }
+        missed
     }
 
     /// What a member's client has said that wants to go, as of the last time that this was looked at.
@@ -151,6 +163,13 @@ impl Moving {
     /// Looks at it again.
     pub(super) fn set_going(&mut self, peer: PeerId, going: Going) {
         self.going.insert(peer, going);
+    }
+
+    /// A node does not share the room any more: nothing of it is waited for.
+    pub(super) fn forget_node(&mut self, node: NodeId) {
+        for heard in self.known.values_mut() {
+            heard.remove(&node);
+        }
     }
 
     /// The member is no longer here.

@@ -9,7 +9,7 @@ use super::durable::Journals;
 use super::moving::{Heard, Moving};
 use super::{Hall, cluster::moved, session};
 use crate::cluster::mesh::Weight;
-use crate::cluster::note::{self, Lock, Note, PAYLOAD_BYTES, Present, Said, Wish, Written};
+use crate::cluster::note::{self, Lock, Missing, Note, PAYLOAD_BYTES, Present, Said, Wish, Written};
 use crate::cluster::{Cluster, Pending};
 use crate::protocol::{
     Body, Code, Kind, Member, Moderate, NodeId, Outbound, PeerId, PeerState, Recipient, Refusal, RoomName,
@@ -60,7 +60,7 @@ pub(super) struct Tie {
     /// Who was in the parts of its roster so far.
     pub(super) seen: BTreeSet<PeerId>,
     /// Payloads for all its members that could not be sent, or may not have arrived.
-    pub(super) missed: u64,
+    pub(super) missing: Missing,
 }
 
 /// A question for a node's roster. It holds in one life of the link alone.
@@ -71,14 +71,14 @@ struct Asked {
 }
 
 impl Tie {
-    /// So many payloads for all its members were not sent. It is told at once, or with the next roster.
-    pub(super) fn miss(&mut self, count: u64, cluster: &Cluster, node: NodeId, room: &RoomName) {
-        self.missed = self.missed.saturating_add(count);
+    /// Payloads for all its members were not sent, of all that was said. It is told at once, or with the next roster.
+    pub(super) fn miss(&mut self, missing: Missing, said: Said, cluster: &Cluster, (node, room): (NodeId, &RoomName)) {
+        self.missing = self.missing.and(missing);
         if self.told.is_some() {
-            let note = Note::Missed { room: room.clone(), count: self.missed }.write();
+            let note = Note::Missed { room: room.clone(), missing: self.missing, said }.write();
             self.told = cluster.send(node, self.told, note, Weight::Vital).ok();
             if self.told.is_some() {
-                self.missed = 0;
+                self.missing = Missing::default();
             }
         }
     }
@@ -86,7 +86,7 @@ impl Tie {
 
 impl Ties {
     /// Those of a room that is being opened: every node is asked whether it has it open.
-    pub(super) fn ask(cluster: &Arc<Cluster>, room: &RoomName) -> Self {
+    pub(super) fn begin(cluster: &Arc<Cluster>, room: &RoomName) -> Self {
         let lock = Lock { count: 0, by: cluster.id(), locked: false };
         let mut ties = Ties {
             cluster: Arc::clone(cluster),
@@ -108,14 +108,18 @@ impl Ties {
 
     /// Asks each node that can be asked and was not, in this life of its link; `again` if the room was open before.
     pub(super) fn ask_rest(&mut self, room: &RoomName, again: bool) {
-        let enter = Note::Enter { room: room.clone(), again }.write();
         for node in self.cluster.nodes() {
-            if self.asked(node).is_none()
-                && let Ok(life) = self.cluster.send(node, None, enter.clone(), Weight::Vital)
-            {
-                self.set_asked(node, life, false);
+            if self.asked(node).is_none() {
+                self.ask(room, node, again);
             }
         }
+    }
+
+    /// Asks a node whom it has. Returns whether it can be asked.
+    pub(super) fn ask(&mut self, room: &RoomName, node: NodeId, again: bool) -> bool {
+        let enter = Note::Enter { room: room.clone(), again };
+        let asked = self.cluster.send(node, None, enter.write(), Weight::Vital);
+        asked.map(|life| self.set_asked(node, life, false)).is_ok()
     }
 
     /// A node has told in this life of its link whom it has, or is about to.
@@ -170,6 +174,11 @@ impl Ties {
             *until = said.max(*until);
         }
         heard
+    }
+
+    /// How much of a node has come.
+    pub(super) fn heard_of(&self, node: NodeId) -> Said {
+        self.heard.get(&node).copied().unwrap_or_default()
     }
 
     /// So much of a node has come.
@@ -250,21 +259,21 @@ impl Hall {
         let room = || self.room.name().clone();
         let said = ties.said;
         let part = |members, waiting| {
-            let (missed, last) = (0, false);
-            Note::Roster { room: room(), members, waiting, lock, missed, said, last }
+            let (missing, last) = (Missing::default(), false);
+            Note::Roster { room: room(), members, waiting, lock, missing, said, last }
         };
         let members = self.room.own_members().map(|(member, state, moves)| present(member, state, moves)).collect();
         let members = parts(members, |present: &Present| &present.member).into_iter().map(|few| part(few, vec![]));
         let waiting = parts(self.room.own_waiting().cloned().collect(), |member| member);
         let waiting = waiting.into_iter().map(|few| part(vec![], few));
-        let missed = tie.missed;
-        let last = Note::Roster { room: room(), members: vec![], waiting: vec![], lock, missed, said, last: true };
+        let missing = tie.missing;
+        let last = Note::Roster { room: room(), members: vec![], waiting: vec![], lock, missing, said, last: true };
         let gone = moved(&ties.cluster, self.room.name());
         let mut notes = gone.chain(members).chain(waiting).chain([last]);
         let send = |life, note: Note<'_>| ties.cluster.send(node, life, note.write(), Weight::Vital).map(Some);
         tie.told = notes.try_fold(None, send).unwrap_or(None);
         if tie.told.is_some() {
-            tie.missed = 0;
+            tie.missing = Missing::default();
         }
     }
 
@@ -311,8 +320,9 @@ impl Hall {
         let weight = if outbound.ephemeral { Weight::Ephemeral } else { Weight::Payload };
         for (&node, tie) in &mut ties.nodes {
             let sent = fits && tie.told.is_some() && ties.cluster.send(node, tie.told, written.clone(), weight).is_ok();
-            if !sent && !outbound.ephemeral && self.room.concerns(node) {
-                tie.miss(1, &ties.cluster, node, self.room.name());
+            let counts = said.filter(|_| !sent && (tie.told.is_some() || self.room.concerns(node)));
+            if let Some(said) = counts {
+                tie.miss(Missing::own(1), said, &ties.cluster, (node, self.room.name()));
             }
         }
     }

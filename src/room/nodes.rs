@@ -1,6 +1,6 @@
 //! Members that are connected to other nodes of a cluster, as these tell of them.
 
-use super::{Delivery, Room, Seated};
+use super::{Delivery, Known, Room, Seated};
 use crate::protocol::{Body, LeftReason, Member, NodeId, PeerId, PeerState};
 
 impl Room {
@@ -38,6 +38,24 @@ impl Room {
             PeerState::Away => self.away(peer, out),
             PeerState::Here => self.back(peer, out),
         };
+    }
+
+    /// A third node says that another one has this member, which has not said so here, and may never do so if it is `in_transit`. One
+    /// that is out of reach has its members away.
+    pub fn join_by_hearsay(
+        &mut self,
+        known: &Known,
+        node: NodeId,
+        (in_transit, is_out_of_reach): (bool, bool),
+        out: &mut Vec<Delivery>,
+    ) {
+        let Known { member, moves, .. } = known;
+        if self.has(member.peer) {
+            return;
+        }
+        let state = if known.away || is_out_of_reach { PeerState::Away } else { PeerState::Here };
+        self.join_elsewhere(node, member.clone(), (state, *moves), out);
+        self.members.entry(member.peer).and_modify(|seated| seated.in_transit = in_transit);
     }
 
     /// The node that has had a member, or this one, has handed its seat to another one, which has not said so yet. Returns whether

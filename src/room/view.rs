@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{Room, is_polite};
-use crate::protocol::{Body, LeftReason, Member, Metadata, PeerId, PeerState, Presence};
+use crate::protocol::{Body, LeftReason, Member, NodeId, PeerId, PeerState, Presence};
 
 /// The room as its members at one node have been told of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,11 +18,20 @@ pub struct View {
     waiting: Option<BTreeSet<PeerId>>,
 }
 
+/// One of those members.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Known {
-    peer: PeerId,
-    away: bool,
-    metadata: Metadata,
+#[serde(rename_all = "camelCase")]
+pub struct Known {
+    /// Who it is.
+    pub member: Member,
+    /// Whether it has no transport.
+    pub away: bool,
+    /// Which node has it; `None` for the one that tells so.
+    pub node: Option<NodeId>,
+    /// How often its seat was handed on until then.
+    pub moves: u64,
+    /// That node has not said yet that it has it.
+    pub in_transit: bool,
 }
 
 impl Room {
@@ -30,20 +39,27 @@ impl Room {
     pub fn view(&self, peer: PeerId) -> View {
         let others = self.members.values().filter(|seated| seated.member.peer != peer);
         let known = others.map(|seated| Known {
-            peer: seated.member.peer,
+            member: seated.member.clone(),
             away: seated.state == PeerState::Away,
-            metadata: seated.member.metadata.clone(),
+            node: seated.node,
+            moves: seated.moves,
+            in_transit: seated.in_transit,
         });
         let moderates = self.members.get(&peer).is_some_and(|seated| seated.moderates);
         let waiting = moderates.then(|| self.waiting.keys().copied().collect());
         View { revision: self.revision, locked: self.locked, peers: known.collect(), waiting }
     }
 
-    /// What a member has to be told here that knows so much. From now on this room counts its changes from where the other node's
-    /// count was, as the member compares the two.
-    pub fn catch_up(&mut self, peer: PeerId, view: &View) -> Vec<Body> {
+    /// Those that a member knows who are no members as far as this room knows: they have left, or it does not know of them yet.
+    pub fn strangers_in<'a>(&self, view: &'a View) -> Vec<&'a Known> {
+        view.peers.iter().filter(|known| !self.has(known.member.peer)).collect()
+    }
+
+    /// What a member has to be told here that knows so much; who was at a node that has gone is lost with it. From now on this room counts
+    /// its changes from where the other node's count was, as the member compares the two.
+    pub fn catch_up(&mut self, peer: PeerId, view: &View, has_gone: impl Fn(NodeId) -> bool) -> Vec<Body> {
         self.revision = self.revision.max(view.revision);
-        let mut known: BTreeMap<PeerId, &Known> = view.peers.iter().map(|known| (known.peer, known)).collect();
+        let mut known: BTreeMap<PeerId, &Known> = view.peers.iter().map(|known| (known.member.peer, known)).collect();
         let mut news = Vec::new();
         let mut count = self.revision;
         let mut tell = |body: &dyn Fn(u64) -> Body| {
@@ -62,7 +78,7 @@ impl Room {
                     false
                 }
                 Some(known) => {
-                    if known.metadata != *metadata {
+                    if known.member.metadata != *metadata {
                         tell(&whole(Presence::Updated));
                     }
                     known.away
@@ -74,8 +90,9 @@ impl Room {
                 _ => {}
             }
         }
-        for gone in known.into_keys() {
-            tell(&|revision| Body::peer_left(gone, LeftReason::Left, revision));
+        for (gone, known) in known {
+            let reason = if known.node.is_some_and(&has_gone) { LeftReason::NodeLost } else { LeftReason::Left };
+            tell(&|revision| Body::peer_left(gone, reason, revision));
         }
         if self.locked != view.locked {
             tell(&|revision| Body::room_updated(self.locked, revision));
@@ -102,6 +119,7 @@ mod tests {
 
     use super::super::tests::{member, peer, room_of};
     use super::*;
+    use crate::protocol::Metadata;
 
     fn told(bodies: &[Body]) -> Vec<(Value, Value)> {
         let read = |body: &Body| serde_json::from_str::<Value>(body.text()).expect("JSON");
@@ -122,7 +140,7 @@ mod tests {
         here.update(peer(4), Metadata::new(r#"{"a":1}"#), &mut vec![]);
         here.lock(true, &mut vec![]);
         let count = here.revision().max(before.revision());
-        let news = here.catch_up(peer(1), &view);
+        let news = here.catch_up(peer(1), &view, |_| false);
         let kinds = ["peerBack", "peerUpdated", "peerJoined", "peerLeft", "roomUpdated", "peerLeft", "knock"];
         let whom = [Some(3), Some(4), Some(5), Some(2), None, Some(8), Some(9)];
         let expected: Vec<_> = kinds.iter().zip(whom).map(|(kind, who)| (json!(kind), json!(who.map(peer)))).collect();
@@ -130,6 +148,6 @@ mod tests {
         let last: Value = serde_json::from_str(news[6].text()).expect("JSON");
         assert_eq!((&last["revision"], here.revision()), (&json!(count + 7), count + 7));
         let now = here.view(peer(1));
-        assert!(here.catch_up(peer(1), &View { waiting: view.waiting, ..now }).len() == 2, "knocks alone");
+        assert!(here.catch_up(peer(1), &View { waiting: view.waiting, ..now }, |_| false).len() == 2, "knocks alone");
     }
 }

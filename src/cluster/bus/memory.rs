@@ -20,6 +20,7 @@ struct Shared {
     nodes: Mutex<HashMap<NodeId, mpsc::Sender<Incoming>>>,
     faults: Mutex<Option<Faults>>,
     is_cut: AtomicBool,
+    apart: Mutex<Vec<[NodeId; 2]>>,
 }
 
 /// What the bus does to texts: one in so many gets lost, one in so many comes twice, by a sequence that a seed begins.
@@ -46,6 +47,7 @@ impl Faults {
 /// A node's end of a bus in memory.
 #[derive(Debug)]
 struct Plug {
+    node: NodeId,
     bus: Memory,
 }
 
@@ -56,7 +58,7 @@ impl Memory {
         // A fresh channel has room.
         let _ = sender.try_send(Incoming::Connected);
         self.0.nodes.lock().insert(node, sender);
-        (Arc::new(Plug { bus: self.clone() }), receiver)
+        (Arc::new(Plug { node, bus: self.clone() }), receiver)
     }
 
     /// From now on texts get lost and come twice.
@@ -67,6 +69,11 @@ impl Memory {
     /// Takes a node off the bus: nothing reaches it any more.
     pub fn unplug(&self, node: NodeId) {
         self.0.nodes.lock().remove(&node);
+    }
+
+    /// From now on nothing gets from the first to the second node of these pairs.
+    pub fn part(&self, pairs: impl Into<Vec<[NodeId; 2]>>) {
+        *self.0.apart.lock() = pairs.into();
     }
 
     /// Takes the bus away from all, or gives it back.
@@ -85,8 +92,10 @@ impl Bus for Plug {
         }
         let (lost, doubled) = shared.faults.lock().as_mut().map_or((false, false), Faults::next);
         let copies = if lost { 0 } else { 1 + usize::from(doubled) };
+        let apart = shared.apart.lock();
+        let passes = |to| !apart.contains(&[self.node, to]);
         let nodes = shared.nodes.lock();
-        let recipients = nodes.iter().filter(|(id, _)| to == To::All || to == To::Node(**id));
+        let recipients = nodes.iter().filter(|(id, _)| (to == To::All || to == To::Node(**id)) && passes(**id));
         for (_, recipient) in recipients {
             for _ in 0..copies {
                 // A full queue loses it, as a full queue of a real bus does.

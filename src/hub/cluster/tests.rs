@@ -8,7 +8,9 @@ use tokio::task::JoinHandle;
 
 mod carry;
 mod chaos;
+mod circles;
 mod durable;
+mod lost;
 mod moves;
 
 use super::*;
@@ -176,6 +178,12 @@ fn value(frame: &Frame) -> Value {
 /// Waits until the links between all of them are up.
 async fn linked(nodes: &[&Node]) {
     until(|| nodes.iter().all(|node| node.cluster.nodes().len() == nodes.len() - 1)).await;
+}
+
+/// Lets nothing get from one node of these pairs to the other, nor back, and everything between others.
+fn part(bus: &Memory, pairs: &[[&Node; 2]]) {
+    let ids = pairs.iter().map(|pair| pair.map(|node| node.cluster.id()));
+    bus.part(ids.flat_map(|[one, other]| [[one, other], [other, one]]).collect::<Vec<_>>());
 }
 
 /// Lets the clock of the test move on until something holds.
@@ -447,8 +455,7 @@ async fn a_room_is_locked_at_all_nodes_or_at_none_when_its_last_member_leaves_wh
     mo.say(&json!({"type": "admit", "peer": g.peer}));
     mo.say(&json!({"type": "leave"}));
     while g.next().await["type"] != "peerLeft" {}
-    until(|| z.hub.with_hall(&room(), |hall| hall.room.has(PeerId::parse(&g.peer).expect("an id"))) == Some(true))
-        .await;
+    until(|| z.hub.with_hall(&room(), |hall| hall.room.has(g.session.peer())) == Some(true)).await;
     until(|| locked(&y) == Some(true) && locked(&z) == Some(true)).await;
 }
 

@@ -7,7 +7,7 @@ use crate::hub::{Asked, Errand, Wish};
 use crate::protocol::Ticket;
 
 /// What would have a body's lines carried out at the seat's node.
-fn errand(ticket: &Value, body: &str) -> Errand {
+pub(super) fn errand(ticket: &Value, body: &str) -> Errand {
     let ticket = Ticket::parse(ticket.as_str().expect("text")).expect("a ticket");
     let client = "192.0.2.1".parse().expect("an address");
     Errand::new(room(), ticket, client, Wish::Speak, &Bytes::from(body.to_owned()))

@@ -4,9 +4,22 @@ use super::moves::{resume, ticket};
 use super::*;
 use crate::cluster::store::{self, Counts};
 
-/// Nodes over one store.
-fn nodes<const N: usize>(bus: &Memory, store: &Arc<store::Memory>) -> [Node; N] {
-    std::array::from_fn(|_| Node::of(fresh_id(), bus, LINK_BYTES, Some(Arc::clone(store) as Arc<dyn Store>)))
+/// What nodes share, and nodes with links between them.
+async fn scene<const N: usize>() -> (Memory, Arc<store::Memory>, [Node; N]) {
+    let (bus, store) = (Memory::default(), Arc::new(store::Memory::default()));
+    let over = || Some(Arc::clone(&store) as Arc<dyn Store>);
+    let nodes = std::array::from_fn(|_| Node::of(fresh_id(), &bus, LINK_BYTES, over()));
+    linked(&nodes.each_ref()).await;
+    (bus, store, nodes)
+}
+
+/// The same with a member at each of the first two, of which the first has heard of the second; and what these were told first.
+async fn members<const N: usize>() -> (Memory, Arc<store::Memory>, [Node; N], [(Member, Value); 2]) {
+    let (bus, store, nodes) = scene().await;
+    let a = nodes[0].join(Rights::MEMBER).await;
+    let b = nodes[1].join(Rights::MEMBER).await;
+    a.0.hear("peerJoined").await;
+    (bus, store, nodes, [a, b])
 }
 
 impl Node {
@@ -41,12 +54,7 @@ fn message(id: u64, to: &Member) -> Value {
 
 #[tokio::test(start_paused = true)]
 async fn a_session_of_a_node_that_was_killed_goes_on_with_what_it_was_promised() {
-    let (bus, store) = (Memory::default(), Arc::new(store::Memory::default()));
-    let [x, y, z] = nodes(&bus, &store);
-    linked(&[&x, &y, &z]).await;
-    let (a, _) = x.join(Rights::MEMBER).await;
-    let (b, joined) = y.join(Rights::MEMBER).await;
-    a.hear("peerJoined").await;
+    let (bus, store, [x, y, z], [(a, _), (b, joined)]) = members().await;
     for id in 1..=3 {
         a.say(&message(id, &b));
         a.hear("ok").await;
@@ -81,12 +89,7 @@ async fn a_session_of_a_node_that_was_killed_goes_on_with_what_it_was_promised()
 
 #[tokio::test(start_paused = true)]
 async fn what_was_said_before_the_senders_node_was_killed_comes_once_though_it_is_said_again() {
-    let (bus, store) = (Memory::default(), Arc::new(store::Memory::default()));
-    let [x, y, z] = nodes(&bus, &store);
-    linked(&[&x, &y, &z]).await;
-    let (a, joined) = x.join(Rights::MEMBER).await;
-    let (b, _) = y.join(Rights::MEMBER).await;
-    a.hear("peerJoined").await;
+    let (bus, _store, [x, _y, z], [(a, joined), (b, _)]) = members().await;
     a.say(&message(1, &b));
     a.say(&message(2, &b));
     for number in [1, 2] {
@@ -108,9 +111,7 @@ async fn what_was_said_before_the_senders_node_was_killed_comes_once_though_it_i
 
 #[tokio::test(start_paused = true)]
 async fn after_a_nodes_loss_any_of_its_tickets_is_good_once_more() {
-    let (bus, store) = (Memory::default(), Arc::new(store::Memory::default()));
-    let [x, y, z] = nodes(&bus, &store);
-    linked(&[&x, &y, &z]).await;
+    let (bus, store, [x, y, z]) = scene().await;
     let (_a, joined) = x.join(Rights::MEMBER).await;
     let first = ticket(&joined).to_owned();
     let (_, second) = resume(&x, &first, 0).await.expect("it is its seat");
@@ -135,12 +136,7 @@ async fn after_a_nodes_loss_any_of_its_tickets_is_good_once_more() {
 async fn what_was_never_acknowledged_and_had_no_room_is_told_to_be_lost() {
     const LARGE: usize = 60_000;
     const SAID: u64 = 40;
-    let (bus, store) = (Memory::default(), Arc::new(store::Memory::default()));
-    let [x, y, z] = nodes(&bus, &store);
-    linked(&[&x, &y, &z]).await;
-    let (a, _) = x.join(Rights::MEMBER).await;
-    let (b, joined) = y.join(Rights::MEMBER).await;
-    a.hear("peerJoined").await;
+    let (bus, _store, [_x, y, z], [(a, _), (b, joined)]) = members().await;
     let text = "x".repeat(LARGE);
     for id in 1..=SAID {
         a.say(&json!({"type": "message", "id": id, "to": b.peer, "data": text}));
@@ -162,12 +158,7 @@ async fn what_was_never_acknowledged_and_had_no_room_is_told_to_be_lost() {
 #[tokio::test(start_paused = true)]
 async fn of_two_nodes_that_want_a_seat_at_once_one_has_it() {
     for shift in 0..6 {
-        let (bus, store) = (Memory::default(), Arc::new(store::Memory::default()));
-        let [x, y, z] = nodes(&bus, &store);
-        linked(&[&x, &y, &z]).await;
-        let (a, _) = x.join(Rights::MEMBER).await;
-        let (b, joined) = y.join(Rights::MEMBER).await;
-        a.hear("peerJoined").await;
+        let (bus, _store, [x, y, z], [(a, _), (b, joined)]) = members().await;
         a.say(&message(1, &b));
         a.hear("ok").await;
         let ticket = ticket(&joined).to_owned();
@@ -197,9 +188,7 @@ async fn of_two_nodes_that_want_a_seat_at_once_one_has_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_was_taken_for_lost_gives_up_its_seat_and_accepts_nothing_more_for_it() {
-    let (bus, store) = (Memory::default(), Arc::new(store::Memory::default()));
-    let [x, y] = nodes(&bus, &store);
-    linked(&[&x, &y]).await;
+    let (bus, _store, [x, y]) = scene().await;
     let (b, joined) = x.join(Rights::MEMBER).await;
     let a = x.member().await;
     b.hear("peerJoined").await;
@@ -221,10 +210,30 @@ async fn a_node_that_was_taken_for_lost_gives_up_its_seat_and_accepts_nothing_mo
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_was_taken_from_a_node_that_was_taken_for_lost_has_not_left_for_one_who_hears_of_that_node_first() {
+    let (bus, _store, [x, y, z], [(b, joined), _]) = members().await;
+    let a = z.member().await;
+    bus.cut(true);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let (again, _) = come_back(&y, ticket(&joined), 1).await.expect("it is kept");
+    part(&bus, &[[&x, &z], [&y, &z]]);
+    bus.cut(false);
+    until(|| !x.hub.has_seat(&room(), b.session.peer())).await;
+    part(&bus, &[[&y, &z]]);
+    until(|| z.cluster.nodes() == [x.cluster.id()] && z.cluster.status().bytes == 0 && x.cluster.status().bytes == 0)
+        .await;
+    part(&bus, &[]);
+    until(|| z.roster() == y.roster()).await;
+    while let Some(heard) = a.session.try_next() {
+        let Output::Frame(frame) = heard else { continue };
+        assert_ne!(value(&frame)["type"], "peerLeft");
+    }
+    drop(again);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_stored_is_refused_and_leaves_no_hole() {
-    let (bus, store) = (Memory::default(), Arc::new(store::Memory::default()));
-    let [x, y] = nodes(&bus, &store);
-    linked(&[&x, &y]).await;
+    let (_bus, store, [x, y]) = scene().await;
     let (a, b, c) = (x.member().await, x.member().await, y.member().await);
     a.hear("peerJoined").await;
     a.hear("peerJoined").await;

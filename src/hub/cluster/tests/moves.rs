@@ -1,7 +1,7 @@
 //! Sessions that are resumed at another node than that at which they were.
 
 use super::*;
-use crate::protocol::{Outbound, PayloadKind, Resume, Ticket};
+use crate::protocol::{Metadata, Outbound, PayloadKind, Resume, Ticket};
 
 /// Takes a seat up at a node.
 pub(super) async fn resume(node: &Node, ticket: &str, seq: u64) -> Result<(Member, Value), Refusal> {
@@ -24,7 +24,7 @@ fn message(from: PeerId, data: u64) -> Body {
 }
 
 /// Three nodes, the first two with a member each, and the tickets of these.
-async fn scene(bus: &Memory) -> ([Node; 3], Member, Member, [String; 2]) {
+pub(super) async fn scene(bus: &Memory) -> ([Node; 3], Member, Member, [String; 2]) {
     let nodes = Node::three(bus).await;
     let (a, joined) = nodes[0].join(Rights::MEMBER).await;
     let (b, other) = nodes[1].join(Rights::MEMBER).await;
@@ -307,7 +307,7 @@ async fn a_seat_that_goes_on_has_all_of_its_time_once_more() {
     let (_moved, _) = resume(&z, &of_b, 0).await.expect("the seat is there");
     tokio::time::sleep(WINDOW - Duration::from_secs(1)).await;
     // The second node may tell of it long before the third does.
-    let peer = PeerId::parse(&b.peer).expect("an id");
+    let peer = b.session.peer();
     let moved = Note::Moved { room: room(), peer, to: y.cluster.id(), moves: 2 };
     x.hub.change(z.cluster.id(), 1, moved).expect("the room is open");
     tokio::time::sleep(Duration::from_secs(20)).await;
@@ -322,7 +322,7 @@ async fn a_seat_whose_node_cannot_be_reached_for_a_moment_has_not_expired() {
     linked(&[&x, &y, &z]).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let (b, joined) = y.join(Rights::MEMBER).await;
-    let peer = PeerId::parse(&b.peer).expect("an id");
+    let peer = b.session.peer();
     drop(b);
     offer(&y, &z, ticket(&joined));
     until(|| z.hub.has_seat(&room(), peer)).await;
@@ -406,7 +406,7 @@ async fn a_message_that_is_late_does_not_come_after_a_later_one_to_who_has_been_
     a.hear("ok").await;
     let (back, _) = resume(&y, &of_b, 1).await.expect("the seat is there");
     // Sent before the seat had gone, and on its way until now.
-    let [from, to] = [&a, &b].map(|member| PeerId::parse(&member.peer).expect("an id"));
+    let [from, to] = [&a, &b].map(|member| member.session.peer());
     let late = |receipt| note::relay(&room(), (to, 0), Some(receipt), None, &message(from, 1));
     let pending = Pending::Request { room: room(), from, id: Some(1) };
     x.cluster.ask(y.cluster.id(), None, pending, late).expect("the link is up");
@@ -437,4 +437,117 @@ async fn what_was_heard_at_one_node_is_not_heard_again_at_the_next_but_one() {
     third.hears_nothing();
     say(&y, 2);
     assert_eq!(third.hear("message").await["data"], 2);
+}
+
+/// Three nodes, the first two with a member each; who is at the second cannot be heard of at the third. The ticket is the first member's.
+async fn apart(bus: &Memory) -> ([Node; 3], [Member; 2], String) {
+    let (nodes, a, b, [of_a, _]) = scene(bus).await;
+    part(bus, &[[&nodes[1], &nodes[2]]]);
+    until(|| nodes[2].cluster.is_lost(nodes[1].cluster.id())).await;
+    (nodes, [a, b], of_a)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_at_a_node_that_the_new_one_cannot_reach_is_away_and_has_not_left() {
+    let bus = Memory::default();
+    let ([_x, _y, z], [_a, b], of_a) = apart(&bus).await;
+    let (moved, resumed) = resume(&z, &of_a, 1).await.expect("the seat is there");
+    assert_eq!(resumed["type"], "resumed");
+    assert_eq!(moved.hear("peerAway").await["peer"], b.peer);
+    moved.say(&json!({"type": "message", "id": 1, "to": b.peer, "data": 1}));
+    assert_eq!(moved.hear("error").await["code"], "queueFull");
+    part(&bus, &[]);
+    assert_eq!(moved.hear("peerBack").await["peer"], b.peer);
+    b.say(&json!({"type": "message", "id": 1, "to": moved.peer, "data": 1}));
+    assert_eq!(moved.hear("message").await["from"], b.peer);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_left_where_neither_node_could_hear_of_it_is_told_to_have_left_as_soon_as_one_can() {
+    let bus = Memory::default();
+    let ([x, y, z], [a, b], of_a) = apart(&bus).await;
+    part(&bus, &[[&x, &y], [&z, &y]]);
+    assert_eq!(a.hear("peerAway").await["peer"], b.peer);
+    b.say(&json!({"type": "leave"}));
+    let (moved, _) = resume(&z, &of_a, 2).await.expect("the seat is there");
+    moved.hears_nothing();
+    part(&bus, &[]);
+    let begun = tokio::time::Instant::now();
+    assert_eq!(moved.hear("peerLeft").await["peer"], b.peer);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_at_a_node_that_the_new_one_has_given_up_is_lost_with_it() {
+    let bus = Memory::default();
+    let ([_x, y, z], [_a, b], of_a) = apart(&bus).await;
+    until(|| z.cluster.has_gone(y.cluster.id())).await;
+    let (moved, _) = resume(&z, &of_a, 1).await.expect("the seat is there");
+    let left = moved.hear("peerLeft").await;
+    assert_eq!((&left["peer"], &left["reason"]), (&json!(b.peer), &json!("nodeLost")));
+    part(&bus, &[]);
+    assert_eq!(moved.hear("peerJoined").await["peer"], b.peer);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_at_a_node_that_the_new_one_never_hears_of_is_lost_in_the_end() {
+    let bus = Memory::default();
+    let ([x, y, _z], a, b, [of_a, _]) = scene(&bus).await;
+    let id = fresh_id();
+    bus.part([[y.cluster.id(), id], [id, y.cluster.id()]]);
+    let w = Node::of(id, &bus, LINK_BYTES, None);
+    until(|| w.cluster.nodes().contains(&x.cluster.id())).await;
+    let (moved, _) = resume(&w, &of_a, 1).await.expect("the seat is there");
+    assert_eq!(a.next().await["type"], "ended");
+    assert_eq!(moved.hear("peerAway").await["peer"], b.peer);
+    tokio::time::sleep(WINDOW - Duration::from_secs(1)).await;
+    moved.hears_nothing();
+    let left = moved.hear("peerLeft").await;
+    assert_eq!((&left["peer"], &left["reason"]), (&json!(b.peer), &json!("nodeLost")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_on_the_way_from_one_node_to_another_has_not_left_for_one_who_goes_at_the_same_time() {
+    let bus = Memory::default();
+    let ([x, y, z], a, _b, [of_a, _]) = scene(&bus).await;
+    let peer = PeerId::new(uuid::Uuid::now_v7());
+    let member = crate::protocol::Member { peer, user: None, metadata: Metadata::new("{}") };
+    let present = Present { member, away: false, moves: 0 };
+    let from_y = |note| x.hub.change(y.cluster.id(), 1, note).expect("the room is open");
+    from_y(Note::Joined { room: room(), present });
+    assert_eq!(a.hear("peerJoined").await["peer"], peer.to_string());
+    from_y(Note::Moved { room: room(), peer, to: z.cluster.id(), moves: 1 });
+    let (moved, _) = resume(&z, &of_a, 2).await.expect("the seat is there");
+    moved.hears_nothing();
+    assert_eq!(moved.hear("peerLeft").await["reason"], "nodeLost", "it has never come");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_just_come_or_gone_elsewhere_is_told_to_one_who_goes_as_its_own_node_says() {
+    let bus = Memory::default();
+    let ([x, y, z], a, b, [of_a, of_b]) = scene(&bus).await;
+    let _d = z.member().await;
+    for member in [&a, &b] {
+        member.hear("peerJoined").await;
+    }
+    // The third node has not heard yet that it has come.
+    part(&bus, &[[&y, &z]]);
+    let c = y.member().await;
+    assert_eq!(a.hear("peerJoined").await["peer"], c.peer);
+    let (moved, _) = resume(&z, &of_a, 3).await.expect("the seat is there");
+    part(&bus, &[]);
+    until(|| z.roster().len() == 4 && x.hub.room_count() == 0).await;
+    moved.hears_nothing();
+    // And the second one not yet that it has left.
+    part(&bus, &[[&y, &z]]);
+    moved.say(&json!({"type": "leave"}));
+    let seq = b.session.seat.quietly(|seat| seat.sent());
+    let (back, _) = resume(&x, &of_b, seq).await.expect("the seat is there");
+    let left = loop {
+        match back.next().await {
+            heard if heard["type"] == "peerLeft" => break heard,
+            heard => assert_eq!(heard["peer"], c.peer, "{heard}"),
+        }
+    };
+    assert_eq!((&left["peer"], x.roster().len()), (&json!(moved.peer), 3));
 }
