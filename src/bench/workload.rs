@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use hdrhistogram::Histogram;
@@ -17,6 +17,8 @@ use super::{Peer, Process, Service, Wigwag, answer, candidate, offer};
 
 /// Messages before the measured ones.
 const WARM_UP: usize = 200;
+/// How long one message may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Candidates that each side of a call sends.
 const CANDIDATES: usize = 10;
 /// Openings under way at once.
@@ -156,8 +158,14 @@ async fn apart([one, other]: [&Wigwag; 2]) -> Result<(Member, Member)> {
     // A node that has not heard of the recipient yet refuses what is for it. Nodes say things in order: from then on it has.
     to.feed(Some(from.id()), &numbered(0))?;
     to.flush().await?;
-    from.recv().await?;
+    promptly(from.recv()).await?;
     Ok((from, to))
+}
+
+/// Gives up what a server does not do: it may have told the sender that it refuses, who does not listen.
+async fn promptly<T>(doing: impl Future<Output = Result<T>>) -> Result<T> {
+    let done = tokio::time::timeout(PATIENCE, doing).await;
+    done.map_err(|_| anyhow!("nothing has come for {PATIENCE:?}; are the server's limits above the load? see its log"))?
 }
 
 /// One after the other: `once` does the one of a number, and tells how long it took.
@@ -167,11 +175,11 @@ pub(super) async fn one_by_one(
     mut once: impl AsyncFnMut(u64) -> Result<Duration>,
 ) -> Result<Round> {
     for at in 0..WARM_UP as u64 {
-        once(at).await?;
+        promptly(once(at)).await?;
     }
     let mut meter = Meter::start_all(servers)?;
     while meter.goes_on(time) {
-        let took = once(meter.units).await?;
+        let took = promptly(once(meter.units)).await?;
         meter.record(took);
         meter.units += 1;
     }

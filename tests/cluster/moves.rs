@@ -90,16 +90,16 @@ async fn each_transport_is_taken_up_at_another_node_over_each_other_with_all_tha
             let (peer, ticket) = (joined["self"]["peer"].clone(), joined["ticket"].clone());
             hear(&mut a, "peerJoined").await;
             // Some before, more while it has no transport, all others when it is back.
-            let mut id = 0;
+            let mut asked = 0;
             let mut say_some = async |a: &mut Connection, numbers: std::ops::RangeInclusive<u64>| {
                 for number in numbers {
                     let to = if number % 2 == 0 { json!({"to": peer}) } else { json!({}) };
                     loop {
-                        id += 1;
-                        let mut message = json!({"type": "message", "id": id, "data": number});
+                        asked += 1;
+                        let mut message = json!({"type": "message", "id": asked, "data": number});
                         message.as_object_mut().expect("an object").extend(to.as_object().expect("one").clone());
                         say(a, &message).await;
-                        let answered = stays(a, |message| message["id"] == id).await;
+                        let answered = stays(a, |message| message["id"] == asked).await;
                         if answered["type"] == "ok" {
                             break;
                         }
