@@ -34,6 +34,14 @@ struct Remembered {
 }
 
 impl Remembered {
+    /// Forgets what is old, and the first as long as there are so many.
+    fn expire(&mut self, most: usize, now: Instant) {
+        while self.order.front().is_some_and(|(at, ..)| *at + KEPT <= now) || self.order.len() > most {
+            let Some((_, room, peer, gone)) = self.order.pop_front() else { break };
+            self.forget(&room, peer, |known| *known == gone);
+        }
+    }
+
     fn forget(&mut self, room: &RoomName, peer: PeerId, is: impl FnOnce(&Move) -> bool) {
         let Some(peers) = self.rooms.get_mut(room) else { return };
         if peers.get(&peer).is_some_and(is) {
@@ -49,10 +57,7 @@ impl Moves {
     /// A seat has gone.
     pub fn remember(&self, room: RoomName, peer: PeerId, gone: Move, now: Instant) {
         let mut moves = self.0.lock();
-        while moves.order.front().is_some_and(|(at, ..)| *at + KEPT <= now) || moves.order.len() >= MOST {
-            let Some((_, room, peer, gone)) = moves.order.pop_front() else { break };
-            moves.forget(&room, peer, |known| *known == gone);
-        }
+        moves.expire(MOST - 1, now);
         moves.order.push_back((now, room.clone(), peer, gone));
         moves.rooms.entry(room).or_default().insert(peer, gone);
     }
@@ -63,13 +68,16 @@ impl Moves {
     }
 
     /// Where it has gone.
-    pub fn place(&self, room: &RoomName, peer: PeerId) -> Option<NodeId> {
-        self.0.lock().rooms.get(room)?.get(&peer).map(|gone| gone.to)
+    pub fn place(&self, room: &RoomName, peer: PeerId, now: Instant) -> Option<NodeId> {
+        let mut moves = self.0.lock();
+        moves.expire(MOST, now);
+        moves.rooms.get(room)?.get(&peer).map(|gone| gone.to)
     }
 
     /// All that have gone from a room.
-    pub fn of(&self, room: &RoomName) -> Vec<(PeerId, Move)> {
-        let moves = self.0.lock();
+    pub fn of(&self, room: &RoomName, now: Instant) -> Vec<(PeerId, Move)> {
+        let mut moves = self.0.lock();
+        moves.expire(MOST, now);
         moves.rooms.get(room).into_iter().flatten().map(|(&peer, &gone)| (peer, gone)).collect()
     }
 }
@@ -92,12 +100,13 @@ mod tests {
         for number in 0..=MOST {
             moves.remember(room.clone(), peer(number), gone(1, 1), begun);
         }
-        assert_eq!((moves.place(&room, peer(0)), moves.place(&room, peer(1))), (None, Some(node(1))));
+        assert_eq!((moves.place(&room, peer(0), begun), moves.place(&room, peer(1), begun)), (None, Some(node(1))));
         moves.remember(room.clone(), peer(1), gone(2, 3), begun + KEPT / 2);
         moves.remember(room.clone(), peer(0), gone(1, 1), begun + KEPT);
-        assert_eq!(moves.of(&room), [(peer(0), gone(1, 1)), (peer(1), gone(2, 3))]);
+        assert_eq!(moves.of(&room, begun + KEPT), [(peer(0), gone(1, 1)), (peer(1), gone(2, 3))]);
         moves.forget(&room, peer(1));
-        moves.forget(&room, peer(0));
-        assert!(moves.place(&room, peer(1)).is_none() && moves.0.lock().rooms.is_empty());
+        let late = begun + 2 * KEPT;
+        assert!(moves.place(&room, peer(0), late).is_none(), "though none has gone since");
+        assert!(moves.place(&room, peer(1), late).is_none() && moves.0.lock().rooms.is_empty());
     }
 }

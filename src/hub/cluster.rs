@@ -415,7 +415,7 @@ impl Hub {
 
     /// What there is to say of a peer that another node takes to be here: it has gone from here to another one, or is about to come.
     fn absence(&self, room: &RoomName, peer: PeerId, hall: Option<&Hall>) -> Refusal {
-        let moved = self.cluster.as_ref().is_some_and(|cluster| cluster.moves.place(room, peer).is_some());
+        let moved = self.cluster.as_ref().is_some_and(|cluster| cluster.moves.place(room, peer, now()).is_some());
         if moved || hall.is_some_and(|hall| hall.room.node_of(peer).is_some()) { on_its_way() } else { gone() }
     }
 
@@ -698,7 +698,7 @@ impl Hall {
 
 /// What is told of the seats that have gone from a room to other nodes.
 pub(super) fn moved<'a>(cluster: &Cluster, room: &'a RoomName) -> impl Iterator<Item = Note<'static>> + 'a {
-    let gone = cluster.moves.of(room).into_iter();
+    let gone = cluster.moves.of(room, now()).into_iter();
     gone.map(|(peer, Move { to, moves })| Note::Moved { room: room.clone(), peer, to, moves })
 }
 

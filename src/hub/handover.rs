@@ -282,7 +282,7 @@ impl Hub {
             Some(node) => Some(Place::At(node)),
             None => None,
         });
-        let unknown = || match cluster.moves.place(room, peer) {
+        let unknown = || match cluster.moves.place(room, peer, now()) {
             Some(node) => Place::At(node),
             None if writer != cluster.id() => Place::At(writer),
             None => Place::Nowhere,
@@ -376,7 +376,7 @@ impl Hub {
         if hall.and_then(|hall| hall.ties.as_ref()).is_some_and(|ties| ties.moving.expects(peer)) {
             return Kept::Busy;
         }
-        let gone = self.cluster.as_ref().and_then(|cluster| cluster.moves.place(room, peer));
+        let gone = self.cluster.as_ref().and_then(|cluster| cluster.moves.place(room, peer, now()));
         let place = gone.or_else(|| hall.and_then(|hall| hall.room.node_of(peer)));
         place.map_or_else(|| refused(&resume_expired()), Kept::Moved)
     }
