@@ -149,6 +149,8 @@ pub enum Known {
 pub struct Journal {
     /// The last record's number; `None` if it is not known.
     last: Option<u64>,
+    /// The greatest number that a record of this log, or of its owners' before, is known to have had.
+    newest: u64,
     /// The state is to be written.
     is_due: bool,
     /// The next record has to take the place of all, as it is not known what there is, or it is not whole.
@@ -192,6 +194,7 @@ impl Journal {
     pub fn after(last: Option<u64>, said: Vec<Sender>) -> Self {
         let mut journal = Journal {
             last,
+            newest: last.unwrap_or(0),
             is_due: true,
             anew: true,
             in_flight: None,
@@ -227,6 +230,11 @@ impl Journal {
     /// The last record's number, and who has said what, for the node that goes on with it.
     pub fn hand_on(&self) -> (Option<u64>, Vec<Sender>) {
         (self.last, self.said.iter().copied().collect())
+    }
+
+    /// Up to which record the log is this owner's to remove.
+    pub fn newest(&self) -> u64 {
+        self.newest
     }
 
     /// Whether a payload was said before; whoever says it again while it is being stored is answered with the others.
@@ -291,7 +299,7 @@ impl Journal {
     /// The record was stored, with this number. Returns what waited for it.
     pub fn stored(&mut self, last: u64, bytes: usize) -> Vec<Waiting> {
         let mails = self.in_flight.take().unwrap_or(0);
-        self.last = Some(last);
+        (self.last, self.newest) = (Some(last), last);
         self.records += 1;
         self.bytes += bytes;
         let stored: Vec<Waiting> = self.waiting.drain(..mails).collect();
@@ -302,7 +310,7 @@ impl Journal {
     /// It is known what there is: the last record has this number, and is to be replaced.
     pub fn found(&mut self, last: u64) {
         self.in_flight = None;
-        self.last = Some(last);
+        (self.last, self.newest) = (Some(last), last);
         self.renew();
     }
 

@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod memory;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -67,8 +67,9 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Reads a seat's log.
     fn read(&self, peer: PeerId) -> Doing<'_, Result<Log, Failure>>;
 
-    /// Removes it. What cannot be removed is forgotten with time.
-    fn forget(&self, peer: PeerId) -> Doing<'_, ()>;
+    /// Removes it up to the record with this number, however late that is carried out: what comes after is somebody else's. What cannot
+    /// be removed is forgotten with time.
+    fn forget(&self, peer: PeerId, until: u64) -> Doing<'_, ()>;
 }
 
 /// What is to be done next.
@@ -76,8 +77,8 @@ pub trait Store: fmt::Debug + Send + Sync {
 pub enum Due {
     /// This seat has something to write.
     Write(RoomName, PeerId),
-    /// This one is left.
-    Forget(PeerId),
+    /// This one is left: its log is to be removed up to the record with this number.
+    Forget(PeerId, u64),
 }
 
 /// What was stored since the start.
@@ -112,16 +113,16 @@ pub struct Desk {
 struct Busy {
     /// Seats that are to be written next, each once, so that there are no more than seats; and those that are left.
     to_write: VecDeque<(RoomName, PeerId)>,
-    to_forget: VecDeque<PeerId>,
+    to_forget: VecDeque<(PeerId, u64)>,
     /// Seats that are to be written or are being written, and which of them are to be forgotten afterwards.
     seats: HashSet<PeerId>,
-    left: HashSet<PeerId>,
+    left: HashMap<PeerId, u64>,
 }
 
 impl Busy {
-    fn forget(&mut self, peer: PeerId) {
+    fn forget(&mut self, peer: PeerId, until: u64) {
         if self.to_forget.len() < MOST_LEFT {
-            self.to_forget.push_back(peer);
+            self.to_forget.push_back((peer, until));
         }
     }
 }
@@ -155,7 +156,7 @@ impl Desk {
     fn take_due(&self) -> Option<Due> {
         let mut busy = self.busy.lock();
         let write = busy.to_write.pop_front().map(|(room, peer)| Due::Write(room, peer));
-        write.or_else(|| busy.to_forget.pop_front().map(Due::Forget))
+        write.or_else(|| busy.to_forget.pop_front().map(|(peer, until)| Due::Forget(peer, until)))
     }
 
     /// The store, if there is one at the moment.
@@ -177,20 +178,20 @@ impl Desk {
         }
     }
 
-    /// It has nothing to write any more. Returns whether it was left meanwhile, and is to be forgotten.
-    pub fn rest(&self, peer: PeerId) -> bool {
+    /// It has nothing to write any more. Returns up to which record it is to be forgotten, if it was left meanwhile.
+    pub fn rest(&self, peer: PeerId) -> Option<u64> {
         let mut busy = self.busy.lock();
         busy.seats.remove(&peer);
         busy.left.remove(&peer)
     }
 
-    /// Its peer has left: when what is being written is written, all is to be forgotten.
-    pub fn leave(&self, peer: PeerId) {
+    /// Its peer has left: when what is being written is written, all is to be forgotten, up to this record at least.
+    pub fn leave(&self, peer: PeerId, until: u64) {
         let mut busy = self.busy.lock();
         if busy.seats.contains(&peer) {
-            busy.left.insert(peer);
+            busy.left.insert(peer, until);
         } else {
-            busy.forget(peer);
+            busy.forget(peer, until);
             self.wake.notify_one();
         }
     }

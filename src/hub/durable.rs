@@ -82,7 +82,7 @@ enum Write {
     },
     /// Nothing; or nothing any more, as the peer has left.
     Rest {
-        forget: bool,
+        forget: Option<u64>,
     },
 }
 
@@ -123,7 +123,7 @@ impl Hub {
             tokio::select! {
                 due = desk.next(), if tasks.len() < MOST_TASKS => match due {
                     Due::Write(room, peer) => drop(tasks.spawn(Arc::clone(self).write_seat(Arc::clone(&desk), room, peer))),
-                    Due::Forget(peer) => drop(tasks.spawn(forget(Arc::clone(&desk), peer))),
+                    Due::Forget(peer, until) => drop(tasks.spawn(forget(Arc::clone(&desk), peer, until))),
                 },
                 Some(ended) = tasks.join_next() => {
                     if let Err(error) = ended && let Ok(panic) = error.try_into_panic() {
@@ -160,12 +160,13 @@ impl Hub {
 
     /// Writes one record of a seat after the other, until there is nothing more to write.
     async fn write_seat(self: Arc<Self>, desk: Arc<Desk>, room: RoomName, peer: PeerId) {
+        let mut newest = 0;
         loop {
             let write = self.with_hall(&room, |hall| hall.begin_to_write(peer));
             let write = write.unwrap_or_else(|| Write::Rest { forget: desk.rest(peer) });
             match (write, desk.store()) {
-                (Write::Rest { forget: false }, _) => return,
-                (Write::Rest { forget: true }, _) => return forget(desk, peer).await,
+                (Write::Rest { forget: None }, _) => return,
+                (Write::Rest { forget: Some(until) }, _) => return forget(desk, peer, until.max(newest)).await,
                 (Write::Look, Some(store)) => {
                     let log = store.read(peer).await;
                     desk.note(log.as_ref().map(drop).map_err(|failure| *failure), now());
@@ -174,6 +175,7 @@ impl Hub {
                 (Write::Append { last, record, all }, Some(store)) => {
                     let bytes = record.len();
                     let stored = store.append(peer, last, record, all).await;
+                    newest = stored.unwrap_or(newest);
                     desk.note(stored.map(drop), now());
                     self.with_hall(&room, |hall| hall.has_written(peer, stored, bytes));
                 }
@@ -351,10 +353,10 @@ impl Hall {
     /// A member has left: nothing of it is kept any longer.
     pub(super) fn end_journal(&mut self, peer: PeerId) {
         let gone = Refusal::new(Code::PeerGone, "no such peer in the room");
-        if self.close_journal(peer, &gone)
+        if let Some(newest) = self.close_journal(peer, &gone)
             && let Some(journals) = self.journals()
         {
-            journals.desk.leave(peer);
+            journals.desk.leave(peer, newest);
         }
     }
 
@@ -363,10 +365,11 @@ impl Hall {
         self.close_journal(peer, &on_its_way());
     }
 
-    fn close_journal(&mut self, peer: PeerId, why: &Refusal) -> bool {
-        let Some(mut journal) = self.journals().and_then(|journals| journals.open.remove(&peer)) else { return false };
+    /// Returns up to which record the log is this node's to remove.
+    fn close_journal(&mut self, peer: PeerId, why: &Refusal) -> Option<u64> {
+        let mut journal = self.journals()?.open.remove(&peer)?;
         self.settle_all(journal.failed(true), &Err(why.clone()));
-        true
+        Some(journal.newest())
     }
 
     /// Another node has a member that was here. Returns how often its seat has moved by now.
@@ -459,7 +462,7 @@ impl Hall {
 
     /// Begins the next record of a seat.
     fn begin_to_write(&mut self, peer: PeerId) -> Write {
-        let Some(journals) = self.journals() else { return Write::Rest { forget: false } };
+        let Some(journals) = self.journals() else { return Write::Rest { forget: None } };
         let desk = Arc::clone(&journals.desk);
         let largest = match desk.store() {
             Some(store) if !desk.is_failing(now()) => store.largest() / 4 * 3,
@@ -578,9 +581,9 @@ fn read(log: &Log, claimant: &Claimant<'_>, cluster: &Cluster) -> Option<(Kept, 
     (is_its && is_good && claimant.claim.seq < GREATEST).then_some((kept, state))
 }
 
-async fn forget(desk: Arc<Desk>, peer: PeerId) {
+async fn forget(desk: Arc<Desk>, peer: PeerId, until: u64) {
     if let Some(store) = desk.store() {
-        store.forget(peer).await;
+        store.forget(peer, until).await;
     }
 }
 

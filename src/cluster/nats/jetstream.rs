@@ -161,11 +161,11 @@ impl Store for JetStream {
         Box::pin(async move { timeout(PATIENCE, self.collect(peer)).await.unwrap_or(Err(Failure::Unreachable)) })
     }
 
-    fn forget(&self, peer: PeerId) -> Doing<'_, ()> {
+    fn forget(&self, peer: PeerId, until: u64) -> Doing<'_, ()> {
         Box::pin(async move {
             let purge = async {
                 let stream = self.context.get_stream_no_info(&self.config.name).await.ok()?;
-                stream.purge().filter(self.subject(peer)).await.ok()
+                stream.purge().sequence(until + 1).filter(self.subject(peer)).await.ok()
             };
             let _ = timeout(PATIENCE, purge).await;
         })

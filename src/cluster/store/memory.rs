@@ -90,8 +90,9 @@ impl Store for Memory {
         })
     }
 
-    fn forget(&self, peer: PeerId) -> Doing<'_, ()> {
-        self.logs.lock().1.remove(&peer);
+    fn forget(&self, peer: PeerId, until: u64) -> Doing<'_, ()> {
+        // A record's own number is not kept: a log of which anything is somebody else's stays whole.
+        self.logs.lock().1.retain(|of, log| *of != peer || log.last > until);
         Box::pin(std::future::ready(()))
     }
 }

@@ -210,6 +210,22 @@ async fn a_node_that_was_taken_for_lost_gives_up_its_seat_and_accepts_nothing_mo
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_leaves_at_a_node_that_was_taken_for_lost_takes_nothing_from_the_node_that_has_the_seat() {
+    let (bus, store, [x, y]) = scene().await;
+    let (b, joined) = x.join(Rights::MEMBER).await;
+    until(|| store.seats() == 1).await;
+    bus.cut(true);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let (again, _) = come_back(&y, ticket(&joined), 1).await.expect("it is kept");
+    // The first node does not know it yet.
+    b.say(&json!({"type": "leave"}));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(store.seats(), 1, "it is kept as the other node has it");
+    again.say(&json!({"type": "leave"}));
+    until(|| store.seats() == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_was_taken_from_a_node_that_was_taken_for_lost_has_not_left_for_one_who_hears_of_that_node_first() {
     let (bus, _store, [x, y, z], [(b, joined), _]) = members().await;
     let a = z.member().await;
