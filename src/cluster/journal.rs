@@ -19,6 +19,9 @@ const LONG: (usize, usize) = (64, 128 * 1024);
 /// Who has said a payload, and its id there.
 pub type Sender = (PeerId, u64);
 
+/// The last record's number, if it is known; of whom payloads were stored; and of whom they may or may not have come.
+pub type HandedOn = (Option<u64>, Vec<Sender>, Vec<Sender>);
+
 /// A payload, and its number at the client.
 pub type Mail = (u64, Box<RawValue>);
 
@@ -40,6 +43,9 @@ pub struct Record {
     /// Who has said what is in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub said: Vec<Sender>,
+    /// Who has said what the client may or may not have got from an owner before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsure: Vec<Sender>,
     /// How many payloads up to which number are in no record any more though their client has not acknowledged them, for want of room.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<(u64, u64)>,
@@ -72,6 +78,11 @@ pub struct Kept {
     pub lost: u64,
     /// Who has said it, and what was said before.
     pub said: Vec<Sender>,
+    /// Who has said what the client may or may not have got.
+    pub unsure: Vec<Sender>,
+    /// How many of what was said were in the last record, and from which number on its payloads were.
+    latest: usize,
+    latest_from: u64,
 }
 
 impl Kept {
@@ -85,7 +96,19 @@ impl Kept {
             let record: Record = serde_json::from_slice(record)?;
             let (owner, moves) = (record.owner, record.moves);
             let (mails, left) = (BTreeMap::new(), BTreeMap::new());
-            let empty = || Kept { owner, moves, state: None, mails, left, lost: 0, said: Vec::new() };
+            let (said, unsure) = (Vec::new(), Vec::new());
+            let empty = || Kept {
+                owner,
+                moves,
+                state: None,
+                mails,
+                left,
+                lost: 0,
+                said,
+                unsure,
+                latest: 0,
+                latest_from: u64::MAX,
+            };
             kept.get_or_insert_with(empty).add(record);
         }
         Ok(kept)
@@ -97,6 +120,10 @@ impl Kept {
         self.state = record.state.or(self.state.take());
         if let Some(handled) = record.claim {
             let next = handled.saturating_add(1);
+            // The owner may have died without knowing that the last record was stored. Then it has given its numbers to others.
+            if self.mails.range(..next).next_back().is_some_and(|(number, _)| *number >= self.latest_from) {
+                self.unsure.extend(self.said.split_off(self.said.len() - self.latest));
+            }
             let unread = self.mails.split_off(&next).into_values();
             self.mails = unread.zip(next..).map(|(mail, number)| (number, mail)).collect();
             self.lost += self.left.split_off(&next).into_values().sum::<u64>();
@@ -106,8 +133,11 @@ impl Kept {
         if let Some((first, _)) = record.mails.first() {
             self.mails.split_off(first);
         }
+        self.latest_from = record.mails.first().map_or(u64::MAX, |(first, _)| *first);
         self.mails.extend(record.mails);
+        self.latest = record.said.len();
         self.said.extend(record.said);
+        self.unsure.extend(record.unsure);
     }
 }
 
@@ -140,6 +170,8 @@ pub enum Known {
     Waiting,
     /// It was not, but something that was said after it: it comes too late.
     Late,
+    /// An owner before may or may not have brought it.
+    Unsure,
     /// It was not.
     New,
 }
@@ -160,6 +192,8 @@ pub struct Journal {
     waiting: VecDeque<Waiting>,
     /// Of whom payloads were stored, the latest last.
     said: VecDeque<Sender>,
+    /// Of whom they may or may not have come.
+    unsure: Vec<Sender>,
     records: usize,
     bytes: usize,
 }
@@ -187,11 +221,11 @@ pub enum Step {
 impl Journal {
     /// That of a seat that begins here.
     pub fn new() -> Self {
-        Self::after(Some(0), Vec::new())
+        Self::after((Some(0), Vec::new(), Vec::new()))
     }
 
     /// That of a seat that has come from another node, with what was written there.
-    pub fn after(last: Option<u64>, said: Vec<Sender>) -> Self {
+    pub fn after((last, said, unsure): HandedOn) -> Self {
         let mut journal = Journal {
             last,
             newest: last.unwrap_or(0),
@@ -200,6 +234,7 @@ impl Journal {
             in_flight: None,
             waiting: VecDeque::new(),
             said: VecDeque::new(),
+            unsure,
             records: 0,
             bytes: 0,
         };
@@ -227,9 +262,14 @@ impl Journal {
         self.in_flight.is_some() || !self.waiting.is_empty()
     }
 
-    /// The last record's number, and who has said what, for the node that goes on with it.
-    pub fn hand_on(&self) -> (Option<u64>, Vec<Sender>) {
-        (self.last, self.said.iter().copied().collect())
+    /// What the node that goes on with it has to know.
+    pub fn hand_on(&self) -> HandedOn {
+        (self.last, self.said.iter().copied().collect(), self.unsure.clone())
+    }
+
+    /// Of whom it is not known whether their payloads have come.
+    pub fn unsure(&self) -> &[Sender] {
+        &self.unsure
     }
 
     /// Up to which record the log is this owner's to remove.
@@ -242,6 +282,9 @@ impl Journal {
         let Some(sender) = sender else { return Known::New };
         if self.said.contains(&sender) {
             return Known::Stored;
+        }
+        if self.unsure.contains(&sender) {
+            return Known::Unsure;
         }
         let latest = self.latest_of(sender.0);
         match self.waiting.iter_mut().find(|waiting| waiting.sender == Some(sender)) {
@@ -257,7 +300,14 @@ impl Journal {
     /// The greatest id that somebody's payload had.
     fn latest_of(&self, peer: PeerId) -> Option<u64> {
         let waiting = self.waiting.iter().filter_map(|waiting| waiting.sender);
-        self.said.iter().copied().chain(waiting).filter(|(from, _)| *from == peer).map(|(_, id)| id).max()
+        self.said
+            .iter()
+            .chain(&self.unsure)
+            .copied()
+            .chain(waiting)
+            .filter(|(from, _)| *from == peer)
+            .map(|(_, id)| id)
+            .max()
     }
 
     /// A payload waits to be stored.
@@ -355,7 +405,16 @@ mod tests {
 
     fn record(node: u64, claim: Option<u64>, mails: Vec<Mail>) -> Record {
         let owner = NodeId::new(NonZeroU64::new(node).expect("not zero"));
-        Record { owner, moves: node, state: None, claim, said: vec![(peer(1), node)], left: vec![], mails }
+        Record {
+            owner,
+            moves: node,
+            state: None,
+            claim,
+            said: vec![(peer(1), node)],
+            unsure: vec![],
+            left: vec![],
+            mails,
+        }
     }
 
     fn kept(records: &[Record]) -> Kept {
@@ -375,7 +434,24 @@ mod tests {
         let log = [first, second, record(2, Some(4), vec![]), record(2, None, vec![mail(8, "8")])];
         let kept = kept(&log);
         assert_eq!(mails(&kept), [(5, "5"), (6, "9"), (8, "8")]);
-        assert_eq!((kept.moves, kept.said.len()), (2, 4));
+        assert_eq!((kept.moves, kept.said.len(), kept.unsure.len()), (2, 4, 0));
+    }
+
+    #[test]
+    fn what_the_last_record_gave_a_number_that_the_client_has_may_or_may_not_have_come() {
+        let log = |handled| {
+            [record(1, None, vec![mail(2, "2")]), record(2, None, vec![mail(5, "5")]), record(3, Some(handled), vec![])]
+        };
+        let told = |handled| {
+            let kept = kept(&log(handled));
+            (kept.said, kept.unsure)
+        };
+        let [first, second, third] = [1, 2, 3].map(|id| (peer(1), id));
+        assert_eq!(told(4), (vec![first, second, third], vec![]), "it is brought yet");
+        assert_eq!(told(5), (vec![first, third], vec![second]));
+        let mut journal = Journal::after((Some(3), vec![first], vec![second]));
+        assert_eq!([1, 2, 3].map(|id| waits(&mut journal, id)), [Known::Stored, Known::Unsure, Known::New]);
+        assert_eq!(journal.hand_on(), (Some(3), vec![first], vec![second]));
     }
 
     #[test]

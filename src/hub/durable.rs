@@ -17,7 +17,7 @@ use super::moving::Heard;
 use super::ties::{on_its_way, present};
 use super::{Hall, Hub, now};
 use crate::cluster::Cluster;
-use crate::cluster::journal::{Asker, Journal, Kept, Known, Record, Sender, Step, Waiting};
+use crate::cluster::journal::{Asker, HandedOn, Journal, Kept, Known, Record, Sender, Step, Waiting};
 use crate::cluster::mesh::Weight;
 use crate::cluster::note::Present;
 use crate::cluster::store::{Desk, Due, Failure, Log};
@@ -225,6 +225,7 @@ impl Hub {
             state: text.clone(),
             claim: Some(seq),
             said: Vec::new(),
+            unsure: Vec::new(),
             left: Vec::new(),
             mails: Vec::new(),
         };
@@ -244,7 +245,8 @@ impl Hub {
             Err(Failure::Overtaken) => return Restored::Again,
             Err(Failure::Unreachable) => return Restored::Unreachable,
         };
-        self.seat_again(cluster, claimant, present, SharedSeat::new(seat), Journal::after(Some(last), kept.said));
+        let journal = Journal::after((Some(last), kept.said, kept.unsure));
+        self.seat_again(cluster, claimant, present, SharedSeat::new(seat), journal);
         Restored::Done
     }
 
@@ -328,13 +330,12 @@ impl Hall {
     }
 
     /// The same for one that has come from another node, with what that has written.
-    pub(super) fn go_on_with_journal(&mut self, peer: PeerId, journal: Option<(Option<u64>, Vec<Sender>)>) {
-        let (last, said) = journal.unwrap_or_default();
-        self.open_journal(peer, Journal::after(last, said));
+    pub(super) fn go_on_with_journal(&mut self, peer: PeerId, journal: Option<HandedOn>) {
+        self.open_journal(peer, Journal::after(journal.unwrap_or_default()));
     }
 
     /// What that node needs.
-    pub(super) fn hand_on_journal(&self, peer: PeerId) -> Option<(Option<u64>, Vec<Sender>)> {
+    pub(super) fn hand_on_journal(&self, peer: PeerId) -> Option<HandedOn> {
         Some(self.ties.as_ref()?.journals.as_ref()?.open.get(&peer)?.hand_on())
     }
 
@@ -387,7 +388,7 @@ impl Hall {
         let asker = self.seats.get(&receipt.from).map(Arc::clone);
         match kept {
             Ok(Known::Stored) => self.settle(receipt.from, receipt.id, Ok(())),
-            Ok(Known::Waiting | Known::New | Known::Late) => {
+            Ok(Known::Waiting | Known::New | Known::Late | Known::Unsure) => {
                 if let (Some(asker), Some(id)) = (asker, receipt.id) {
                     asker.quietly(|seat| seat.ask(id));
                 }
@@ -413,7 +414,7 @@ impl Hall {
         let lease = self.seats.get(&to)?.quietly(|seat| seat.lease());
         Some(match kept {
             Ok(Known::Stored) => Some(Ok(())),
-            Ok(Known::Waiting | Known::Late) => None,
+            Ok(Known::Waiting | Known::Late | Known::Unsure) => None,
             Ok(Known::New) => {
                 self.record_taken(to, body, true, lease);
                 None
@@ -440,6 +441,7 @@ impl Hall {
         match journal.knows(sender, &asker) {
             Known::New => {}
             Known::Late => return Some(Err(late())),
+            Known::Unsure => return Some(Err(unsure())),
             known => return Some(Ok(known)),
         }
         if desk.store().is_none() {
@@ -494,13 +496,17 @@ impl Hall {
         (mails, state, all): (usize, bool, bool),
     ) -> Option<Record> {
         let owner = self.ties.as_ref()?.cluster.id();
-        let said = self.journal(peer, |journal| journal.senders(mails, all))?;
+        let (said, unsure) = self.journal(peer, |journal| {
+            let unsure = journal.unsure().iter().copied().filter(|_| all).collect::<Vec<_>>();
+            (journal.senders(mails, all), unsure)
+        })?;
         let seat = Arc::clone(self.seats.get(&peer)?);
         let state = match state {
             true => Some(self.state(peer, &seat)?),
             false => None,
         };
-        let most = largest.saturating_sub(state.as_ref().map_or(0, |state| state.get().len()) + said.len() * 64);
+        let most = largest
+            .saturating_sub(state.as_ref().map_or(0, |state| state.get().len()) + (said.len() + unsure.len()) * 64);
         let text = |(number, body): (u64, &Body)| Some((number, RawValue::from_string(body.text().to_owned()).ok()?));
         let (left, mails) = seat.quietly(|seat| {
             let Unacknowledged { left, kept } = match all {
@@ -509,7 +515,7 @@ impl Hall {
             };
             Some((left, kept.into_iter().map(text).collect::<Option<Vec<_>>>()?))
         })?;
-        Some(Record { owner, moves: self.room.moves_of(peer), state, claim: None, said, left, mails })
+        Some(Record { owner, moves: self.room.moves_of(peer), state, claim: None, said, unsure, left, mails })
     }
 
     fn state(&self, peer: PeerId, seat: &SharedSeat) -> Option<Box<RawValue>> {
@@ -589,6 +595,10 @@ async fn forget(desk: Arc<Desk>, peer: PeerId, until: u64) {
 
 fn late() -> Refusal {
     Refusal::new(Code::QueueFull, "what was said after it has come before; say it again under another id")
+}
+
+fn unsure() -> Refusal {
+    Refusal::new(Code::QueueFull, "the peer's node was lost while it was stored; it may or may not have got it")
 }
 
 fn not_stored() -> Refusal {

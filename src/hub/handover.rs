@@ -18,7 +18,7 @@ use super::durable::{Claimant, Restored};
 use super::moving::{Going, Heard};
 use super::ties::present;
 use super::{Hall, Hub, now, resume_expired};
-use crate::cluster::journal::Sender;
+use crate::cluster::journal::HandedOn;
 use crate::cluster::mesh::Weight;
 use crate::cluster::moves::Move;
 use crate::cluster::note::{Kept, Missing, Note, Present, Refused, Said, Written};
@@ -120,7 +120,7 @@ struct Parcel {
     owed: Vec<(NodeId, u64)>,
     /// The last record that was kept of it, if that is known, and who has said what to it, where seats outlive their node.
     #[serde(default)]
-    journal: Option<(Option<u64>, Vec<Sender>)>,
+    journal: Option<HandedOn>,
 }
 
 /// Why a seat is asked for, and so where.
