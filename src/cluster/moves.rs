@@ -53,6 +53,12 @@ impl Remembered {
     }
 }
 
+/// How often a seat counts as handed on that is taken up from what is kept of it. Its lost node, and any that had it since that was
+/// written, may have handed it on and told others than the node that takes it up: it has to count for more than they know of.
+pub fn taken_up(moves: u64) -> u64 {
+    (moves | u64::from(u32::MAX)).saturating_add(1)
+}
+
 impl Moves {
     /// A seat has gone.
     pub fn remember(&self, room: RoomName, peer: PeerId, gone: Move, now: Instant) {

@@ -43,7 +43,7 @@ pub struct Present {
     /// It lost its transport, and its seat is kept.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub away: bool,
-    /// How often its seat was handed from node to node.
+    /// How often its seat was handed from node to node; much more if a lost node has left it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub moves: u64,
 }

@@ -19,6 +19,7 @@ use super::{Hall, Hub, now};
 use crate::cluster::Cluster;
 use crate::cluster::journal::{Asker, HandedOn, Journal, Kept, Known, Record, Sender, Step, Waiting};
 use crate::cluster::mesh::Weight;
+use crate::cluster::moves;
 use crate::cluster::note::Present;
 use crate::cluster::store::{Desk, Due, Failure, Log};
 use crate::hooks;
@@ -260,7 +261,7 @@ impl Hub {
         let (member, moves) = known.unwrap_or_default();
         // Its node may have told of other metadata later than it was stored.
         present.member = member.unwrap_or(present.member);
-        present.moves = moves.max(present.moves) + 1;
+        present.moves = moves::taken_up(moves.max(present.moves));
         present.away = true;
         let passed = Duration::from_millis(hooks::now_ms().saturating_sub(at));
         State {

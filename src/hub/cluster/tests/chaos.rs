@@ -113,10 +113,14 @@ impl Client {
             assert_eq!(seq, self.seq + 1, "seed {seed}: a hole before {message}");
             self.seq = seq;
         }
+        let text = |name: &str| message[name].as_str().unwrap_or_default().to_owned();
         if message["revision"].as_u64().is_some_and(|revision| revision <= self.revision) {
+            // Who has left and is in the picture again was owed nothing meanwhile.
+            if message["type"] == "peerLeft" {
+                self.left.entry(text("peer")).or_insert(false);
+            }
             return;
         }
-        let text = |name: &str| message[name].as_str().unwrap_or_default().to_owned();
         match message["type"].as_str().expect("a type") {
             "joined" => {
                 self.ticket = text("ticket");

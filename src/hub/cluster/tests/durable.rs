@@ -248,6 +248,26 @@ async fn who_was_taken_from_a_node_that_was_taken_for_lost_has_not_left_for_one_
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_was_handed_on_and_lost_before_that_was_stored_goes_on_for_those_who_had_heard_of_it() {
+    let (bus, store, [x, y, z], [(a, _), (b, joined)]) = members().await;
+    until(|| store.seats() == 2).await;
+    store.cut(true);
+    let (_there, resumed) = come_back(&x, ticket(&joined), 0).await.expect("it is handed over");
+    let (_back, resumed) = come_back(&y, ticket(&resumed), 0).await.expect("it is handed back");
+    until(|| x.hub.with_hall(&room(), |hall| hall.room.is_in_transit(b.session.peer())) == Some(false)).await;
+    y.kill(&bus);
+    store.cut(false);
+    // This node has never heard of it, and what is kept says that it has never moved.
+    let (again, _) = come_back(&z, ticket(&resumed), 0).await.expect("it is kept");
+    assert_eq!(again.peer, b.peer);
+    tokio::time::sleep(2 * WINDOW).await;
+    assert_eq!((x.roster().len(), x.roster()), (2, z.roster()));
+    while let Some(Output::Frame(frame)) = a.session.try_next() {
+        assert_ne!(value(&frame)["type"], "peerLeft");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_stored_is_refused_and_leaves_no_hole() {
     let (_bus, store, [x, y]) = scene().await;
     let (a, b, c) = (x.member().await, x.member().await, y.member().await);
