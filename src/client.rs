@@ -4,9 +4,12 @@
 //! transport without a memory: it sends and receives whole messages and tells how it was closed.
 
 use std::future::poll_fn;
+use std::path::Path;
 use std::task::{Context, Poll, ready};
 
 use ::http::HeaderMap;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tokio::time::Instant;
 
 use self::requests::{Requests, Version};
@@ -160,6 +163,22 @@ impl Trust {
             .with_no_client_auth();
         Ok(Trust { tls, hashes })
     }
+}
+
+/// The system's authorities, and the one in the file `ca`.
+///
+/// # Errors
+/// The file, and why it is no certificate of an authority.
+pub fn authorities(ca: Option<&Path>) -> Result<rustls::RootCertStore, String> {
+    let mut roots = rustls::RootCertStore::empty();
+    // Certificates of the system's that cannot be read are as good as not there.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(ca) = ca {
+        let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", ca.display());
+        let certificate = CertificateDer::from_pem_file(ca).map_err(|error| wrong(&error))?;
+        roots.add(certificate).map_err(|error| wrong(&error))?;
+    }
+    Ok(roots)
 }
 
 /// With so much on its way already, what may get lost is not queued behind it.

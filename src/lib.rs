@@ -43,6 +43,7 @@ pub mod otlp;
 pub mod otlp;
 pub mod outbox;
 pub mod pace;
+pub mod post;
 pub mod problem;
 pub mod protocol;
 pub mod room;

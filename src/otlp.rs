@@ -16,16 +16,13 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SpanData;
 use percent_encoding::percent_decode_str;
 use prost::Message as _;
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, warn};
 
-use crate::client::{Endpoint, Error, Http1, Trust};
 use crate::config::Otlp;
 use crate::error::StartError;
 use crate::metrics::{Metrics, Told};
+use crate::post::{LAST_WORDS, Place, Tried, Tries};
 use crate::signal::Signal;
 use crate::traces::{Queue, Traces};
 
@@ -35,17 +32,8 @@ const BATCH: usize = 512;
 /// How long spans gather after the last request, unless there is a batch of them sooner.
 const GATHER: Duration = Duration::from_secs(1);
 
-/// For one request, connecting included.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Before the second try; each further wait is twice as long as the last.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-
 /// How long a batch is tried for. Spans that come meanwhile wait in the queue.
 const LATEST: Duration = Duration::from_secs(30);
-
-/// For what is left to send when the server ends.
-const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// What is appended to the endpoint.
 const PATH: &str = "/v1/traces";
@@ -59,11 +47,8 @@ pub struct Export {
     /// What is being sent.
     batch: Vec<SpanData>,
     resource: ResourceAttributesWithSchema,
-    endpoint: Endpoint,
-    path: String,
+    place: Place,
     headers: HeaderMap,
-    trust: Trust,
-    connection: Option<Http1>,
     /// When spans need gather no longer.
     due: Instant,
     sent: Told,
@@ -72,19 +57,8 @@ pub struct Export {
 
 impl std::fmt::Debug for Export {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Export").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Export").field("place", &self.place).finish_non_exhaustive()
     }
-}
-
-/// What became of one try.
-#[derive(Debug, PartialEq, Eq)]
-enum Tried {
-    /// The collector has them, but for so many.
-    Taken { rejected: usize },
-    /// Another try may succeed.
-    Failed(String),
-    /// None will.
-    Refused(StatusCode),
 }
 
 /// The way from spans to the collector. `node` is what this start of the server is called.
@@ -92,19 +66,16 @@ enum Tried {
 /// # Errors
 /// Headers or a CA that cannot be read, or a URL that leads nowhere.
 pub fn open(policy: &Otlp, node: String, metrics: &Metrics) -> Result<(Traces, Export), StartError> {
-    let endpoint =
-        Endpoint::of(&policy.endpoint).map_err(|error| StartError::new(format_args!("--otlp-endpoint: {error}")))?;
+    let path = format!("{}{PATH}", policy.endpoint.path().trim_end_matches('/'));
+    let place = Place::of(&policy.endpoint, path, policy.ca.as_deref(), ["--otlp-endpoint", "--otlp-ca"])?;
     let resource = resource(node);
     let (traces, queue) = Traces::open(policy.one_in, resource.clone(), metrics);
     let export = Export {
         queue,
         batch: Vec::with_capacity(BATCH),
         resource: (&resource).into(),
-        endpoint,
-        path: format!("{}{PATH}", policy.endpoint.path().trim_end_matches('/')),
+        place,
         headers: headers(policy)?,
-        trust: Trust::new(roots(policy)?, Vec::new()).map_err(StartError::new)?,
-        connection: None,
         due: Instant::now(),
         sent: metrics.spans("sent"),
         failed: metrics.spans("failed"),
@@ -148,21 +119,6 @@ fn listed(text: &str) -> Option<HeaderMap> {
         Some((HeaderName::try_from(name.trim()).ok()?, value))
     };
     text.split(',').filter(|item| !item.trim().is_empty()).map(header).collect()
-}
-
-fn roots(policy: &Otlp) -> Result<RootCertStore, StartError> {
-    let mut roots = RootCertStore::empty();
-    if policy.endpoint.scheme_str() != Some("https") {
-        return Ok(roots);
-    }
-    // Certificates of the system's that cannot be read are as good as not there.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if let Some(ca) = &policy.ca {
-        let wrong =
-            |error: &dyn std::fmt::Display| StartError::new(format_args!("--otlp-ca {}: {error}", ca.display()));
-        roots.add(CertificateDer::from_pem_file(ca).map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))?;
-    }
-    Ok(roots)
 }
 
 impl Export {
@@ -219,61 +175,39 @@ impl Export {
         let spans = self.batch.len();
         let resource_spans = group_spans_by_resource_and_scope(self.batch.clone(), &self.resource);
         let body: bytes::Bytes = ExportTraceServiceRequest { resource_spans }.encode_to_vec().into();
-        let (begun, mut pause) = (Instant::now(), FIRST_PAUSE);
+        let mut tries = Tries::begin(LATEST, over);
         loop {
-            // There is no time for further tries then.
-            let is_last = over.is_raised();
-            match self.attempt(&body).await {
-                Tried::Taken { rejected: 0 } => return 0,
-                Tried::Taken { rejected } => {
-                    warn!(rejected, "the collector does not take all traces");
-                    return rejected.min(spans);
-                }
-                Tried::Refused(status) => {
-                    warn!(%status, spans, "the collector does not take traces");
-                    return spans;
-                }
-                Tried::Failed(why) if is_last || begun.elapsed() + pause >= LATEST => {
-                    warn!(why, spans, "traces could not be sent in time");
-                    return spans;
-                }
-                Tried::Failed(why) => debug!(why, pause_ms = pause.as_millis() as u64, "traces are sent again"),
+            let why = match self.place.post(&self.headers, body.clone()).await {
+                Ok(response) => match judge(response.status(), response.body()) {
+                    Tried::Taken(0) => return 0,
+                    Tried::Taken(rejected) => {
+                        warn!(rejected, "the collector does not take all traces");
+                        return rejected.min(spans);
+                    }
+                    Tried::Refused(status) => {
+                        warn!(%status, spans, "the collector does not take traces");
+                        return spans;
+                    }
+                    Tried::Failed(why) => why,
+                },
+                Err(why) => why,
+            };
+            debug!(why, "traces are not taken");
+            if !tries.wait().await {
+                warn!(why, spans, "traces could not be sent in time");
+                return spans;
             }
-            tokio::select! {
-                () = sleep(pause) => {}
-                () = over.raised() => {}
-            }
-            pause *= 2;
         }
-    }
-
-    async fn attempt(&mut self, body: &bytes::Bytes) -> Tried {
-        let answered = timeout(PATIENCE, self.post(body.clone())).await;
-        let why = match answered {
-            Ok(Ok(response)) => return judge(response.status(), response.body()),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "no answer in time".to_owned(),
-        };
-        self.connection = None;
-        Tried::Failed(why)
-    }
-
-    async fn post(&mut self, body: bytes::Bytes) -> Result<http::Response<bytes::Bytes>, Error> {
-        let connection = match self.connection.take().filter(Http1::is_open) {
-            Some(connection) => self.connection.insert(connection),
-            None => self.connection.insert(Http1::connect(&self.endpoint, &self.trust.tls).await?),
-        };
-        connection.post(&self.path, &self.headers, body).await
     }
 }
 
-/// What an answer means (OTLP, "OTLP/HTTP Response").
-fn judge(status: StatusCode, body: &[u8]) -> Tried {
+/// What an answer means (OTLP, "OTLP/HTTP Response"); where it is taken, how many spans were not.
+fn judge(status: StatusCode, body: &[u8]) -> Tried<usize> {
     match status {
         StatusCode::OK => {
             let partial = ExportTraceServiceResponse::decode(body).ok().and_then(|response| response.partial_success);
             let rejected = partial.map_or(0, |partial| partial.rejected_spans);
-            Tried::Taken { rejected: usize::try_from(rejected).unwrap_or(0) }
+            Tried::Taken(usize::try_from(rejected).unwrap_or(0))
         }
         StatusCode::TOO_MANY_REQUESTS
         | StatusCode::BAD_GATEWAY
@@ -305,10 +239,10 @@ mod tests {
 
     #[test]
     fn only_what_may_pass_is_tried_again() {
-        assert_eq!(judge(StatusCode::OK, b""), Tried::Taken { rejected: 0 });
+        assert_eq!(judge(StatusCode::OK, b""), Tried::Taken(0));
         let partial = ExportTracePartialSuccess { rejected_spans: 2, error_message: String::new() };
         let body = ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec();
-        assert_eq!(judge(StatusCode::OK, &body), Tried::Taken { rejected: 2 });
+        assert_eq!(judge(StatusCode::OK, &body), Tried::Taken(2));
         for passing in [429, 502, 503, 504] {
             assert!(matches!(judge(StatusCode::from_u16(passing).unwrap(), b""), Tried::Failed(_)), "{passing}");
         }

@@ -9,37 +9,24 @@ use std::time::Duration;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use ring::hmac;
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use serde::Serialize;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::sleep;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use crate::client::{Endpoint, Error, Http1, Trust};
 use crate::config::Webhook;
 use crate::error::StartError;
 use crate::hooks::{self, Happening, Hook, Missed, What};
 use crate::metrics::Metrics;
+use crate::post::{LAST_WORDS, Place, Tried, Tries};
 use crate::signal::Signal;
 
 /// Events in one request.
 const BATCH: usize = 100;
 
-/// For one request, connecting included.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Before the second try; each further wait is twice as long as the last.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
 /// How long a batch is tried for; what happened before is no news then.
 const LATEST: Duration = Duration::from_secs(300);
-
-/// For what is left to tell when the server ends.
-const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Says whose request it is: the time of the try in seconds since 1970, and the HMAC-SHA256 (RFC 2104) of that, a dot and the body.
 const SIGNATURE: HeaderName = HeaderName::from_static("wigwag-signature");
@@ -57,28 +44,15 @@ pub struct Delivery {
     batch: Vec<Happening>,
     /// This start of the server.
     node: String,
-    endpoint: Endpoint,
-    path: String,
+    place: Place,
     key: hmac::Key,
-    trust: Trust,
-    connection: Option<Http1>,
     metrics: Metrics,
 }
 
 impl std::fmt::Debug for Delivery {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Delivery").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Delivery").field("place", &self.place).finish_non_exhaustive()
     }
-}
-
-/// What became of one try.
-enum Tried {
-    /// The application has it.
-    Taken,
-    /// Another try may succeed.
-    Failed(String),
-    /// None will.
-    Refused(StatusCode),
 }
 
 /// The way from rooms to the application. `node` is what this start of the server is called.
@@ -87,30 +61,14 @@ enum Tried {
 /// A secret or a CA that cannot be read, or a URL that leads nowhere.
 pub fn open(policy: &Webhook, node: String, metrics: &Metrics) -> Result<(Hook, Delivery), StartError> {
     let secret = policy.secret.read("--webhook-secret", SECRET)?;
-    let endpoint = Endpoint::of(&policy.url).map_err(|error| StartError::new(format_args!("--webhook: {error}")))?;
     let path = policy.url.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-    let trust = Trust::new(roots(policy)?, Vec::new()).map_err(StartError::new)?;
+    let place = Place::of(&policy.url, path, policy.ca.as_deref(), ["--webhook", "--webhook-ca"])?;
     let (hook, queue, missed) = hooks::open(policy.queue, metrics);
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     let metrics = metrics.clone();
     let batch = Vec::with_capacity(BATCH);
-    let delivery = Delivery { queue, missed, batch, node, endpoint, path, key, trust, connection: None, metrics };
+    let delivery = Delivery { queue, missed, batch, node, place, key, metrics };
     Ok((hook, delivery))
-}
-
-fn roots(policy: &Webhook) -> Result<RootCertStore, StartError> {
-    let mut roots = RootCertStore::empty();
-    if policy.url.scheme_str() != Some("https") {
-        return Ok(roots);
-    }
-    // Certificates of the system's that cannot be read are as good as not there.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if let Some(ca) = &policy.ca {
-        let wrong =
-            |error: &dyn std::fmt::Display| StartError::new(format_args!("--webhook-ca {}: {error}", ca.display()));
-        roots.add(CertificateDer::from_pem_file(ca).map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))?;
-    }
-    Ok(roots)
 }
 
 impl Delivery {
@@ -163,62 +121,40 @@ impl Delivery {
     /// whether it has.
     async fn deliver(&mut self, missed: u64, over: &Signal) -> bool {
         let (body, delivery) = (body(&self.node, &self.batch, missed), Uuid::now_v7());
-        let (begun, mut pause) = (Instant::now(), FIRST_PAUSE);
+        let mut tries = Tries::begin(LATEST, over);
         loop {
-            // There is no time for further tries then.
-            let is_last = over.is_raised();
-            match self.attempt(&body, delivery).await {
-                Tried::Taken => return true,
+            let why = match self.attempt(&body, delivery).await {
+                Tried::Taken(()) => return true,
                 Tried::Refused(status) => {
                     warn!(%status, "the application does not take what the webhook tells");
                     return false;
                 }
-                Tried::Failed(why) if is_last || begun.elapsed() + pause >= LATEST => {
-                    warn!(why, "the webhook could not be told in time");
-                    return false;
-                }
-                Tried::Failed(why) => debug!(why, pause_ms = pause.as_millis() as u64, "the webhook is told again"),
+                Tried::Failed(why) => why,
+            };
+            debug!(why, "the webhook is not taken");
+            if !tries.wait().await {
+                warn!(why, "the webhook could not be told in time");
+                return false;
             }
-            tokio::select! {
-                () = sleep(pause) => {}
-                () = over.raised() => {}
-            }
-            pause = (2 * pause).min(LONGEST_PAUSE);
         }
     }
 
-    async fn attempt(&mut self, body: &str, delivery: Uuid) -> Tried {
-        let answered = timeout(PATIENCE, self.post(body, delivery)).await;
-        let status = match answered {
-            Ok(Ok(status)) => status,
-            Ok(Err(error)) => {
-                self.connection = None;
-                return Tried::Failed(error.to_string());
-            }
-            Err(_) => {
-                self.connection = None;
-                return Tried::Failed("no answer in time".to_owned());
-            }
-        };
-        match status {
-            status if status.is_success() => Tried::Taken,
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Tried::Failed(status.to_string()),
-            status if status.is_server_error() => Tried::Failed(status.to_string()),
-            // Redirects among them: who is told of rooms was decided by the operator.
-            status => Tried::Refused(status),
-        }
-    }
-
-    async fn post(&mut self, body: &str, delivery: Uuid) -> Result<StatusCode, Error> {
-        let connection = match self.connection.take().filter(Http1::is_open) {
-            Some(connection) => self.connection.insert(connection),
-            None => self.connection.insert(Http1::connect(&self.endpoint, &self.trust.tls).await?),
-        };
+    async fn attempt(&mut self, body: &str, delivery: Uuid) -> Tried<()> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(SIGNATURE, signature(&self.key, hooks::now_ms() / 1000, body));
         headers.insert(DELIVERY, HeaderValue::try_from(delivery.to_string()).expect("a UUID is a header value"));
-        Ok(connection.post(&self.path, &headers, body.to_owned().into()).await?.status())
+        let answered = self.place.post(&headers, body.to_owned().into()).await;
+        match answered.map(|response| response.status()) {
+            Err(why) => Tried::Failed(why),
+            Ok(status) if status.is_success() => Tried::Taken(()),
+            Ok(status @ (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)) => {
+                Tried::Failed(status.to_string())
+            }
+            Ok(status) if status.is_server_error() => Tried::Failed(status.to_string()),
+            // Redirects among them: who is told of rooms was decided by the operator.
+            Ok(status) => Tried::Refused(status),
+        }
     }
 }
 
@@ -247,8 +183,10 @@ fn signature(key: &hmac::Key, seconds: u64, body: &str) -> HeaderValue {
 mod tests {
     use tokio::io::AsyncReadExt as _;
     use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::Instant;
 
     use super::*;
+    use crate::post::{FIRST_PAUSE, LONGEST_PAUSE, PATIENCE};
     use crate::protocol::RoomName;
     use crate::secret::SecretSource;
 

@@ -8,12 +8,9 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use tokio::time::timeout;
 
-use crate::client::{self, Endpoint, Http1, Trust};
+use crate::client::{self, Endpoint, Http1, Trust, authorities};
 use crate::error::StartError;
 
 /// For one request, connecting included.
@@ -28,15 +25,7 @@ pub(super) struct Http {
 impl Http {
     /// Trusts the system's authorities, and the one in the file `ca`.
     pub(super) fn new(ca: Option<&Path>) -> Result<Self, StartError> {
-        let mut roots = RootCertStore::empty();
-        // Certificates of the system's that cannot be read are as good as not there.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if let Some(ca) = ca {
-            let wrong =
-                |error: &dyn std::fmt::Display| StartError::new(format_args!("--acme-ca {}: {error}", ca.display()));
-            let certificate = CertificateDer::from_pem_file(ca).map_err(|error| wrong(&error))?;
-            roots.add(certificate).map_err(|error| wrong(&error))?;
-        }
+        let roots = authorities(ca).map_err(|error| StartError::new(format_args!("--acme-ca {error}")))?;
         Ok(Http { trust: Trust::new(roots, Vec::new()).map_err(StartError::new)? })
     }
 }

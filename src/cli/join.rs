@@ -11,15 +11,13 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::FuturesUnordered;
 use http::Uri;
 use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines, Stdin};
 
 use super::{End, told_to_stop};
 use crate::client::seat::Token;
 use crate::client::session::{Closed, Event, Joined, Options, Refused, Session};
-use crate::client::{Endpoint, Payload, Request, Trust, Via};
+use crate::client::{Endpoint, Payload, Request, Trust, Via, authorities};
 use crate::config::Span;
 use crate::error::StartError;
 use crate::files;
@@ -143,15 +141,8 @@ fn token_of(path: &Path) -> Result<String, String> {
 
 /// The system's authorities, and those of the file; the default one need not be there.
 pub(super) fn roots(ca: &Path) -> Result<RootCertStore, StartError> {
-    let mut roots = RootCertStore::empty();
-    // Certificates of the system's that cannot be read are as good as not there.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if ca.exists() || ca != Path::new("certs/ca.pem") {
-        let unusable = |error: &dyn std::fmt::Display| StartError::new(format_args!("--ca {}: {error}", ca.display()));
-        let certificate = CertificateDer::from_pem_file(ca).map_err(|error| unusable(&error))?;
-        roots.add(certificate).map_err(|error| unusable(&error))?;
-    }
-    Ok(roots)
+    let ca = Some(ca).filter(|ca| ca.exists() || *ca != Path::new("certs/ca.pem"));
+    authorities(ca).map_err(|error| StartError::new(format_args!("--ca {error}")))
 }
 
 async fn join(args: &JoinArgs, options: Options) -> Result<(), End> {

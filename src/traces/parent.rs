@@ -38,7 +38,7 @@ fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     value.to_str().ok()
 }
 
-/// `version-trace-parent-flags` (W3C Trace Context, 3.2.2).
+/// `version-trace-parent-flags` (W3C Trace Context, 3.2.2). The SDK's propagator takes ids of any length and with a sign.
 fn parse(text: &str, state: TraceState) -> Option<SpanContext> {
     let (known, later) = text.split_at_checked(BYTES)?;
     let mut fields = known.split('-');
