@@ -15,8 +15,8 @@ use crate::protocol::NodeId;
 /// How often a node says that it is there.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// After this silence a node counts as lost.
-const SILENCE: Duration = Duration::from_secs(4);
+/// After this silence a node counts as lost: three beats are missing, the third of them half a second late.
+const SILENCE: Duration = Duration::from_millis(3500);
 
 /// A node that is there is heard of in this time.
 pub const HEARD_OF_ALL: Duration = Duration::from_secs(3);
