@@ -478,6 +478,19 @@ async fn who_has_left_where_neither_node_could_hear_of_it_is_told_to_have_left_a
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_left_where_only_the_new_node_could_hear_of_it_is_told_to_have_left_at_once() {
+    let bus = Memory::default();
+    let ([x, y, z], _a, b, [of_a, _]) = scene(&bus).await;
+    part(&bus, &[[&x, &y]]);
+    b.say(&json!({"type": "leave"}));
+    until(|| y.hub.room_count() == 0).await;
+    let (moved, _) = resume(&z, &of_a, 1).await.expect("the seat is there");
+    let begun = tokio::time::Instant::now();
+    assert_eq!(moved.hear("peerLeft").await["peer"], b.peer);
+    assert!(begun.elapsed() < Duration::from_millis(100), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_is_at_a_node_that_the_new_one_has_given_up_is_lost_with_it() {
     let bus = Memory::default();
     let ([_x, y, z], [_a, b], of_a) = apart(&bus).await;
