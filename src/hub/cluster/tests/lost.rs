@@ -103,3 +103,16 @@ async fn what_has_arrived_is_not_told_to_be_lost_with_its_acknowledgement() {
     until(|| is_told(&y, &x) && is_told(&x, &y)).await;
     assert_eq!(lost(&y, b).await, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_node_said_before_it_was_heard_of_may_have_been_for_one_who_came_from_elsewhere() {
+    let bus = Memory::default();
+    let [x, y, z] = Node::three(&bus).await;
+    let (_a, joined) = x.join(Rights::MEMBER).await;
+    part(&bus, &[[&y, &z]]);
+    let (moved, _) = resume(&y, ticket(&joined), 0).await.expect("the seat is there");
+    // Three in all, of which it counts only the last as missing here: when it said the others it took the peer to be elsewhere.
+    let said = Said { hall: 1, number: 3 };
+    y.hub.with_hall(&room(), |hall| hall.take_in_said(z.cluster.id(), said, Missing::own(1)));
+    assert_eq!(lost(&y, moved).await, 3);
+}
