@@ -53,6 +53,14 @@ pub enum Pending {
         /// The id to answer; without one only a failure is told.
         id: Option<u64>,
     },
+    /// It was asked whom it has in a room, as another node had said so of these, and how often their seats were handed on until then. What
+    /// it said before it was asked does not hold for them.
+    Whether {
+        /// Which room.
+        room: RoomName,
+        /// Those that it may have.
+        peers: Vec<(PeerId, u64)>,
+    },
     /// Someone here wants to go on with something that only the other node can begin.
     Call {
         /// Which of this node's calls.
@@ -266,9 +274,10 @@ impl Cluster {
         node: NodeId,
         life: Option<u64>,
         pending: Pending,
+        weight: Weight,
         make: impl FnOnce(u64) -> Written,
     ) -> Result<(), NoLink> {
-        self.change(|mesh, now| mesh.ask(node, life, pending, make, now))
+        self.change(|mesh, now| mesh.ask(node, life, pending, weight, make, now))
     }
 
     /// Who wanted to know what has become of what has this receipt.

@@ -282,24 +282,26 @@ impl Mesh {
     /// Sends a note that the other node answers, which is made of the receipt's number.
     ///
     /// # Errors
-    /// The link is down, or not in that life, or has no room.
+    /// The link is down, by now at the latest, or not in that life, or has no room for a note of this weight, or for a receipt.
     pub fn ask(
         &mut self,
         node: NodeId,
         life: Option<u64>,
         pending: Pending,
+        weight: Weight,
         make: impl FnOnce(u64) -> Written,
         now: Instant,
     ) -> Result<(), NoLink> {
         self.life(node, life)?;
         let peer = self.peers.get_mut(&node).ok_or(NoLink)?;
-        if peer.pending.len() >= MOST_PENDING {
-            return Err(NoLink);
-        }
         let receipt = peer.next_receipt;
-        if !self.try_send(node, make(receipt), Weight::Payload, now) {
+        if peer.pending.len() >= MOST_PENDING {
+            if weight == Weight::Vital {
+                self.fail(node, now);
+            }
             return Err(NoLink);
         }
+        self.send(node, life, make(receipt), weight, now)?;
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.next_receipt += 1;
             peer.pending.insert(receipt, (now, pending));
@@ -691,7 +693,7 @@ mod tests {
         let now = pair.now;
         for id in 1..=3 {
             let make = |receipt| Note::Done { receipt, refused: None }.write();
-            pair.meshes[0].ask(node(2), Some(life), pending(id), make, now).expect("there is room");
+            pair.meshes[0].ask(node(2), Some(life), pending(id), Weight::Payload, make, now).expect("there is room");
         }
         let mark = pair.meshes[0].marks();
         assert!(!pair.meshes[0].has_passed(&mark[0]), "it has not arrived");

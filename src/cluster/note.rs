@@ -119,6 +119,9 @@ pub enum Note<'a> {
         /// It has it open already, and does not know what the recipient has.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         again: bool,
+        /// What to say when that is told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        receipt: Option<u64>,
     },
     /// The answer, if it has not.
     Absent {
@@ -576,8 +579,8 @@ mod tests {
         let lock = Lock { count: 3, by: node(9), locked: true };
         let refusal = Refusal::new(Code::QueueFull, "no \"room\"").retry_after(Duration::from_millis(1500));
         let notes = [
-            Note::Enter { room: room.clone(), again: false },
-            Note::Enter { room: room.clone(), again: true },
+            Note::Enter { room: room.clone(), again: false, receipt: None },
+            Note::Enter { room: room.clone(), again: true, receipt: Some(3) },
             Note::Absent { room: room.clone() },
             Note::Rooms { rooms: vec![room.clone(), room.clone()] },
             Note::Roster {
@@ -661,7 +664,7 @@ mod tests {
 
     #[test]
     fn packets_come_out_as_they_went_in_and_envelopes_are_as_small_as_is_said() {
-        let Text(note) = Note::Enter { room: room(), again: true }.write().text;
+        let Text(note) = Note::Enter { room: room(), again: true, receipt: None }.write().text;
         for note in [None, Some((u64::MAX, note))] {
             let packet = Packet { life: u64::MAX, peer: u64::MAX, hello: false, ack: u64::MAX, note };
             let text = seal(node(u64::MAX), &packet);

@@ -155,7 +155,7 @@ impl Hub {
                 self.untie(node, &held);
                 progress.parts.remove(&node);
                 self.give_up_errands(node);
-                pending.into_iter().for_each(|pending| self.settle(pending, Err(unreachable())));
+                pending.into_iter().for_each(|pending| self.settle(node, pending, Err(unreachable())));
             }
             Event::Lost(node) => self.for_each_tie(node, |hall| {
                 let away = |peer| Noted::Away { peer, code: None };
@@ -275,10 +275,13 @@ impl Hub {
             answer(Note::Gone { room });
         };
         match note {
-            Note::Enter { room, again } => {
+            Note::Enter { room, again, receipt } => {
                 if self.with_hall(&room, |hall| hall.is_entered(node, (life, again))).is_none() {
                     moved(cluster, &room).for_each(&answer);
                     answer(Note::Absent { room });
+                }
+                if let Some(receipt) = receipt {
+                    answer(done(receipt, Ok(())));
                 }
             }
             Note::Rooms { rooms } => {
@@ -311,7 +314,7 @@ impl Hub {
                 answer(done(receipt, self.moderate_for(&room, peer, wish)));
             }
             Note::Done { receipt, refused } => match cluster.answered(node, receipt) {
-                Some(pending) => self.settle(pending, refused.map_or(Ok(()), |refused| Err(refused.into()))),
+                Some(pending) => self.settle(node, pending, refused.map_or(Ok(()), |refused| Err(refused.into()))),
                 None => debug!(%node, receipt, "nobody waits for this answer"),
             },
             Note::Broadcast { ref room, said, body } => {
@@ -446,10 +449,13 @@ impl Hub {
     }
 
     /// Answers whoever waits for what another node has done, or not.
-    fn settle(&self, pending: Pending, outcome: Result<(), Refusal>) {
+    fn settle(&self, node: NodeId, pending: Pending, outcome: Result<(), Refusal>) {
         match pending {
             Pending::Request { room, from, id } => {
                 self.with_hall(&room, |hall| hall.settle(from, id, outcome));
+            }
+            Pending::Whether { room, peers } => {
+                self.with_hall(&room, |hall| hall.has_said_whether(node, &peers, outcome.is_ok()));
             }
             Pending::Call { number } => self.end_call(number, None),
         }
@@ -505,6 +511,25 @@ impl Hall {
             ties.nodes.entry(to).or_default();
         }
         is_news
+    }
+
+    /// A node was asked whether it has these peers, whose seats had been handed on so often: who was not in its answer has left. Or its
+    /// link has ended: they are among those of whom the next one will tell.
+    fn has_said_whether(&mut self, node: NodeId, peers: &[(PeerId, u64)], is_answered: bool) {
+        let mut out = Vec::new();
+        for &(peer, moves) in peers {
+            let is_open = self.room.is_in_transit(peer) && self.room.moves_of(peer) == moves;
+            if !is_open || self.room.node_of(peer) != Some(node) {
+                continue;
+            }
+            if is_answered {
+                self.room.leave_elsewhere(peer, LeftReason::Left, &mut out);
+                self.record_elsewhere(|| Noted::Left { peer, reason: LeftReason::Left });
+            } else {
+                self.room.end_transit(peer);
+            }
+        }
+        self.carry_out(out);
     }
 
     /// A node does not share the room, or not any more; but it may be that a seat is on its way there.

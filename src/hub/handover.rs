@@ -27,11 +27,11 @@ use crate::outbox::SharedSeat;
 use crate::protocol::{
     Claim, Code, Grant, JoinKey, LeftReason, NodeId, PeerId, PeerState, Refusal, Resume, RoomName, Ticket,
 };
-use crate::room::View;
+use crate::room::{Known, View};
 use crate::seat::{Ending, Packed, Seat};
 
-/// How long it is tried to get a seat from another node.
-const HAND_OVER: Duration = Duration::from_secs(3);
+/// How long it is tried to get a seat from another node: not as long as it takes until that counts as lost, if it is.
+const HAND_OVER: Duration = Duration::from_millis(2500);
 
 /// The same where seats outlive their node: until that counts as lost, if it is.
 const HAND_OVER_OR_TAKE_UP: Duration = Duration::from_secs(6);
@@ -310,7 +310,7 @@ impl Hub {
             calls.open.insert(number, sender);
             number
         };
-        let asked = cluster.ask(node, None, Pending::Call { number }, make);
+        let asked = cluster.ask(node, None, Pending::Call { number }, Weight::Payload, make);
         let answered = match asked {
             Ok(()) => timeout(until.saturating_duration_since(now()), answer).await.ok().and_then(Result::ok),
             Err(_) => None,
@@ -616,19 +616,25 @@ impl Hall {
     fn believe(&mut self, from: NodeId, view: &View) -> Vec<(PeerId, u64)> {
         let Some(ties) = &mut self.ties else { return Vec::new() };
         let (own, mut out, mut on_their_way) = (ties.cluster.id(), Vec::new(), Vec::new());
+        let mut strangers: BTreeMap<NodeId, Vec<&Known>> = BTreeMap::new();
         for known in self.room.strangers_in(view) {
             let node = known.node.unwrap_or(from);
-            if ties.cluster.has_gone(node) || node == own && !known.in_transit {
-                continue;
+            if !ties.cluster.has_gone(node) && (node != own || known.in_transit) {
+                strangers.entry(node).or_default().push(known);
             }
-            let in_transit = known.in_transit || !ties.cluster.knows(node);
-            if in_transit {
-                on_their_way.push((known.member.peer, known.moves));
-            }
+        }
+        for (node, strangers) in strangers {
             // It is told what is said to all, or how much of it has missed.
             ties.nodes.entry(node).or_default();
-            let is_out_of_reach = node != own && !ties.ask(self.room.name(), node, true);
-            self.room.join_by_hearsay(known, node, (in_transit, is_out_of_reach), &mut out);
+            let (going, there): (Vec<_>, Vec<_>) =
+                strangers.iter().partition(|known| known.in_transit || !ties.cluster.knows(node));
+            let seats = |known: Vec<&&Known>| known.iter().map(|known| (known.member.peer, known.moves)).collect();
+            on_their_way.extend::<Vec<_>>(seats(going));
+            let is_asked = node != own && ties.ask_whether(self.room.name(), node, seats(there));
+            for known in strangers {
+                let in_transit = known.in_transit || is_asked || !ties.cluster.knows(node);
+                self.room.join_by_hearsay(known, node, (in_transit, node != own && !is_asked), &mut out);
+            }
         }
         self.carry_out(out);
         on_their_way

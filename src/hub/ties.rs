@@ -118,9 +118,16 @@ impl Ties {
 
     /// Asks a node whom it has. Returns whether it can be asked.
     pub(super) fn ask(&mut self, room: &RoomName, node: NodeId, again: bool) -> bool {
-        let enter = Note::Enter { room: room.clone(), again };
+        let enter = Note::Enter { room: room.clone(), again, receipt: None };
         let asked = self.cluster.send(node, None, enter.write(), Weight::Vital);
         asked.map(|life| self.set_asked(node, life, false)).is_ok()
+    }
+
+    /// Asks a node that is said to have these peers, and waits for its answer. Returns whether it can be asked.
+    pub(super) fn ask_whether(&mut self, room: &RoomName, node: NodeId, peers: Vec<(PeerId, u64)>) -> bool {
+        let pending = Pending::Whether { room: room.clone(), peers };
+        let enter = |receipt| Note::Enter { room: room.clone(), again: true, receipt: Some(receipt) }.write();
+        self.cluster.ask(node, None, pending, Weight::Vital, enter).is_ok()
     }
 
     /// A node has told in this life of its link whom it has, or is about to.
@@ -368,7 +375,7 @@ impl Hall {
         let Some(ties) = &self.ties else { return Err(unreachable()) };
         let life = ties.life(node)?;
         let pending = Pending::Request { room: self.room.name().clone(), from, id };
-        ties.cluster.ask(node, Some(life), pending, make).map_err(|_| unreachable())?;
+        ties.cluster.ask(node, Some(life), pending, Weight::Payload, make).map_err(|_| unreachable())?;
         if let Some(seat) = self.seats.get(&from)
             && let Some(id) = id
         {

@@ -40,8 +40,8 @@ impl Room {
         };
     }
 
-    /// A third node says that another one has this member, which has not said so here, and may never do so if it is `in_transit`. One
-    /// that is out of reach has its members away.
+    /// A third node says that another one has this member, which has not said so here, and has its word still to give if it is
+    /// `in_transit`. One that is out of reach has its members away.
     pub fn join_by_hearsay(
         &mut self,
         known: &Known,
@@ -95,6 +95,11 @@ impl Room {
     /// Whether a member's seat was handed on to a node that has not said yet that it has it.
     pub fn is_in_transit(&self, peer: PeerId) -> bool {
         self.members.get(&peer).is_some_and(|seated| seated.in_transit)
+    }
+
+    /// That node counts as having said so.
+    pub fn end_transit(&mut self, peer: PeerId) {
+        self.members.entry(peer).and_modify(|seated| seated.in_transit = false);
     }
 
     /// Another node has this peer wait.

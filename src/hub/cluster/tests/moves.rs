@@ -409,7 +409,7 @@ async fn a_message_that_is_late_does_not_come_after_a_later_one_to_who_has_been_
     let [from, to] = [&a, &b].map(|member| member.session.peer());
     let late = |receipt| note::relay(&room(), (to, 0), Some(receipt), None, None, &message(from, 1));
     let pending = Pending::Request { room: room(), from, id: Some(1) };
-    x.cluster.ask(y.cluster.id(), None, pending, late).expect("the link is up");
+    x.cluster.ask(y.cluster.id(), None, pending, Weight::Payload, late).expect("the link is up");
     let refused = a.hear("error").await;
     assert_eq!((&refused["id"], &refused["code"]), (&json!(1), &json!("queueFull")));
     back.hears_nothing();
@@ -475,6 +475,19 @@ async fn who_has_left_where_neither_node_could_hear_of_it_is_told_to_have_left_a
     let begun = tokio::time::Instant::now();
     assert_eq!(moved.hear("peerLeft").await["peer"], b.peer);
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_left_where_only_the_new_node_could_hear_of_it_is_told_to_have_left_at_once() {
+    let bus = Memory::default();
+    let ([x, y, z], _a, b, [of_a, _]) = scene(&bus).await;
+    part(&bus, &[[&x, &y]]);
+    b.say(&json!({"type": "leave"}));
+    until(|| y.hub.room_count() == 0).await;
+    let (moved, _) = resume(&z, &of_a, 1).await.expect("the seat is there");
+    let begun = tokio::time::Instant::now();
+    assert_eq!(moved.hear("peerLeft").await["peer"], b.peer);
+    assert!(begun.elapsed() < Duration::from_millis(100), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -550,4 +563,21 @@ async fn who_has_just_come_or_gone_elsewhere_is_told_to_one_who_goes_as_its_own_
         }
     };
     assert_eq!((&left["peer"], x.roster().len()), (&json!(moved.peer), 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_node_said_before_it_had_a_seat_does_not_hold_for_one_who_knows_that_it_has() {
+    let bus = Memory::default();
+    let [x, y, z] = Node::three(&bus).await;
+    let (_a, of_a) = x.join(Rights::MEMBER).await;
+    let (_b, of_b) = x.join(Rights::MEMBER).await;
+    // The third node opens the room and closes it; the second one will hear of that later than of what the first one knows.
+    bus.part([[z.cluster.id(), y.cluster.id()]]);
+    drop(z.hub.enter(&room()).await.expect("there may be rooms"));
+    let (_moved, _) = resume(&z, ticket(&of_a), 0).await.expect("the seat is there");
+    let (witness, _) = resume(&y, ticket(&of_b), 0).await.expect("the seat is there");
+    bus.part([]);
+    let settled = |node: &Node| node.roster().len() == 2 && node.cluster.status().bytes == 0;
+    until(|| settled(&y) && settled(&z)).await;
+    witness.hears_nothing();
 }
