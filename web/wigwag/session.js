@@ -34,7 +34,7 @@ import { Watchdog } from './watchdog.js';
  * @property {string | (() => string|Promise<string>)} [token]  a function is asked again when a token runs out
  * @property {TransportType[]} [transports]  the order to try them in, and no others; default: the server's
  * @property {string | (() => string|null|undefined)} [traceparent]  the span that each opening is a part of (W3C Trace
- *   Context); a function is asked anew at each
+ *   Context); a function is asked anew at each, and `protocolerror` tells when what it gives is none
  *
  * @typedef {'connecting'|'open'|'reconnecting'|'closed'} SessionState
  *
