@@ -1,9 +1,9 @@
 //! Several servers as one, over a real NATS: members of one room at different nodes, over different transports.
 
 mod carry;
-mod durable;
+pub(crate) mod durable;
 mod loss;
-mod moves;
+pub(crate) mod moves;
 pub(crate) mod nats;
 mod restart;
 

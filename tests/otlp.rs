@@ -24,6 +24,8 @@ use wigwag::config::{Config, Otlp};
 use wigwag::secret::SecretSource;
 
 use crate::cli::{Shell, contains};
+use crate::cluster::durable::durable;
+use crate::cluster::moves::sharing;
 use crate::cluster::nats::Nats;
 use crate::cluster::{linked, node, nodes};
 use crate::metrics::{Operator, hear, join, observed, say};
@@ -314,6 +316,27 @@ async fn a_description_for_a_peer_at_another_node_is_one_trace_at_both() {
     }
     let (from, at) = (sent.senders("relay"), sent.senders("arrive"));
     assert!(from.len() == 1 && at.len() == 1 && from != at, "{from:?} {at:?}");
+}
+
+#[tokio::test]
+async fn a_description_that_is_stored_first_is_traced_as_well() {
+    let store = tempfile::tempdir().expect("a directory");
+    let nats = Nats::start(&["--jetstream", "--store_dir", store.path().to_str().expect("UTF-8")]).await;
+    let collector = Collector::start().await;
+    let [x, y] = sharing(&nats, |config| durable(Config { otlp: collector.told().otlp, ..config })).await;
+    let (mut alice, _) = join_with(&x, Via::WebSocketH2, "demo", &HeaderMap::new()).await;
+    let (bob, bobs) = join_with(&y, Via::WebSocketH2, "demo", &HeaderMap::new()).await;
+    hear(&mut alice, "peerJoined").await;
+    say(&mut alice, &offer(&bobs, 1)).await;
+    hear(&mut alice, "ok").await;
+    drop((alice, bob));
+    for node in [x, y] {
+        node.stop().await;
+    }
+    let sent = collector.all();
+    let (relay, arrive) = (sent.only("relay"), sent.only("arrive"));
+    assert_eq!((&arrive.trace_id, &arrive.parent_span_id), (&relay.trace_id, &relay.span_id));
+    assert_eq!(attributes(&arrive.attributes)["outcome"], "delivered");
 }
 
 #[tokio::test]
