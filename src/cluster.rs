@@ -50,6 +50,8 @@ pub enum Pending {
         room: RoomName,
         /// Whom to tell.
         from: PeerId,
+        /// How often its seat had been handed on. When it has gone since, and come back, whoever had it meanwhile may have answered.
+        moves: u64,
         /// The id to answer; without one only a failure is told.
         id: Option<u64>,
     },
@@ -200,6 +202,11 @@ impl Cluster {
     /// The way to where seats outlive this node, if they are to.
     pub fn desk(&self) -> Option<&Arc<Desk>> {
         self.desk.as_ref()
+    }
+
+    /// Whether seats outlive their nodes at the moment.
+    pub fn seats_outlive(&self) -> bool {
+        self.desk.as_ref().is_some_and(|desk| desk.store().is_some())
     }
 
     /// A number for a room that is opened here, greater than all before.

@@ -77,7 +77,7 @@ struct Seated {
     node: Option<NodeId>,
     /// How often its seat was handed from node to node: of two nodes that say to have it, the later is right.
     moves: u64,
-    /// Another node has said so; its own has not said yet that it has it.
+    /// That node has not said yet that it has it, or has said that it has not, and another one may.
     in_transit: bool,
 }
 

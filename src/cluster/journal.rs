@@ -144,8 +144,8 @@ impl Kept {
 /// Who waits for the answer to a payload that is being stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asker {
-    /// A member here; without an id it is told of failures alone.
-    Here(PeerId, Option<u64>),
+    /// A member here whose seat was handed on so often; without an id it is told of failures alone.
+    Here((PeerId, u64), Option<u64>),
     /// Another node, over a link in this life, by this receipt.
     Node(NodeId, u64, u64),
 }
@@ -478,7 +478,7 @@ mod tests {
     }
 
     fn waits(journal: &mut Journal, id: u64) -> Known {
-        let asker = Asker::Here(peer(1), Some(id));
+        let asker = Asker::Here((peer(1), 0), Some(id));
         let known = journal.knows(Some((peer(1), id)), &asker);
         if known == Known::New {
             journal.push(Waiting { sender: Some((peer(1), id)), askers: vec![asker], bytes: 10 });

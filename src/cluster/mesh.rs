@@ -644,7 +644,7 @@ mod tests {
 
     fn pending(id: u64) -> Pending {
         let peer = PeerId::parse("01977a3e-0000-7000-8000-000000000001").expect("an id");
-        Pending::Request { room: RoomName::parse("r").expect("a name"), from: peer, id: Some(id) }
+        Pending::Request { room: RoomName::parse("r").expect("a name"), from: peer, moves: 0, id: Some(id) }
     }
 
     fn count(events: &[(usize, Event)], is: impl Fn(&Event) -> bool) -> usize {

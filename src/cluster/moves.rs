@@ -74,10 +74,10 @@ impl Moves {
     }
 
     /// Where it has gone.
-    pub fn place(&self, room: &RoomName, peer: PeerId, now: Instant) -> Option<NodeId> {
+    pub fn last(&self, room: &RoomName, peer: PeerId, now: Instant) -> Option<Move> {
         let mut moves = self.0.lock();
         moves.expire(MOST, now);
-        moves.rooms.get(room)?.get(&peer).map(|gone| gone.to)
+        moves.rooms.get(room)?.get(&peer).copied()
     }
 
     /// All that have gone from a room.
@@ -106,13 +106,13 @@ mod tests {
         for number in 0..=MOST {
             moves.remember(room.clone(), peer(number), gone(1, 1), begun);
         }
-        assert_eq!((moves.place(&room, peer(0), begun), moves.place(&room, peer(1), begun)), (None, Some(node(1))));
+        assert_eq!((moves.last(&room, peer(0), begun), moves.last(&room, peer(1), begun)), (None, Some(gone(1, 1))));
         moves.remember(room.clone(), peer(1), gone(2, 3), begun + KEPT / 2);
         moves.remember(room.clone(), peer(0), gone(1, 1), begun + KEPT);
         assert_eq!(moves.of(&room, begun + KEPT), [(peer(0), gone(1, 1)), (peer(1), gone(2, 3))]);
         moves.forget(&room, peer(1));
         let late = begun + 2 * KEPT;
-        assert!(moves.place(&room, peer(0), late).is_none(), "though none has gone since");
-        assert!(moves.place(&room, peer(1), late).is_none() && moves.0.lock().rooms.is_empty());
+        assert!(moves.last(&room, peer(0), late).is_none(), "though none has gone since");
+        assert!(moves.last(&room, peer(1), late).is_none() && moves.0.lock().rooms.is_empty());
     }
 }

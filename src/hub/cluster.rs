@@ -57,6 +57,9 @@ struct Queue {
     names: VecDeque<RoomName>,
 }
 
+/// A peer whose node has it no longer, and how often its seat had been handed on until then.
+pub(super) type Doubted = (PeerId, u64);
+
 /// The same for each node.
 type CatchUp = HashMap<NodeId, Queue>;
 
@@ -161,7 +164,7 @@ impl Hub {
                 let away = |peer| Noted::Away { peer, code: None };
                 hall.each_of(node, away, |room, peer, out| room.away(peer, out));
             }),
-            Event::Gone(node) => self.for_each_tie(node, |hall| hall.forget(node, LeftReason::NodeLost)),
+            Event::Gone(node) => self.for_each_tie(node, |hall| hall.lose_node(node)),
             Event::Stranger { .. } => {}
         }
     }
@@ -289,10 +292,11 @@ impl Hub {
                 progress.catch_up.entry(node).or_default().rosters.extend(rooms);
             }
             Note::Absent { room } | Note::Gone { room } => {
-                self.with_hall(&room, |hall| {
-                    hall.forget(node, LeftReason::Left);
+                let doubted = self.with_hall(&room, |hall| {
                     hall.ties.iter_mut().for_each(|ties| ties.set_asked(node, life, true));
+                    hall.is_absent(node)
                 });
+                self.watch_doubted(&room, doubted.unwrap_or_default());
             }
             Note::Relay { room, to, moves, receipt, ephemeral, sender, trace, body } => {
                 let asker = receipt.map(|receipt| Asker::Node(node, life, receipt));
@@ -387,12 +391,13 @@ impl Hub {
         let mut shard = self.shard(&room).lock();
         let hall = shard.get_mut(&room).ok_or_else(|| room.clone())?;
         let seats = hall.seats.len();
-        hall.change(node, life, note);
+        let doubted = hall.change(node, life, note);
         let wants = hall.tie(node).is_some_and(|tie| std::mem::take(&mut tie.wants_roster));
         if hall.seats.len() < seats {
             // A member here is there by now, and may have been the last one.
             self.drop_if_empty(&mut shard, &room);
         }
+        self.watch_doubted(&room, doubted);
         Ok(wants.then_some(room))
     }
 
@@ -427,7 +432,7 @@ impl Hub {
 
     /// What there is to say of a peer that another node takes to be here: it has gone from here to another one, or is about to come.
     fn absence(&self, room: &RoomName, peer: PeerId, hall: Option<&Hall>) -> Refusal {
-        let moved = self.cluster.as_ref().is_some_and(|cluster| cluster.moves.place(room, peer, now()).is_some());
+        let moved = self.cluster.as_ref().is_some_and(|cluster| cluster.moves.last(room, peer, now()).is_some());
         if moved || hall.is_some_and(|hall| hall.room.node_of(peer).is_some()) { on_its_way() } else { gone() }
     }
 
@@ -451,11 +456,12 @@ impl Hub {
     /// Answers whoever waits for what another node has done, or not.
     fn settle(&self, node: NodeId, pending: Pending, outcome: Result<(), Refusal>) {
         match pending {
-            Pending::Request { room, from, id } => {
-                self.with_hall(&room, |hall| hall.settle(from, id, outcome));
+            Pending::Request { room, from, moves, id } => {
+                self.with_hall(&room, |hall| hall.settle_if((from, moves), id, outcome));
             }
             Pending::Whether { room, peers } => {
-                self.with_hall(&room, |hall| hall.has_said_whether(node, &peers, outcome.is_ok()));
+                let doubted = self.with_hall(&room, |hall| hall.has_said_whether(node, &peers, outcome.is_ok()));
+                self.watch_doubted(&room, doubted.unwrap_or_default());
             }
             Pending::Call { number } => self.end_call(number, None),
         }
@@ -487,6 +493,13 @@ impl Hall {
         self.carry_out(out);
     }
 
+    /// The same as [`settle`](Self::settle) if its seat has not moved since it was asked.
+    pub(super) fn settle_if(&mut self, (from, moves): (PeerId, u64), id: Option<u64>, outcome: Result<(), Refusal>) {
+        if self.room.moves_of(from) == moves {
+            self.settle(from, id, outcome);
+        }
+    }
+
     /// A member here is told what another node has done for it, or not.
     pub(super) fn settle(&mut self, from: PeerId, id: Option<u64>, outcome: Result<(), Refusal>) {
         let Some(seat) = self.seats.get(&from) else { return };
@@ -513,32 +526,59 @@ impl Hall {
         is_news
     }
 
-    /// A node was asked whether it has these peers, whose seats had been handed on so often: who was not in its answer has left. Or its
-    /// link has ended: they are among those of whom the next one will tell.
-    fn has_said_whether(&mut self, node: NodeId, peers: &[(PeerId, u64)], is_answered: bool) {
-        let mut out = Vec::new();
-        for &(peer, moves) in peers {
-            let is_open = self.room.is_in_transit(peer) && self.room.moves_of(peer) == moves;
-            if !is_open || self.room.node_of(peer) != Some(node) {
-                continue;
-            }
-            if is_answered {
-                self.room.leave_elsewhere(peer, LeftReason::Left, &mut out);
-                self.record_elsewhere(|| Noted::Left { peer, reason: LeftReason::Left });
-            } else {
-                self.room.end_transit(peer);
-            }
+    /// A node was asked whether it has these peers, whose seats had been handed on so often: who was not in its answer is missing there.
+    /// Or its link has ended: they are among those of whom the next one will tell. Returns who may be elsewhere.
+    fn has_said_whether(&mut self, node: NodeId, peers: &[(PeerId, u64)], is_answered: bool) -> Vec<Doubted> {
+        let is_open = |&(peer, moves): &Doubted| {
+            let (room, its) = (&self.room, self.room.node_of(peer) == Some(node));
+            its && room.is_in_transit(peer) && room.moves_of(peer) == moves
+        };
+        let open: Vec<PeerId> = peers.iter().copied().filter(is_open).map(|(peer, _)| peer).collect();
+        if is_answered {
+            return self.miss(open);
         }
-        self.carry_out(out);
+        open.into_iter().for_each(|peer| self.room.end_transit(peer));
+        Vec::new()
     }
 
-    /// A node does not share the room, or not any more; but it may be that a seat is on its way there.
-    fn forget(&mut self, node: NodeId, reason: LeftReason) {
+    /// The node that has had these peers has them no longer, and did not say why. Returns those whose seats another one may have taken
+    /// up, which will say so in a moment; the others have left.
+    fn miss(&mut self, peers: Vec<PeerId>) -> Vec<Doubted> {
+        let outlive = self.ties.as_ref().is_some_and(|ties| ties.cluster.seats_outlive());
+        let (mut out, mut doubted) = (Vec::new(), Vec::new());
+        for peer in peers {
+            if let Some(moves) = outlive.then(|| self.room.doubt(peer)).flatten() {
+                doubted.push((peer, moves));
+                continue;
+            }
+            let reason = self.room.likely_reason(peer);
+            self.room.leave_elsewhere(peer, reason, &mut out);
+            self.record_elsewhere(|| Noted::Left { peer, reason });
+        }
+        self.carry_out(out);
+        doubted
+    }
+
+    /// A node does not share the room, or not any more. Returns who may be elsewhere.
+    fn is_absent(&mut self, node: NodeId) -> Vec<Doubted> {
+        let doubted = self.miss(self.room.peers_of(node));
+        self.forget(node);
+        doubted
+    }
+
+    /// A node is given up.
+    fn lose_node(&mut self, node: NodeId) {
+        let reason = LeftReason::NodeLost;
         let left = |peer| Noted::Left { peer, reason };
         self.each_of(node, left, |room, peer, out| {
             room.leave_elsewhere(peer, reason, out);
             true
         });
+        self.forget(node);
+    }
+
+    /// A node has nobody in the room; but it may be that a seat is on its way there.
+    fn forget(&mut self, node: NodeId) {
         let is_expected = self.room.concerns(node);
         if let Some(ties) = &mut self.ties {
             let tie = ties.nodes.remove(&node).filter(|_| is_expected);
@@ -594,14 +634,15 @@ impl Hall {
         self.tell_roster(node);
     }
 
-    fn change(&mut self, node: NodeId, life: u64, note: Note<'_>) {
+    /// Returns who may be elsewhere.
+    fn change(&mut self, node: NodeId, life: u64, note: Note<'_>) -> Vec<Doubted> {
         if let Note::Roster { members, waiting, lock, missing, said, last, .. } = note {
-            self.take_in_roster(node, members, waiting, (lock, last));
+            let doubted = self.take_in_roster(node, members, waiting, (lock, last));
             if last {
                 self.take_in_said(node, said, missing);
                 self.ties.iter_mut().for_each(|ties| ties.set_asked(node, life, true));
             }
-            return;
+            return doubted;
         }
         let mut out = Vec::new();
         let noted = self.noted(node, &note);
@@ -627,6 +668,7 @@ impl Hall {
         if let Some(event) = noted {
             self.record_elsewhere(|| event);
         }
+        Vec::new()
     }
 
     /// What is to be noted of what a node tells, if it is news.
@@ -660,20 +702,21 @@ impl Hall {
         }
     }
 
-    /// A part of a node's roster. With the last one, those who were in none are gone; and it is told this node's, unless it was.
+    /// A part of a node's roster. With the last one, those who were in none are missing; and it is told this node's, unless it was. Returns
+    /// who may be elsewhere.
     fn take_in_roster(
         &mut self,
         node: NodeId,
         members: Vec<Present>,
         waiting: Vec<Member>,
         (lock, last): (Lock, bool),
-    ) {
+    ) -> Vec<Doubted> {
         for Present { member: Member { peer, .. }, .. } in &members {
             if !self.room.has(*peer) {
                 self.record_elsewhere(|| Noted::Joined { peer: *peer, transport: None });
             }
         }
-        let Some(ties) = &mut self.ties else { return };
+        let Some(ties) = &mut self.ties else { return Vec::new() };
         let tie = ties.nodes.entry(node).or_default();
         tie.seen.extend(members.iter().map(|present| present.member.peer));
         tie.seen.extend(waiting.iter().map(|member| member.peer));
@@ -684,18 +727,19 @@ impl Hall {
         for member in waiting {
             self.room.knock_elsewhere(node, member, &mut out);
         }
+        self.carry_out(out);
+        let mut missing = Vec::new();
         if let Some(tie) = self.tie(node).filter(|_| last) {
             let seen = std::mem::take(&mut tie.seen);
             tie.is_asked = false;
             tie.wants_roster = tie.told.is_none();
-            for peer in self.room.peers_of(node).into_iter().filter(|peer| !seen.contains(peer)) {
-                self.room.leave_elsewhere(peer, LeftReason::Left, &mut out);
-                self.record_elsewhere(|| Noted::Left { peer, reason: LeftReason::Left });
-            }
+            missing = self.room.peers_of(node);
+            missing.retain(|peer| !seen.contains(peer));
         }
-        self.carry_out(out);
+        let doubted = self.miss(missing);
         self.take_in_lock(lock);
         self.ties.iter_mut().for_each(|ties| ties.check_whole());
+        doubted
     }
 
     fn join_elsewhere(&mut self, node: NodeId, present: Present, out: &mut Vec<Delivery>) {

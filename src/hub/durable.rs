@@ -386,7 +386,8 @@ impl Hall {
     /// A payload of a member here for another one here, which has to be stored first; `None` if it has not.
     pub(super) fn keep_here(&mut self, to: PeerId, body: &Body, receipt: Receipt) -> Option<Outcome> {
         let sender = receipt.id.map(|id| (receipt.from, id));
-        let kept = self.keep(to, body, sender, Asker::Here(receipt.from, receipt.id))?;
+        let from = (receipt.from, self.room.moves_of(receipt.from));
+        let kept = self.keep(to, body, sender, Asker::Here(from, receipt.id))?;
         let asker = self.seats.get(&receipt.from).map(Arc::clone);
         match kept {
             Ok(Known::Stored) => self.settle(receipt.from, receipt.id, Ok(())),
@@ -566,7 +567,7 @@ impl Hall {
             }
             for asker in askers {
                 match asker {
-                    Asker::Here(from, id) => self.settle(from, id, outcome.clone()),
+                    Asker::Here(from, id) => self.settle_if(from, id, outcome.clone()),
                     Asker::Node(node, life, receipt) => {
                         let Some(ties) = &self.ties else { continue };
                         let note = done(receipt, outcome.clone()).write();

@@ -14,12 +14,13 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, info, warn};
 
+use super::cluster::Doubted;
 use super::durable::{Claimant, Restored};
 use super::moving::{Going, Heard};
 use super::ties::present;
 use super::{Hall, Hub, now, resume_expired};
 use crate::cluster::journal::HandedOn;
-use crate::cluster::mesh::Weight;
+use crate::cluster::mesh::{HEARD_OF_ALL, Weight};
 use crate::cluster::moves::Move;
 use crate::cluster::note::{Kept, Missing, Note, Present, Refused, Said, Written};
 use crate::cluster::{Cluster, Pending};
@@ -63,6 +64,7 @@ pub(super) struct Handovers {
     /// Who waits for another node's answer.
     calls: Mutex<Calls>,
     /// Seats that were handed to a node that has not said so yet.
+    /// In the order of their times.
     transits: Mutex<VecDeque<Transit>>,
     transit_added: Notify,
     offers: Arc<Semaphore>,
@@ -77,6 +79,8 @@ struct Transit {
     peer: PeerId,
     /// How often it was handed on: when it goes on again, it has its time once more.
     moves: u64,
+    /// What is told of its peer if none does.
+    reason: LeftReason,
 }
 
 #[derive(Debug, Default)]
@@ -203,7 +207,7 @@ impl Hub {
     ) -> Result<(), Refusal> {
         let Some(cluster) = &self.cluster else { return Ok(()) };
         let begun = now();
-        let until = begun + if self.outlive(cluster) { HAND_OVER_OR_TAKE_UP } else { HAND_OVER };
+        let until = begun + if cluster.seats_outlive() { HAND_OVER_OR_TAKE_UP } else { HAND_OVER };
         let _entering = self.enter_for_seat(&room).await;
         let Some(expecting) = Expecting::begin(&self, &room, ticket.peer) else { return Ok(()) };
         let (mut trail, mut waited) = (Trail::default(), None);
@@ -282,8 +286,8 @@ impl Hub {
             Some(node) => Some(Place::At(node)),
             None => None,
         });
-        let unknown = || match cluster.moves.place(room, peer, now()) {
-            Some(node) => Place::At(node),
+        let unknown = || match cluster.moves.last(room, peer, now()) {
+            Some(gone) => Place::At(gone.to),
             None if writer != cluster.id() => Place::At(writer),
             None => Place::Nowhere,
         };
@@ -292,12 +296,7 @@ impl Hub {
 
     /// Whether a seat may be taken up that this node had when it was lost.
     pub(super) fn may_claim_from(&self, cluster: &Cluster, node: NodeId) -> bool {
-        self.outlive(cluster) && cluster.is_lost(node)
-    }
-
-    /// Whether seats outlive their nodes at the moment.
-    fn outlive(&self, cluster: &Cluster) -> bool {
-        cluster.desk().is_some_and(|desk| desk.store().is_some())
+        cluster.seats_outlive() && cluster.is_lost(node)
     }
 
     /// Asks another node for something and waits for its answer; `None` if it cannot be asked, or does not answer in time.
@@ -376,8 +375,8 @@ impl Hub {
         if hall.and_then(|hall| hall.ties.as_ref()).is_some_and(|ties| ties.moving.expects(peer)) {
             return Kept::Busy;
         }
-        let gone = self.cluster.as_ref().and_then(|cluster| cluster.moves.place(room, peer, now()));
-        let place = gone.or_else(|| hall.and_then(|hall| hall.room.node_of(peer)));
+        let gone = self.cluster.as_ref().and_then(|cluster| cluster.moves.last(room, peer, now()));
+        let place = gone.map(|gone| gone.to).or_else(|| hall.and_then(|hall| hall.room.node_of(peer)));
         place.map_or_else(|| refused(&resume_expired()), Kept::Moved)
     }
 
@@ -493,8 +492,22 @@ impl Hub {
 
     /// A member's seat is handed on, which makes so many `moves`; the node that gets it has the resume window to say so.
     pub(super) fn watch_transit(&self, room: RoomName, peer: PeerId, moves: u64) {
-        let until = now() + self.policy.resume_window;
-        self.handovers.transits.lock().push_back(Transit { until, room, peer, moves });
+        let (until, reason) = (now() + self.policy.resume_window, LeftReason::NodeLost);
+        self.watch(Transit { until, room, peer, moves, reason });
+    }
+
+    /// Seats that are no longer where they were may have been taken up by a third node, which then says so as soon as it is heard of.
+    pub(super) fn watch_doubted(&self, room: &RoomName, doubted: Vec<Doubted>) {
+        for (peer, moves) in doubted {
+            let (until, reason) = (now() + HEARD_OF_ALL, LeftReason::Timeout);
+            self.watch(Transit { until, room: room.clone(), peer, moves, reason });
+        }
+    }
+
+    fn watch(&self, transit: Transit) {
+        let mut transits = self.handovers.transits.lock();
+        let at = transits.partition_point(|other| other.until <= transit.until);
+        transits.insert(at, transit);
         self.handovers.transit_added.notify_one();
     }
 
@@ -512,11 +525,11 @@ impl Hub {
     pub(super) fn end_transits(&self) {
         loop {
             let due = self.handovers.transits.lock().pop_front_if(|transit| transit.until <= now());
-            let Some(Transit { room, peer, moves, .. }) = due else { return };
+            let Some(Transit { room, peer, moves, reason, .. }) = due else { return };
             self.with_hall(&room, |hall| {
                 if hall.room.is_in_transit(peer) && hall.room.moves_of(peer) == moves {
                     let mut out = Vec::new();
-                    hall.room.leave_elsewhere(peer, LeftReason::NodeLost, &mut out);
+                    hall.room.leave_elsewhere(peer, reason, &mut out);
                     hall.carry_out(out);
                 }
             });
@@ -613,13 +626,18 @@ impl Hall {
     /// Takes those for members whom one that comes knows from its node and this one does not: to be told that they have left would end
     /// its calls, and it may be that what their own nodes say of them comes later here than there. These are asked, and what they say
     /// holds. Returns those of whom that may never be, and how often their seats were handed on.
-    fn believe(&mut self, from: NodeId, view: &View) -> Vec<(PeerId, u64)> {
+    pub(super) fn believe(&mut self, from: NodeId, view: &View) -> Vec<(PeerId, u64)> {
         let Some(ties) = &mut self.ties else { return Vec::new() };
         let (own, mut out, mut on_their_way) = (ties.cluster.id(), Vec::new(), Vec::new());
-        let mut strangers: BTreeMap<NodeId, Vec<&Known>> = BTreeMap::new();
+        let mut strangers: BTreeMap<NodeId, Vec<Known>> = BTreeMap::new();
         for known in self.room.strangers_in(view) {
-            let node = known.node.unwrap_or(from);
-            if !ties.cluster.has_gone(node) && (node != own || known.in_transit) {
+            let (at, room) = (known.node.unwrap_or(from), self.room.name());
+            // It may be that it was here, and that nobody was left when it had gone.
+            let gone = ties.cluster.moves.last(room, known.member.peer, now()).filter(|gone| gone.moves > known.moves);
+            let (node, moves) = gone.map_or((at, known.moves), |gone| (gone.to, gone.moves));
+            let in_transit = known.in_transit || gone.is_some();
+            if !ties.cluster.has_gone(node) && (node != own || in_transit) {
+                let known = Known { moves, in_transit, ..known.clone() };
                 strangers.entry(node).or_default().push(known);
             }
         }
@@ -628,12 +646,12 @@ impl Hall {
             ties.nodes.entry(node).or_default();
             let (going, there): (Vec<_>, Vec<_>) =
                 strangers.iter().partition(|known| known.in_transit || !ties.cluster.knows(node));
-            let seats = |known: Vec<&&Known>| known.iter().map(|known| (known.member.peer, known.moves)).collect();
+            let seats = |known: Vec<&Known>| known.iter().map(|known| (known.member.peer, known.moves)).collect();
             on_their_way.extend::<Vec<_>>(seats(going));
             let is_asked = node != own && ties.ask_whether(self.room.name(), node, seats(there));
             for known in strangers {
                 let in_transit = known.in_transit || is_asked || !ties.cluster.knows(node);
-                self.room.join_by_hearsay(known, node, (in_transit, node != own && !is_asked), &mut out);
+                self.room.join_by_hearsay(&known, node, (in_transit, node != own && !is_asked), &mut out);
             }
         }
         self.carry_out(out);

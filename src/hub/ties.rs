@@ -374,7 +374,7 @@ impl Hall {
     ) -> Result<(), Refusal> {
         let Some(ties) = &self.ties else { return Err(unreachable()) };
         let life = ties.life(node)?;
-        let pending = Pending::Request { room: self.room.name().clone(), from, id };
+        let pending = Pending::Request { room: self.room.name().clone(), from, moves: self.room.moves_of(from), id };
         ties.cluster.ask(node, Some(life), pending, Weight::Payload, make).map_err(|_| unreachable())?;
         if let Some(seat) = self.seats.get(&from)
             && let Some(id) = id

@@ -97,6 +97,20 @@ impl Room {
         self.members.get(&peer).is_some_and(|seated| seated.in_transit)
     }
 
+    /// The node that has had a member has it no longer, and did not say why. It had left; but if it was away, it may be that a third node
+    /// has taken its seat up. Returns how often the seat was handed on until then, if that is so.
+    pub fn doubt(&mut self, peer: PeerId) -> Option<u64> {
+        let seated = self.members.get_mut(&peer).filter(|seated| seated.state == PeerState::Away)?;
+        seated.in_transit = true;
+        Some(seated.moves)
+    }
+
+    /// Why a member has left whose node does not say so.
+    pub fn likely_reason(&self, peer: PeerId) -> LeftReason {
+        let is_away = self.members.get(&peer).is_some_and(|seated| seated.state == PeerState::Away);
+        if is_away { LeftReason::Timeout } else { LeftReason::Left }
+    }
+
     /// That node counts as having said so.
     pub fn end_transit(&mut self, peer: PeerId) {
         self.members.entry(peer).and_modify(|seated| seated.in_transit = false);

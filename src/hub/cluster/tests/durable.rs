@@ -248,6 +248,42 @@ async fn who_was_taken_from_a_node_that_was_taken_for_lost_has_not_left_for_one_
 }
 
 #[tokio::test(start_paused = true)]
+async fn whose_time_has_passed_at_a_node_that_was_taken_for_lost_has_not_left_for_those_at_a_third() {
+    let (bus, _store, [x, y, z], [(b, joined), _other]) = members().await;
+    let a = z.member().await;
+    drop(b);
+    part(&bus, &[[&x, &y], [&x, &z]]);
+    until(|| y.cluster.is_lost(x.cluster.id())).await;
+    let (again, _) = come_back(&y, ticket(&joined), 0).await.expect("it is kept");
+    // The third node hears of the first one again before it can hear of the second.
+    part(&bus, &[[&x, &y], [&x, &z], [&y, &z]]);
+    until(|| x.hub.room_count() == 0).await;
+    part(&bus, &[[&x, &y], [&y, &z]]);
+    until(|| z.cluster.nodes() == [x.cluster.id()] && z.cluster.status().bytes == 0).await;
+    part(&bus, &[]);
+    until(|| z.roster().len() == 3 && z.roster() == y.roster()).await;
+    while let Some(heard) = a.session.try_next() {
+        let Output::Frame(frame) = heard else { continue };
+        let left = value(&frame);
+        assert!(left["type"] != "peerLeft" || left["peer"] != again.peer, "{left}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_back_when_its_node_is_and_is_nowhere_else_has_left_a_little_later() {
+    let (bus, _store, [x, y], [(b, _), (a, _)]) = members().await;
+    bus.cut(true);
+    assert_eq!(a.hear("peerAway").await["peer"], b.peer);
+    b.say(&json!({"type": "leave"}));
+    bus.cut(false);
+    until(|| y.cluster.nodes() == [x.cluster.id()] && y.cluster.status().bytes == 0).await;
+    let begun = tokio::time::Instant::now();
+    let left = a.hear("peerLeft").await;
+    assert_eq!((&left["peer"], &left["reason"]), (&json!(b.peer), &json!("timeout")));
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_was_handed_on_and_lost_before_that_was_stored_goes_on_for_those_who_had_heard_of_it() {
     let (bus, store, [x, y, z], [(a, _), (b, joined)]) = members().await;
     until(|| store.seats() == 2).await;

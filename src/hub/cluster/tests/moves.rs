@@ -408,7 +408,7 @@ async fn a_message_that_is_late_does_not_come_after_a_later_one_to_who_has_been_
     // Sent before the seat had gone, and on its way until now.
     let [from, to] = [&a, &b].map(|member| member.session.peer());
     let late = |receipt| note::relay(&room(), (to, 0), Some(receipt), None, None, &message(from, 1));
-    let pending = Pending::Request { room: room(), from, id: Some(1) };
+    let pending = Pending::Request { room: room(), from, moves: 0, id: Some(1) };
     x.cluster.ask(y.cluster.id(), None, pending, Weight::Payload, late).expect("the link is up");
     let refused = a.hear("error").await;
     assert_eq!((&refused["id"], &refused["code"]), (&json!(1), &json!("queueFull")));
@@ -580,4 +580,36 @@ async fn what_a_node_said_before_it_had_a_seat_does_not_hold_for_one_who_knows_t
     let settled = |node: &Node| node.roster().len() == 2 && node.cluster.status().bytes == 0;
     until(|| settled(&y) && settled(&z)).await;
     witness.hears_nothing();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_gone_from_a_node_that_nobody_is_left_at_has_not_left_for_one_who_comes_there() {
+    let bus = Memory::default();
+    let ([x, y, z], a, _b, [_, of_b]) = scene(&bus).await;
+    let view = x.hub.with_hall(&room(), |hall| hall.room.view(a.session.peer())).expect("it is open");
+    let (there, _) = resume(&z, &of_b, 0).await.expect("the seat is there");
+    until(|| y.hub.room_count() == 0).await;
+    // One who comes now, and set out before, knows it here; and the third node cannot say that it is there.
+    part(&bus, &[[&y, &z]]);
+    let room = room();
+    let _entering = y.hub.enter(&room).await.expect("there may be rooms");
+    let place = y.hub.with_hall(&room, |hall| {
+        hall.believe(x.cluster.id(), &view);
+        hall.room.node_of(there.session.peer())
+    });
+    assert_eq!(place, Some(Some(z.cluster.id())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_been_elsewhere_meanwhile_is_not_answered_what_was_asked_before() {
+    let bus = Memory::default();
+    let ([x, y, z], a, _b, [of_a, _]) = scene(&bus).await;
+    let (_there, resumed) = resume(&z, &of_a, 1).await.expect("the seat is there");
+    let (back, _) = resume(&x, ticket(&resumed), 1).await.expect("the seat is there");
+    // As if the seat had been taken up elsewhere while this was open, where it was asked again.
+    let asked = |moves| Pending::Request { room: room(), from: a.session.peer(), moves, id: Some(1) };
+    x.hub.settle(y.cluster.id(), asked(0), Ok(()));
+    back.hears_nothing();
+    x.hub.settle(y.cluster.id(), asked(2), Ok(()));
+    assert_eq!(back.hear("ok").await["id"], 1);
 }
