@@ -29,6 +29,7 @@ use crate::protocol::{
 use crate::room::{Delivery, Room};
 use crate::seat::{Ending, Lease, Resumption, Seat};
 use crate::timeline::{self, Event, Outcome, Timeline, Timelines};
+use crate::traces::{Span, Traces};
 
 mod carrying;
 mod census;
@@ -76,6 +77,8 @@ pub struct Policy {
     pub timelines: timeline::Policy,
     /// Where the operator's application is told of rooms.
     pub hook: Option<Hook>,
+    /// Records what becomes of descriptions from other nodes.
+    pub traces: Traces,
 }
 
 /// All rooms of this server.
@@ -545,6 +548,11 @@ impl Hall {
     /// Carries out what the room decided, in order. A receipt is answered at once, where the recipient is here. Returns what has
     /// become of what there was a receipt for.
     fn carry_out(&mut self, deliveries: Vec<Delivery>) -> Option<Outcome> {
+        self.carry_out_in(&Span::NONE, deliveries)
+    }
+
+    /// The same as part of a trace, which goes along to other nodes.
+    fn carry_out_in(&mut self, trace: &Span, deliveries: Vec<Delivery>) -> Option<Outcome> {
         let mut outcome = None;
         for Delivery { to, body, receipt } in deliveries {
             if let Some(receipt) = receipt
@@ -554,7 +562,7 @@ impl Hall {
                 continue;
             }
             let Some(seat) = self.seats.get(&to) else {
-                outcome = outcome.or(self.carry_elsewhere(to, &body, receipt));
+                outcome = outcome.or(self.carry_elsewhere(to, &body, receipt, trace));
                 continue;
             };
             let (taken, is_away) = seat.with(|seat| {

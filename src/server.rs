@@ -148,6 +148,7 @@ impl Server {
             waiting: config.waiting,
             timelines: config.timelines,
             hook,
+            traces: traces.clone(),
         };
         let counted = metrics.clone();
         let auth = auth.map(|auth| auth.telling(move |done| counted.reloaded(Reloaded::TokenKeys, done)));

@@ -1,9 +1,9 @@
 //! Several servers as one, over a real NATS: members of one room at different nodes, over different transports.
 
 mod carry;
-mod durable;
+pub(crate) mod durable;
 mod loss;
-mod moves;
+pub(crate) mod moves;
 pub(crate) mod nats;
 mod restart;
 
@@ -24,7 +24,7 @@ use crate::transcripts::{TRANSCRIPTS, WAITING, hold, tokens};
 use nats::{Nats, policy};
 
 /// A node with this configuration.
-async fn node(nats: &Nats, change: impl FnOnce(Config) -> Config) -> TestServer {
+pub(crate) async fn node(nats: &Nats, change: impl FnOnce(Config) -> Config) -> TestServer {
     let admin = Some("127.0.0.1:0".parse().expect("an address"));
     TestServer::start_with(change(Config { cluster: Some(nats.policy()), admin, ..config() })).await
 }

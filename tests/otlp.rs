@@ -1,6 +1,6 @@
 //! Traces, as a collector of the test's own gets them. Run with `--features otlp`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value as Any};
-use opentelemetry_proto::tonic::trace::v1::{Span, status::StatusCode as Status};
+use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span, status::StatusCode as Status};
 use prost::Message as _;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpSocket};
@@ -24,6 +24,10 @@ use wigwag::config::{Config, Otlp};
 use wigwag::secret::SecretSource;
 
 use crate::cli::{Shell, contains};
+use crate::cluster::durable::durable;
+use crate::cluster::moves::sharing;
+use crate::cluster::nats::Nats;
+use crate::cluster::{linked, node, nodes};
 use crate::metrics::{Operator, hear, join, observed, say};
 use crate::support::{TestServer, within};
 use crate::tokens::{Issuer, enter};
@@ -121,6 +125,15 @@ impl Sent {
         let found = self.named(name);
         assert_eq!(found.len(), 1, "spans of the name {name}");
         found[0]
+    }
+
+    /// Which nodes have sent spans of this name.
+    fn senders(&self, name: &str) -> BTreeSet<String> {
+        let requests = self.requests.iter().map(|(_, body)| ExportTraceServiceRequest::decode(body.clone()));
+        let resources = requests.flat_map(|request| request.expect("a request").resource_spans);
+        let tells = |scopes: &[ScopeSpans]| scopes.iter().flat_map(|scope| &scope.spans).any(|span| span.name == name);
+        let telling = resources.filter(|one| tells(&one.scope_spans));
+        telling.map(|one| attributes(&one.resource.expect("who").attributes)["service.instance.id"].clone()).collect()
     }
 
     /// The names of what is beneath it, in the order of their beginnings.
@@ -258,6 +271,72 @@ async fn what_becomes_of_each_description_is_a_trace_of_its_own_or_part_of_its_r
     assert_eq!(relayed.iter().map(|span| failed(span)).collect::<Vec<_>>(), [false, true, true, false]);
     assert!(relayed[..3].iter().all(|span| span.parent_span_id.is_empty()), "each is a trace of its own");
     assert_eq!((hex(&relayed[3].trace_id).as_str(), hex(&relayed[3].parent_span_id).as_str()), (TRACE, PARENT));
+}
+
+#[tokio::test]
+async fn a_description_for_a_peer_at_another_node_is_one_trace_at_both() {
+    let nats = Nats::start(&[]).await;
+    let collector = Collector::start().await;
+    let [x, y] = nodes(&nats, |config| Config { otlp: collector.told().otlp, ..config }).await;
+    // It neither records traces nor passes them on.
+    let z = node(&nats, |config| config).await;
+    linked(&z, 2).await;
+    let none = HeaderMap::new();
+    let (mut alice, _) = join_with(&x, Via::WebSocketH2, "demo", &none).await;
+    let (bob, bobs) = join_with(&y, Via::WebTransport, "demo", &none).await;
+    let (mut carol, carols) = join_with(&z, Via::WebSocketH1, "demo", &none).await;
+    for _ in 0..2 {
+        hear(&mut alice, "peerJoined").await;
+    }
+    say(&mut alice, &json!({"type": "candidate", "id": 1, "to": bobs, "candidate": null}).to_string()).await;
+    hear(&mut alice, "ok").await;
+    say(&mut alice, &offer(&bobs, 2)).await;
+    hear(&mut alice, "ok").await;
+    drop(bob);
+    hear(&mut alice, "peerAway").await;
+    say(&mut alice, &offer(&bobs, 3)).await;
+    hear(&mut alice, "ok").await;
+    say(&mut alice, &offer(&carols, 4)).await;
+    hear(&mut carol, "description").await;
+    say(&mut carol, &offer(&bobs, 1)).await;
+    hear(&mut carol, "ok").await;
+    drop((alice, carol));
+    for node in [x, y, z] {
+        node.stop().await;
+    }
+    let sent = collector.all();
+    let (relayed, arrived) = (sent.named("relay"), sent.named("arrive"));
+    let told = |span: &&Span| attributes(&span.attributes)["outcome"].clone();
+    assert_eq!(relayed.iter().map(told).collect::<Vec<_>>(), ["elsewhere"; 3], "carol's node records nothing");
+    assert_eq!(arrived.iter().map(told).collect::<Vec<_>>(), ["delivered", "kept"], "carol's was not part of a trace");
+    for (relay, arrive) in relayed.iter().zip(&arrived) {
+        assert_eq!((&arrive.trace_id, &arrive.parent_span_id), (&relay.trace_id, &relay.span_id));
+        let known = attributes(&arrive.attributes);
+        assert_eq!((known["room"].as_str(), &known["peer"]), ("demo", &bobs), "whom it is for");
+    }
+    let (from, at) = (sent.senders("relay"), sent.senders("arrive"));
+    assert!(from.len() == 1 && at.len() == 1 && from != at, "{from:?} {at:?}");
+}
+
+#[tokio::test]
+async fn a_description_that_is_stored_first_is_traced_as_well() {
+    let store = tempfile::tempdir().expect("a directory");
+    let nats = Nats::start(&["--jetstream", "--store_dir", store.path().to_str().expect("UTF-8")]).await;
+    let collector = Collector::start().await;
+    let [x, y] = sharing(&nats, |config| durable(Config { otlp: collector.told().otlp, ..config })).await;
+    let (mut alice, _) = join_with(&x, Via::WebSocketH2, "demo", &HeaderMap::new()).await;
+    let (bob, bobs) = join_with(&y, Via::WebSocketH2, "demo", &HeaderMap::new()).await;
+    hear(&mut alice, "peerJoined").await;
+    say(&mut alice, &offer(&bobs, 1)).await;
+    hear(&mut alice, "ok").await;
+    drop((alice, bob));
+    for node in [x, y] {
+        node.stop().await;
+    }
+    let sent = collector.all();
+    let (relay, arrive) = (sent.only("relay"), sent.only("arrive"));
+    assert_eq!((&arrive.trace_id, &arrive.parent_span_id), (&relay.trace_id, &relay.span_id));
+    assert_eq!(attributes(&arrive.attributes)["outcome"], "delivered");
 }
 
 #[tokio::test]

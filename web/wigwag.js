@@ -21,7 +21,7 @@ export { WigwagError, closeCodes } from './wigwag/errors.js';
  * Enters a room, and stays in it through network changes until `leave` or `close`.
  * @param {SessionOptions} options
  * @returns {Session} at once, connecting; `await session.joined` waits for the first `joined`
- * @throws {TypeError} on a room name or an address that no server would take
+ * @throws {TypeError} on a room name or an address that no server would take, and on a `traceparent` that is none
  */
 export function connect(options) {
   return new Session(options);

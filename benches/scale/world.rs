@@ -18,7 +18,7 @@ use wigwag::cluster::{Cluster, LINK_BYTES, TIMEOUT, fresh_id};
 use wigwag::hub::{Hub, MemberState, Policy, Session};
 use wigwag::ice::IceServers;
 use wigwag::protocol::{Command, Limits, PeerId, Request, RoomName, Transport, WaitingRoom};
-use wigwag::traces::Span;
+use wigwag::traces::{Span, Traces};
 
 use super::wire::{Counts, Wire};
 
@@ -146,6 +146,7 @@ impl Node {
             // They have a limit of their own for each node, which would be the larger part of the memory here.
             timelines: wigwag::timeline::Policy { events: 0, ..wigwag::timeline::Policy::default() },
             hook: None,
+            traces: Traces::NONE,
         };
         let hub = Hub::clustered(policy, Arc::clone(&cluster));
         let task = tokio::spawn({

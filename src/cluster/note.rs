@@ -18,7 +18,7 @@ pub const VERSION: u32 = 1;
 pub const ENVELOPE_BYTES: usize = 192;
 
 /// What a note adds to the payload that it carries, at most.
-pub const PAYLOAD_BYTES: usize = 400;
+pub const PAYLOAD_BYTES: usize = 480;
 
 /// Said by each node once a second, to all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -229,6 +229,9 @@ pub enum Note<'a> {
         /// Who has said it, and its id there, by which it is known when it comes again.
         #[serde(default)]
         sender: Option<(PeerId, u64)>,
+        /// The span that it is part of, as a `traceparent`, where one is recorded.
+        #[serde(default)]
+        trace: Option<String>,
         /// The message as the member gets it, without its number.
         #[serde(borrow)]
         body: &'a RawValue,
@@ -467,13 +470,15 @@ pub fn relay(
     (to, moves): (PeerId, u64),
     receipt: Option<u64>,
     sender: Option<(PeerId, u64)>,
+    trace: Option<&str>,
     body: &Body,
 ) -> Written {
     let receipt = receipt.map_or("null".to_owned(), |receipt| receipt.to_string());
     let sender = sender.map_or(String::new(), |(peer, id)| format!(r#","sender":["{peer}",{id}]"#));
+    let trace = trace.map_or(String::new(), |trace| format!(r#","trace":"{trace}""#));
     let ephemeral = body.kind == Kind::Ephemeral;
-    let members =
-        format!(r#""room":"{room}","to":"{to}","moves":{moves},"receipt":{receipt},"ephemeral":{ephemeral}{sender}"#);
+    let told = format!(r#""moves":{moves},"receipt":{receipt},"ephemeral":{ephemeral}{sender}{trace}"#);
+    let members = format!(r#""room":"{room}","to":"{to}",{told}"#);
     payload("relay", &members, body)
 }
 
@@ -632,16 +637,19 @@ mod tests {
         let long = RoomName::parse(&"x".repeat(128)).expect("a name");
         let sent = message("1", false);
         let (to, sender) = ((peer(4), u64::MAX), Some((peer(5), u64::MAX)));
-        assert!(relay(&long, to, Some(u64::MAX), sender, &sent).text.0.len() <= sent.len() + PAYLOAD_BYTES);
+        let trace = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        assert!(relay(&long, to, Some(u64::MAX), sender, trace, &sent).text.0.len() <= sent.len() + PAYLOAD_BYTES);
         for ephemeral in [false, true] {
             let sent = message(r#"{"b" :1.50, "a":"x\ny"}"#, ephemeral);
             let from = (!ephemeral).then_some((peer(5), 6));
-            let Text(text) = relay(&room(), (peer(4), 6), Some(5), from, &sent).text;
-            let Ok(Note::Relay { room: name, to, moves, receipt, ephemeral: may_drop, sender, body: raw }) =
+            let trace = trace.filter(|_| !ephemeral);
+            let Text(text) = relay(&room(), (peer(4), 6), Some(5), from, trace, &sent).text;
+            let Ok(Note::Relay { room: name, to, moves, receipt, ephemeral: may_drop, sender, trace: told, body: raw }) =
                 Note::parse(&text)
             else {
                 panic!("a relay")
             };
+            assert_eq!(told.as_deref(), trace);
             let told = (name, to, moves, receipt, may_drop, sender);
             assert_eq!(told, (room(), peer(4), 6, Some(5), ephemeral, from));
             let received = body(&text, raw, may_drop).expect("a body");
@@ -663,6 +671,13 @@ mod tests {
             assert_eq!(open(&text).expect("a packet"), (node(u64::MAX), packet.clone()));
             assert!(text.len() <= ENVELOPE_BYTES + packet.note.map_or(0, |(_, note)| note.len()));
         }
+    }
+
+    #[test]
+    fn a_member_that_is_not_known_here_is_passed_over() {
+        let Text(text) = relay(&room(), (peer(4), 0), Some(1), None, None, &message("1", false)).text;
+        let text = std::str::from_utf8(&text).expect("text").replacen(r#""room""#, r#""later":["x"],"room""#, 1);
+        assert!(matches!(Note::parse(text.as_bytes()), Ok(Note::Relay { receipt: Some(1), trace: None, .. })));
     }
 
     #[test]

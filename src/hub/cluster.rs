@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::handover::Wanted;
+use super::recording::end;
 use super::ties::{Tie, on_its_way, unreachable};
 use super::{Hall, Hub, now, session};
 use crate::cluster::journal::{Asker, Sender};
@@ -19,6 +20,7 @@ use crate::protocol::{Body, Code, LeftReason, Member, NodeId, PeerId, PeerState,
 use crate::room::{Delivery, Room};
 use crate::seat::Lease;
 use crate::timeline::{Event as Noted, Outcome};
+use crate::traces::Span;
 
 /// How long the first to enter a room waits for the other nodes' rosters.
 const ENTER: Duration = Duration::from_millis(500);
@@ -296,12 +298,18 @@ impl Hub {
                 });
                 self.watch_doubted(&room, doubted.unwrap_or_default());
             }
-            Note::Relay { room, to, moves, receipt, ephemeral, sender, body } => {
+            Note::Relay { room, to, moves, receipt, ephemeral, sender, trace, body } => {
                 let asker = receipt.map(|receipt| Asker::Node(node, life, receipt));
+                let trace = self.policy.traces.arrival(trace.as_deref(), &room, to);
                 let result = match note::body(&text.0, body, ephemeral) {
-                    Some(body) => self.take_in(&room, (to, moves), body, sender, asker),
+                    Some(body) => self.take_in(&room, (to, moves), body, sender, asker, &trace),
                     None => Some(Err(Refusal::bad_request("the payload is not one line"))),
                 };
+                // What a queue took, or had no room for, has ended it by now.
+                match &result {
+                    Some(Err(refusal)) => trace.fail(refusal.code.name()),
+                    Some(Ok(())) | None => trace.end("repeated"),
+                }
                 if let Some((receipt, result)) = receipt.zip(result) {
                     answer(done(receipt, result));
                 }
@@ -402,6 +410,7 @@ impl Hub {
         body: Body,
         sender: Option<Sender>,
         asker: Option<Asker>,
+        trace: &Span,
     ) -> Option<Result<(), Refusal>> {
         let mut shard = self.shard(room).lock();
         if shard.get(room).is_some_and(|hall| hall.room.moves_of(to) > moves) {
@@ -409,11 +418,11 @@ impl Hub {
         }
         if let Some(asker) = asker
             && let Some(hall) = shard.get_mut(room)
-            && let Some(kept) = hall.keep_from_elsewhere(to, &body, sender, asker)
+            && let Some(kept) = hall.keep_from_elsewhere(to, &body, sender, asker, trace)
         {
             return kept;
         }
-        let taken = shard.get_mut(room).and_then(|hall| hall.take_in(to, body));
+        let taken = shard.get_mut(room).and_then(|hall| hall.take_in(to, body, trace));
         Some(match taken {
             Some(true) => Ok(()),
             Some(false) => Err(Refusal::new(Code::QueueFull, "the peer's queue has no room for it")),
@@ -580,23 +589,24 @@ impl Hall {
     }
 
     /// A payload for one member here: whether its queue has room for it; `None` if there is no such member.
-    fn take_in(&mut self, to: PeerId, body: Body) -> Option<bool> {
+    fn take_in(&mut self, to: PeerId, body: Body, trace: &Span) -> Option<bool> {
         let seat = self.seats.get(&to).filter(|_| self.room.has(to))?;
         let (kept, lease) = (body.clone(), seat.quietly(|seat| seat.lease()));
         let taken = seat.with(|seat| seat.push(body));
-        self.record_taken(to, &kept, taken, lease);
+        self.record_taken(to, &kept, taken, lease, trace);
         Some(taken)
     }
 
-    /// A step of a negotiation was taken in for a member here, or was not.
-    pub(super) fn record_taken(&mut self, to: PeerId, body: &Body, taken: bool, lease: Lease) {
-        let Some((from, step)) = self.timeline.as_ref().and_then(|_| body.step()) else { return };
-        let bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    /// A payload was taken in for a member here, or was not: that ends its trace, and if it is a step of a negotiation it is noted.
+    pub(super) fn record_taken(&mut self, to: PeerId, body: &Body, taken: bool, lease: Lease, trace: &Span) {
         let outcome = match taken {
             true if matches!(lease, Lease::Away { .. }) => Outcome::Kept,
             true => Outcome::Delivered,
             false => Outcome::QueueFull,
         };
+        end(trace, outcome);
+        let Some((from, step)) = self.timeline.as_ref().and_then(|_| body.step()) else { return };
+        let bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
         self.record_elsewhere(|| Noted::Relayed { from, to, step, bytes, outcome });
     }
 

@@ -28,6 +28,7 @@ use crate::protocol::{Body, Claim, Code, Kind, NodeId, PeerId, PeerState, Refusa
 use crate::room::Receipt;
 use crate::seat::{Lease, Packed, Seat, Unacknowledged};
 use crate::timeline::Outcome;
+use crate::traces::Span;
 
 /// How often it is looked whether anything is to be stored that could not be.
 const LOOK: Duration = Duration::from_secs(5);
@@ -411,6 +412,7 @@ impl Hall {
         body: &Body,
         sender: Option<Sender>,
         asker: Asker,
+        trace: &Span,
     ) -> Option<Option<Result<(), Refusal>>> {
         let kept = self.keep(to, body, sender, asker)?;
         let lease = self.seats.get(&to)?.quietly(|seat| seat.lease());
@@ -418,11 +420,11 @@ impl Hall {
             Ok(Known::Stored) => Some(Ok(())),
             Ok(Known::Waiting | Known::Late | Known::Unsure) => None,
             Ok(Known::New) => {
-                self.record_taken(to, body, true, lease);
+                self.record_taken(to, body, true, lease, trace);
                 None
             }
             Err(refusal) => {
-                self.record_taken(to, body, false, lease);
+                self.record_taken(to, body, false, lease, trace);
                 Some(Err(refusal))
             }
         })

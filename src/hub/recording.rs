@@ -6,6 +6,7 @@ use super::{Hall, Hub, now};
 use crate::hooks::What;
 use crate::protocol::{Code, Milestone, Outbound, PeerId, Recipient, Refusal, RoomName, Step};
 use crate::timeline::{Event, Outcome, Recording};
+use crate::traces::Span;
 
 impl Hub {
     /// Notes that somebody was refused a room, if the room is open: who asks for others leaves nothing behind.
@@ -28,6 +29,14 @@ impl Hub {
             Some(recording) => Some((None, recording)),
             None => self.timelines.of_ended(room, now()).map(|(ended, recording)| (Some(ended), Some(recording))),
         }
+    }
+}
+
+/// Ends the span of a description with what has become of it.
+pub(super) fn end(trace: &Span, outcome: Outcome) {
+    match outcome.arrives() {
+        true => trace.end(outcome.name()),
+        false => trace.fail(outcome.name()),
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::recording::end;
 use super::{Hall, Hub, now};
 use crate::cluster::note::Note;
 use crate::outbox::{Outbox, Output, SharedSeat};
@@ -311,14 +312,11 @@ impl Speaker {
     fn relay(&self, hall: &mut Hall, id: Option<u64>, outbound: &Outbound<'_>, now: Instant, trace: &Span) {
         let mut out = Vec::new();
         hall.room.relay(self.peer, id, outbound, &mut out);
-        let outcome = hall.carry_out(out);
+        let outcome = hall.carry_out_in(trace, out);
         if let Some(step) = outbound.step {
             let otherwise = if outbound.dropped { Outcome::Filtered } else { Outcome::PeerGone };
             let outcome = outcome.unwrap_or(otherwise);
-            match outcome.arrives() {
-                true => trace.end(outcome.name()),
-                false => trace.fail(outcome.name()),
-            }
+            end(trace, outcome);
             hall.record_step(self.peer, outbound, step, outcome, now);
         }
         if outbound.to.is_none() {

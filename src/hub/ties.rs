@@ -16,6 +16,7 @@ use crate::protocol::{
 };
 use crate::room::{Delivery, Receipt};
 use crate::timeline::Outcome;
+use crate::traces::Span;
 
 /// Bytes of metadata in one part of a roster, so that it fits on any bus.
 const PART_BYTES: usize = 64 * 1024;
@@ -286,11 +287,17 @@ impl Hall {
 
     /// Carries a directed payload to a member's node, which will answer for it. Returns what has become of it so far, if that is to be
     /// told.
-    pub(super) fn carry_elsewhere(&self, to: PeerId, body: &Body, receipt: Option<Receipt>) -> Option<Outcome> {
+    pub(super) fn carry_elsewhere(
+        &self,
+        to: PeerId,
+        body: &Body,
+        receipt: Option<Receipt>,
+        trace: &Span,
+    ) -> Option<Outcome> {
         let (ties, node, receipt) = (self.ties.as_ref()?, self.room.node_of(to)?, receipt?);
         let (room, to) = (self.room.name(), (to, self.room.moves_of(to)));
         if body.kind == Kind::Ephemeral {
-            let written = note::relay(room, to, None, None, body);
+            let written = note::relay(room, to, None, None, None, body);
             // It may be dropped.
             let _ = ties.life(node).map(|life| ties.cluster.send(node, Some(life), written, Weight::Ephemeral));
             self.reply(receipt.accepted());
@@ -300,7 +307,9 @@ impl Hall {
             Err(Refusal::new(Code::TooLarge, "the peer's node cannot be sent so much; see max_payload of NATS"))
         } else {
             let sender = receipt.id.map(|id| (receipt.from, id));
-            self.ask(node, receipt.from, receipt.id, |number| note::relay(room, to, Some(number), sender, body))
+            let trace = trace.traceparent();
+            let make = |number| note::relay(room, to, Some(number), sender, trace.as_deref(), body);
+            self.ask(node, receipt.from, receipt.id, make)
         };
         Some(match asked {
             Ok(()) => Outcome::Elsewhere,

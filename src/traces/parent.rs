@@ -25,7 +25,7 @@ pub(super) fn of(parts: &Parts) -> Option<SpanContext> {
         false => parameters.next()?,
     };
     let state = only(&parts.headers, TRACESTATE).filter(|text| text.len() <= STATE_BYTES);
-    parse(parent, state.and_then(|text| TraceState::from_str(text).ok()).unwrap_or_default())
+    read(parent, state.and_then(|text| TraceState::from_str(text).ok()).unwrap_or_default())
 }
 
 /// The value of a header that is there once.
@@ -38,8 +38,13 @@ fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     value.to_str().ok()
 }
 
+/// A `traceparent` without a `tracestate`. `None` if it is malformed.
+pub(super) fn parse(text: &str) -> Option<SpanContext> {
+    read(text, TraceState::default())
+}
+
 /// `version-trace-parent-flags` (W3C Trace Context, 3.2.2). The SDK's propagator takes ids of any length and with a sign.
-fn parse(text: &str, state: TraceState) -> Option<SpanContext> {
+fn read(text: &str, state: TraceState) -> Option<SpanContext> {
     let (known, later) = text.split_at_checked(BYTES)?;
     let mut fields = known.split('-');
     let mut field = |digits: usize| fields.next().filter(|field| field.len() == digits && field.bytes().all(is_digit));

@@ -85,6 +85,17 @@ impl Traces {
         }))
     }
 
+    /// A description has come from another node, for `to`. Empty where that node records none: `parent` is what it says by
+    /// [`Span::traceparent`].
+    pub fn arrival(&self, parent: Option<&str>, room: &RoomName, to: PeerId) -> Span {
+        let Some((tracer, parent)) = self.0.as_ref().zip(parent.and_then(parent::parse)) else { return Span::NONE };
+        let builder = tracer
+            .span_builder("arrive")
+            .with_kind(SpanKind::Server)
+            .with_attributes([room_attribute(room), peer_attribute(to)]);
+        Span::begin(tracer, builder, &Context::new().with_remote_span_context(parent))
+    }
+
     /// A message of a client's begins to be read; `of` is the request or session that it is part of.
     pub fn read(&self, of: &Span, transport: Transport) -> Description {
         Description(self.0.as_ref().map(|tracer| {
@@ -110,6 +121,15 @@ impl Span {
         let Some(recorded) = &self.0 else { return Span::NONE };
         let builder = recorded.tracer.span_builder(name).with_kind(SpanKind::Internal);
         Span::begin(&recorded.tracer, builder, &recorded.context)
+    }
+
+    /// What another node is told, that what it does may be beneath this one: a `traceparent`. `None` if this one is not recorded. The
+    /// state beside it (`tracestate`) stays here: it may be as long as a small description.
+    pub fn traceparent(&self) -> Option<String> {
+        let recorded = self.0.as_ref()?;
+        let span = recorded.context.span();
+        let (trace, span) = (span.span_context().trace_id(), span.span_context().span_id());
+        Some(format!("00-{trace}-{span}-01"))
     }
 
     /// Names the room.

@@ -34,6 +34,11 @@ impl Traces {
     }
 
     /// Nothing.
+    pub fn arrival(&self, _: Option<&str>, _: &RoomName, _: PeerId) -> Span {
+        Span
+    }
+
+    /// Nothing.
     pub fn read(&self, _: &Span, _: Transport) -> Description {
         Description
     }
@@ -47,6 +52,11 @@ impl Span {
     #[must_use]
     pub fn step(&self, _: &'static str) -> Span {
         Span
+    }
+
+    /// Nothing.
+    pub fn traceparent(&self) -> Option<String> {
+        None
     }
 
     /// Nothing.

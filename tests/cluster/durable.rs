@@ -29,7 +29,8 @@ const EACH: usize = 2;
 /// Said to each of them before its node is lost, and afterwards.
 const SAID: u64 = 6;
 
-fn durable(config: Config) -> Config {
+/// Seats that outlive this node.
+pub(crate) fn durable(config: Config) -> Config {
     let cluster = config.cluster.map(|cluster| Policy { durable: Some(Durable::default()), ..cluster });
     Config { cluster, ..config }
 }

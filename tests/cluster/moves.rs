@@ -27,7 +27,7 @@ pub(crate) fn key() -> SecretSource {
 }
 
 /// Nodes that share the key.
-pub(super) async fn sharing<const N: usize>(nats: &Nats, change: impl Fn(Config) -> Config) -> [TestServer; N] {
+pub(crate) async fn sharing<const N: usize>(nats: &Nats, change: impl Fn(Config) -> Config) -> [TestServer; N] {
     nodes(nats, |config| {
         let config = change(config);
         Config { cluster: config.cluster.map(|cluster| Policy { key: Some(key()), ..cluster }), ..config }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use wigwag::hub::{Hub, Policy, Speaker};
 use wigwag::outbox::Output;
 use wigwag::protocol::{Code, Command, Limits, Refusal, Request, RoomName, Transport};
-use wigwag::traces::Span;
+use wigwag::traces::{Span, Traces};
 
 use super::client::{Client, Role, entry};
 use super::link::{Answer, Exchange, Kind, Link, Server, Stage};
@@ -108,6 +108,7 @@ impl World {
             waiting: door.policy.unwrap_or_default(),
             timelines: Default::default(),
             hook: None,
+            traces: Traces::NONE,
         });
         let room = RoomName::parse("sim").expect("a name");
         let born = rng.usize(2..=4);

@@ -48,10 +48,31 @@ describe('the browser', () => {
     for (const type of ['event-stream', 'long-poll']) {
       for (const anonymous of [undefined, true]) {
         const rung = { type, url: 'https://a.test/v1/rooms/demo', certificateHashes: [], anonymous };
-        createLink(rung, { greeting: () => '', ticket: () => null }).send('{"type":"join"}');
+        createLink(rung, { greeting: () => '', ticket: () => null, traceparent: () => null }).send('{"type":"join"}');
       }
     }
     assert.deepEqual(credentials, ['same-origin', 'omit', 'same-origin', 'omit']);
+  });
+
+  test('names the trace in the query where it sets no headers, and nothing where there is none', async (t) => {
+    const addresses = [];
+    class Opened {
+      constructor(address) {
+        addresses.push(address);
+        this.closed = this.ready = new Promise(() => {});
+      }
+    }
+    pretend(t, { WebTransport: Opened, WebSocket: Opened });
+    const { createLink } = browserEnvironment();
+    const [https, ws] = ['https://a.test/v1/rooms/demo', 'ws://a.test/v1/rooms/demo'];
+    const parent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+    for (const traceparent of [() => parent, () => null]) {
+      for (const [type, url] of [['webtransport', https], ['websocket', ws]]) {
+        createLink({ type, url, certificateHashes: [] }, { greeting: () => '', ticket: () => null, traceparent }).open();
+      }
+      await new Promise(setImmediate);
+    }
+    assert.deepEqual(addresses, [`${https}?traceparent=${parent}`, `${ws}?traceparent=${parent}`, https, ws]);
   });
 
   test('names the kind of network, where it tells one', (t) => {

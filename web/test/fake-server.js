@@ -89,8 +89,8 @@ export class FakeServer {
       secure: true,
       storage: null,
       supports: () => true,
-      createLink: (offer) => {
-        const link = new FakeLink(this, offer.type);
+      createLink: (offer, { traceparent }) => {
+        const link = new FakeLink(this, offer.type, traceparent());
         this.links.push(link);
         return link;
       },
@@ -295,9 +295,10 @@ export class FakeServer {
 
 /** Both ends of one transport. Deliveries take a turn of the event loop, in order, as a network's do. */
 class FakeLink extends Link {
-  constructor(server, type) {
+  constructor(server, type, traceparent) {
     super(type);
     this.server = server;
+    this.traceparent = traceparent;
     this.seat = null;
     /** What the client has sent, parsed. */
     this.sent = [];

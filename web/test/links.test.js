@@ -8,6 +8,8 @@ import { WebTransportLink } from '../wigwag/links/webtransport.js';
 
 const options = { timeout: 10_000 };
 const url = 'https://fake.test/v1/rooms/demo';
+/** The context of a link that belongs to no trace. */
+const untraced = { traceparent: () => null };
 const encode = (text) => new TextEncoder().encode(text);
 
 /** Puts a fake under a global name for one test. */
@@ -202,7 +204,7 @@ describe('event stream', options, () => {
   function start(answerMessages = () => new Response(null, { status: 202 }), ticket = () => 'the ticket') {
     const { readable, writable } = new TransformStream();
     const server = postServer((post) => (post.path.endsWith('/messages') ? answerMessages(post) : new Response(readable)));
-    const link = new EventStreamLink(url, { ticket, greeting: () => '' }, server);
+    const link = new EventStreamLink(url, { ...untraced, ticket, greeting: () => '' }, server);
     return { link, told: listen(link), writer: writable.getWriter(), posts: server.posts };
   }
 
@@ -286,7 +288,7 @@ describe('event stream', options, () => {
       [new Response('<h1>Bad Gateway</h1>', { status: 502, headers: { 'retry-after': '3' } }), { code: undefined, closeCode: undefined, retryAfterMs: 3000 }],
     ];
     for (const [response, expected] of cases) {
-      const link = new EventStreamLink(url, { ticket: () => null, greeting: () => '' }, postServer(() => response));
+      const link = new EventStreamLink(url, { ...untraced, ticket: () => null, greeting: () => '' }, postServer(() => response));
       const told = listen(link);
       link.send('{"type":"join"}');
       const { code, closeCode, retryAfterMs } = await told.closed;
@@ -300,7 +302,7 @@ describe('long poll', options, () => {
     let count = 0;
     const answers = ['{"type":"resumed"}\n', '{"type":"resumed"}\n{"type":"message"}'];
     const server = postServer(() => (answers[count] ? new Response(answers[count += 1, count - 1]) : new Promise(() => {})));
-    const link = new LongPollLink(url, { ticket: () => 't', greeting: () => JSON.stringify({ type: 'resume', seq: count }) }, server);
+    const link = new LongPollLink(url, { ...untraced, ticket: () => 't', greeting: () => JSON.stringify({ type: 'resume', seq: count }) }, server);
     const told = listen(link);
     link.send('{"type":"resume","seq":0}');
     await until(() => server.posts.length === 3);
@@ -316,7 +318,7 @@ describe('long poll', options, () => {
     const server = postServer(() => new Promise((resolve) => {
       answers.push(resolve);
     }));
-    const link = new LongPollLink(url, { ticket: () => 't', greeting: () => '{"type":"resume"}' }, server);
+    const link = new LongPollLink(url, { ...untraced, ticket: () => 't', greeting: () => '{"type":"resume"}' }, server);
     const told = listen(link);
     link.send('{"type":"join"}');
     link.send('{"type":"message","id":1}');
@@ -333,7 +335,7 @@ describe('long poll', options, () => {
   test('does not spin on empty answers', async (t) => {
     t.mock.timers.enable({ apis: ['setTimeout', 'Date'] });
     const server = postServer(() => new Response(''));
-    const link = new LongPollLink(url, { ticket: () => 't', greeting: () => '{"type":"resume"}' }, server);
+    const link = new LongPollLink(url, { ...untraced, ticket: () => 't', greeting: () => '{"type":"resume"}' }, server);
     link.send('{"type":"join"}');
     for (let count = 0; count < 50; count += 1) await new Promise(setImmediate);
     assert.equal(server.posts.length, 1);
@@ -341,4 +343,24 @@ describe('long poll', options, () => {
     await until(() => server.posts.length === 2);
     link.close();
   });
+});
+
+describe('requests', options, () => {
+  for (const [kind, LinkOfKind] of [['event stream', EventStreamLink], ['long poll', LongPollLink]]) {
+    test(`name the trace as the ${kind} opens, and then no more`, async () => {
+      const server = postServer(({ path }) => {
+        if (path.endsWith('/messages')) return new Response(null, { status: 202 });
+        return server.posts.length === 1 ? new Response('{"type":"joined"}\n') : new Promise(() => {});
+      });
+      const context = { ticket: () => 't', greeting: () => '{"type":"resume"}', traceparent: () => 'the trace' };
+      const link = new LinkOfKind(url, context, server);
+      link.send('{"type":"join"}');
+      link.send('{"id":1}');
+      await until(() => server.posts.length === (kind === 'long poll' ? 3 : 2));
+      const [first, ...more] = server.posts.map(({ headers }) => headers.traceparent);
+      assert.equal(first, 'the trace');
+      assert.ok(more.every((traceparent) => traceparent === undefined));
+      link.close();
+    });
+  }
 });

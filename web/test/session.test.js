@@ -243,6 +243,51 @@ describe('joining', options, () => {
   });
 });
 
+describe('the trace of an opening', options, () => {
+  const parentOf = (span) => `00-0af7651916cd43dd8448eb211c80319c-${String(span).padStart(16, '0')}-01`;
+  const malformed = ['', 'x', parentOf(0), parentOf(1).slice(1), `${parentOf(1)}-`, parentOf(1).toUpperCase(), `ff${parentOf(1).slice(2)}`,
+    parentOf(1).replace('-0af7651916cd43dd8448eb211c80319c-', `-${'0'.repeat(32)}-`), 7, {}];
+
+  test('is what the application says, and asked for anew at each', async (t) => {
+    let asked = 0;
+    for (const [traceparent, expected] of [
+      [undefined, [null, null]],
+      [parentOf(9), [parentOf(9), parentOf(9)]],
+      [() => parentOf(asked += 1), [parentOf(1), parentOf(2)]],
+      [() => undefined, [null, null]],
+    ]) {
+      const server = new FakeServer({ transports: ['websocket'] });
+      const session = connect(t, server, { traceparent });
+      await session.joined;
+      linkOf(server, session).break();
+      await next(session, 'resumed');
+      assert.deepEqual(server.links.map((link) => link.traceparent), expected);
+    }
+  });
+
+  test('is refused at once where it is none', () => {
+    const environment = new FakeServer().environment();
+    for (const traceparent of malformed) {
+      const connecting = () => new Session({ url: 'https://fake.test', room: 'demo', traceparent }, environment);
+      assert.throws(connecting, { name: 'TypeError', message: /00-TRACE-SPAN-FLAGS/ }, String(traceparent));
+    }
+  });
+
+  test('is left out where the function gives none, which is told and costs no session', async (t) => {
+    const fail = () => {
+      throw new Error('no tracer');
+    };
+    for (const [traceparent, message] of [...malformed.map((value) => [() => value, /00-TRACE-SPAN-FLAGS/]), [fail, /no tracer/]]) {
+      const server = new FakeServer({ transports: ['websocket'] });
+      const session = connect(t, server, { traceparent });
+      const error = next(session, 'protocolerror');
+      await session.joined;
+      assert.match((await error).message, message);
+      assert.deepEqual(server.links.map((link) => link.traceparent), [null]);
+    }
+  });
+});
+
 describe('requests', options, () => {
   test('resolve at ok and reject at error', async (t) => {
     const server = new FakeServer();

@@ -4,13 +4,14 @@ import { LongPollLink } from './links/longpoll.js';
 import { EventStreamLink } from './links/eventstream.js';
 import { WebSocketLink } from './links/websocket.js';
 import { WebTransportLink } from './links/webtransport.js';
+import { withTraceparent } from './traceparent.js';
 
 /**
  * @import { Offer, TransportType } from './discovery.js'
  * @import { Link } from './links/link.js'
  *
- * What a link may ask of its session.
- * @typedef {{greeting: () => string, ticket: () => string|null}} LinkContext
+ * What a link may ask of its session; `traceparent`: which trace it belongs to, as it opens.
+ * @typedef {{greeting: () => string, ticket: () => string|null, traceparent: () => string|null}} LinkContext
  *
  * @typedef {object} Environment
  * @property {typeof globalThis.fetch} fetch
@@ -46,9 +47,9 @@ export function browserEnvironment() {
 function createLink(offer, context) {
   switch (offer.type) {
     case 'webtransport':
-      return new WebTransportLink(offer);
+      return new WebTransportLink({ ...offer, url: withTraceparent(offer.url, context.traceparent()) });
     case 'websocket':
-      return new WebSocketLink(offer.url);
+      return new WebSocketLink(withTraceparent(offer.url, context.traceparent()));
     case 'event-stream':
       return new EventStreamLink(offer.url, context, { fetch: fetchFor(offer) });
     case 'long-poll':

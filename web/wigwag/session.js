@@ -13,6 +13,7 @@ import { Race } from './race.js';
 import { Roster } from './roster.js';
 import { Seat } from './seat.js';
 import { timing as defaultTiming } from './timing.js';
+import { checkTraceparent } from './traceparent.js';
 import { Watchdog } from './watchdog.js';
 
 /**
@@ -32,6 +33,8 @@ import { Watchdog } from './watchdog.js';
  * @property {Metadata} [metadata] what others are told about this peer
  * @property {string | (() => string|Promise<string>)} [token]  a function is asked again when a token runs out
  * @property {TransportType[]} [transports]  the order to try them in, and no others; default: the server's
+ * @property {string | (() => string|null|undefined)} [traceparent]  the span that each opening is a part of (W3C Trace
+ *   Context); a function is asked anew at each, and `protocolerror` tells when what it gives is none
  *
  * @typedef {'connecting'|'open'|'reconnecting'|'closed'} SessionState
  *
@@ -81,6 +84,7 @@ export class Session extends Emitter {
   /** @type {Metadata} */
   #metadata;
   #token;
+  #traceparent;
   /** `leave` is on its way: a seat that is gone is what was wished for, and no new one is asked for. */
   #isLeaving = false;
   /** The line that asked to be let in, while a moderator has not answered. @type {string|null} */
@@ -155,16 +159,18 @@ export class Session extends Emitter {
   /**
    * @param {SessionOptions} options
    * @param {Environment & {timing?: Partial<Timing>, memory?: TransportMemory}} [environment] for tests
-   * @throws {TypeError} on a room name or an address that no server would take
+   * @throws {TypeError} on a room name or an address that no server would take, and on a `traceparent` that is none
    */
   constructor(options, environment = browserEnvironment()) {
     super();
-    const { url = globalThis.location?.origin, room, metadata = {}, token, transports } = options;
+    const { url = globalThis.location?.origin, room, metadata = {}, token, transports, traceparent } = options;
     if (!/^[A-Za-z0-9._~-]{1,128}$/.test(room) || room === '.' || room === '..') {
       throw new TypeError('a room is named by 1 to 128 of A-Z a-z 0-9 - . _ ~');
     }
+    if (typeof traceparent !== 'function') checkTraceparent(traceparent);
     this.#metadata = metadata;
     this.#token = token;
+    this.#traceparent = traceparent;
     this.#environment = environment;
     this.#timing = { ...defaultTiming, ...environment.timing };
     this.#heartbeatMs = this.#timing.heartbeatMs;
@@ -451,6 +457,18 @@ export class Session extends Emitter {
     }
   }
 
+  /** What is none costs the trace, not the session. @returns {string|null} */
+  #traceparentForOpening() {
+    try {
+      return checkTraceparent(typeof this.#traceparent === 'function' ? this.#traceparent() : this.#traceparent);
+    } catch (error) {
+      const reason = new WigwagError('badRequest', `the application gave no traceparent: ${error}`, { cause: error });
+      // Whoever hears of it may close the session, which must not happen while a link is being made.
+      queueMicrotask(() => this.emit('protocolerror', reason));
+      return null;
+    }
+  }
+
   /**
    * @param {Rung[]} rungs
    * @param {{token?: string, lost: (closing: Closing) => void, beforeGreeting?: (type: TransportType) => void, answerMs?: number}} options
@@ -458,9 +476,10 @@ export class Session extends Emitter {
    */
   #startRace(rungs, { token, lost, beforeGreeting, answerMs = this.#timing.answerMs }) {
     const greeting = () => this.#seat.greeting({ metadata: this.#metadata, token });
+    const context = { greeting, ticket: () => this.#seat.ticket, traceparent: () => this.#traceparentForOpening() };
     this.#greeting = greeting;
     this.#race = new Race(rungs, {
-      createLink: (rung) => this.#environment.createLink(rung, { greeting, ticket: () => this.#seat.ticket }),
+      createLink: (rung) => this.#environment.createLink(rung, context),
       greet: (type) => {
         beforeGreeting?.(type);
         return greeting();

@@ -24,7 +24,7 @@ use crate::hub::{Policy, Session};
 use crate::ice::IceServers;
 use crate::outbox::Output;
 use crate::protocol::{Command, Frame, Grant, Limits, Request, Rights, Transport, WaitingRoom};
-use crate::traces::Span;
+use crate::traces::{Span, Traces};
 
 const WINDOW: Duration = Duration::from_secs(30);
 
@@ -63,6 +63,7 @@ impl Node {
             waiting: WaitingRoom::default(),
             timelines: crate::timeline::Policy::default(),
             hook: None,
+            traces: Traces::NONE,
         };
         let hub = Hub::clustered(policy, Arc::clone(&cluster));
         let task = tokio::spawn({

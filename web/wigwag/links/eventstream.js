@@ -1,6 +1,7 @@
 // Event stream: a POST whose answer never ends, for networks that let nothing but plain HTTPS through.
 
 import { EventStreamDecoder } from '../sse.js';
+import { traceHeaders } from '../traceparent.js';
 import { Link } from './link.js';
 import { Uplink, closingOfResponse } from './uplink.js';
 
@@ -8,6 +9,7 @@ import { Uplink, closingOfResponse } from './uplink.js';
 
 export class EventStreamLink extends Link {
   #url;
+  #context;
   #fetch;
   #uplink;
   #stop = new AbortController();
@@ -21,6 +23,7 @@ export class EventStreamLink extends Link {
   constructor(url, context, { fetch = (...request) => globalThis.fetch(...request) } = {}) {
     super('event-stream');
     this.#url = url;
+    this.#context = context;
     this.#fetch = fetch;
     this.#uplink = new Uplink(url, context.ticket, fetch, (closing) => this.end(closing), () => this.isRetired);
   }
@@ -37,9 +40,10 @@ export class EventStreamLink extends Link {
 
   /** @param {string} greeting */
   async #stream(greeting) {
+    const trace = traceHeaders(this.#context.traceparent());
     const response = await this.#fetch(this.#url, {
       method: 'POST',
-      headers: { 'content-type': 'application/x-ndjson', accept: 'text/event-stream' },
+      headers: { 'content-type': 'application/x-ndjson', accept: 'text/event-stream', ...trace },
       body: `${greeting}\n`,
       cache: 'no-store',
       signal: this.#stop.signal,

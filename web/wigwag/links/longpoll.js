@@ -2,6 +2,7 @@
 // answer is short.
 
 import { LineDecoder } from '../ndjson.js';
+import { traceHeaders } from '../traceparent.js';
 import { Link } from './link.js';
 import { Uplink, closingOfResponse } from './uplink.js';
 
@@ -52,11 +53,13 @@ export class LongPollLink extends Link {
   /** @param {string} greeting */
   async #pollOn(greeting) {
     let wait = JSON.parse(greeting).type === 'resume' ? firstResumeWaitSeconds : waitSeconds;
+    let trace = traceHeaders(this.#context.traceparent());
     // A poll of one that is left would take the seat back.
     while (!this.isOver && !this.isRetired) {
       const startedAt = Date.now();
-      const count = await this.#poll(greeting, wait);
+      const count = await this.#poll(greeting, wait, trace);
       wait = waitSeconds;
+      trace = {};
       if (count === 0) await new Promise((resolve) => setTimeout(resolve, startedAt + minPollMs - Date.now()));
       greeting = this.#context.greeting();
     }
@@ -65,12 +68,13 @@ export class LongPollLink extends Link {
   /**
    * @param {string} greeting
    * @param {number} wait in seconds
+   * @param {Record<string, string>} trace  headers of the poll that opens
    * @returns {Promise<number>} how many messages came
    */
-  async #poll(greeting, wait) {
+  async #poll(greeting, wait, trace) {
     const response = await this.#fetch(this.#url, {
       method: 'POST',
-      headers: { 'content-type': 'application/x-ndjson', accept: 'application/x-ndjson', prefer: `wait=${wait}` },
+      headers: { 'content-type': 'application/x-ndjson', accept: 'application/x-ndjson', prefer: `wait=${wait}`, ...trace },
       body: `${greeting}\n`,
       cache: 'no-store',
       signal: this.#stop.signal,

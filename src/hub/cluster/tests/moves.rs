@@ -407,7 +407,7 @@ async fn a_message_that_is_late_does_not_come_after_a_later_one_to_who_has_been_
     let (back, _) = resume(&y, &of_b, 1).await.expect("the seat is there");
     // Sent before the seat had gone, and on its way until now.
     let [from, to] = [&a, &b].map(|member| member.session.peer());
-    let late = |receipt| note::relay(&room(), (to, 0), Some(receipt), None, &message(from, 1));
+    let late = |receipt| note::relay(&room(), (to, 0), Some(receipt), None, None, &message(from, 1));
     let pending = Pending::Request { room: room(), from, moves: 0, id: Some(1) };
     x.cluster.ask(y.cluster.id(), None, pending, Weight::Payload, late).expect("the link is up");
     let refused = a.hear("error").await;
