@@ -229,11 +229,6 @@ impl Cluster {
         self.mesh.lock().up(node)
     }
 
-    /// The nodes that were not given up, silent or not.
-    pub fn known(&self) -> Vec<NodeId> {
-        self.mesh.lock().known()
-    }
-
     /// The nodes that were not given up and are not silent, whether they can be talked to at the moment or not.
     pub fn living(&self) -> Vec<NodeId> {
         self.mesh.lock().living()

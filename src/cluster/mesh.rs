@@ -247,11 +247,6 @@ impl Mesh {
         self.peers.iter().filter(|(_, peer)| peer.link.life().is_some()).map(|(&node, _)| node).collect()
     }
 
-    /// The nodes that were not given up, silent or not.
-    pub fn known(&self) -> Vec<NodeId> {
-        self.peers.keys().copied().collect()
-    }
-
     /// The nodes that were not given up and are not silent, whether their links are up or not.
     pub fn living(&self) -> Vec<NodeId> {
         self.peers.iter().filter(|(_, peer)| !peer.is_lost).map(|(&node, _)| node).collect()

@@ -691,10 +691,15 @@ impl Hall {
     fn take_in_said(&mut self, node: NodeId, said: Said, missing: Missing) {
         let Some(ties) = &mut self.ties else { return };
         // The rest of it has arrived, and what was lost is the acknowledgement.
-        let missed = missing.own.min(said.since(ties.heard_of(node))).saturating_add(missing.brought);
+        let unheard = said.since(ties.heard_of(node));
+        let missed = missing.own.min(unheard).saturating_add(missing.brought);
+        // All that it has said until it is heard of for the first time may have been for who was elsewhere by then, as it took it.
+        let is_first = ties.heard_of(node) == Said::default();
+        let missed_by_movers = if is_first { unheard.saturating_add(missing.brought) } else { missed };
         ties.hear(node, said);
         let lost = ties.moving.miss(node, said, missing.brought);
-        for (member, ..) in self.room.own_members() {
+        for (member, _, moves) in self.room.own_members() {
+            let missed = if moves > 0 { missed_by_movers } else { missed };
             let lost = lost.get(&member.peer).copied().unwrap_or(missed);
             if let Some(seat) = self.seats.get(&member.peer).filter(|_| lost > 0) {
                 seat.with(|seat| seat.lose(lost));

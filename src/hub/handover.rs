@@ -665,11 +665,7 @@ impl Hall {
         self.room.moderate(peer, moderates);
         let Some(ties) = &mut self.ties else { return };
         let news = self.room.catch_up(peer, view, |node| ties.cluster.has_gone(node));
-        let mut now = ties.heard();
-        // Of a node that has not said yet whom it has, all that it will have said until then may have been for this one elsewhere.
-        for node in ties.cluster.known().into_iter().filter(|&node| !ties.has_answered(node)) {
-            now.entry(node).or_default();
-        }
+        let now = ties.heard();
         let missed = ties.moving.arrive(peer, heard, own, &now);
         seat.with(|seat| {
             news.into_iter().for_each(|body| seat.complete(body));
