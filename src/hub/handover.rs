@@ -30,6 +30,7 @@ use crate::protocol::{
 };
 use crate::room::{Known, View};
 use crate::seat::{Ending, Packed, Seat};
+use crate::timeline::Event as Noted;
 
 /// How long it is tried to get a seat from another node: not as long as it takes until that counts as lost, if it is.
 const HAND_OVER: Duration = Duration::from_millis(2500);
@@ -530,6 +531,7 @@ impl Hub {
                 if hall.room.is_in_transit(peer) && hall.room.moves_of(peer) == moves {
                     let mut out = Vec::new();
                     hall.room.leave_elsewhere(peer, reason, &mut out);
+                    hall.record_elsewhere(|| Noted::Left { peer, reason });
                     hall.carry_out(out);
                 }
             });
