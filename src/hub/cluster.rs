@@ -758,7 +758,7 @@ impl Hall {
     }
 
     /// The greater of two locks holds, and is passed on: who has told it may not live to tell all others.
-    fn take_in_lock(&mut self, lock: Lock) {
+    pub(super) fn take_in_lock(&mut self, lock: Lock) {
         let is_greater = self.known_lock().is_some_and(|known| lock > known);
         let Some(ties) = self.ties.as_mut().filter(|_| is_greater && !self.room.is_empty()) else { return };
         ties.lock = lock;
@@ -766,6 +766,7 @@ impl Hall {
         let mut out = Vec::new();
         let news = self.room.lock(lock.locked, &mut out);
         self.carry_out(out);
+        self.touch_journals();
         if news {
             self.record_elsewhere(|| Noted::Locked { by: None, locked: lock.locked });
         }

@@ -20,7 +20,7 @@ use crate::cluster::Cluster;
 use crate::cluster::journal::{Asker, HandedOn, Journal, Kept, Known, Record, Sender, Step, Waiting};
 use crate::cluster::mesh::Weight;
 use crate::cluster::moves;
-use crate::cluster::note::Present;
+use crate::cluster::note::{Lock, Present};
 use crate::cluster::store::{Desk, Due, Failure, Log};
 use crate::hooks;
 use crate::outbox::SharedSeat;
@@ -52,6 +52,8 @@ struct State {
     at: u64,
     room: RoomName,
     present: Present,
+    /// The room's: all who were in it may have been at the node that was lost.
+    lock: Lock,
     seat: Packed,
 }
 
@@ -233,7 +235,7 @@ impl Hub {
         };
         kept.add(record());
         let payloads = kept.mails.into_values().collect();
-        let State { present, seat, .. } = state;
+        let State { present, lock, seat, .. } = state;
         let seat = Seat::unpack(seat.with_payloads(seq, payloads, kept.lost), self.policy.limits.checks, now());
         let Ok(seat) = seat else {
             warn!(%peer, "a seat that was kept contradicts itself, and is lost");
@@ -248,13 +250,13 @@ impl Hub {
             Err(Failure::Unreachable) => return Restored::Unreachable,
         };
         let journal = Journal::after((Some(last), kept.said, kept.unsure));
-        self.seat_again(cluster, claimant, present, SharedSeat::new(seat), journal);
+        self.seat_again(cluster, claimant, (present, lock), SharedSeat::new(seat), journal);
         Restored::Done
     }
 
     /// What is known of a member of a lost node, by now.
     fn state_of_claim(&self, claimant: &Claimant<'_>, state: State) -> State {
-        let State { at, room, mut present, seat } = state;
+        let State { at, room, mut present, lock, seat } = state;
         let known = self.with_hall(&room, |hall| {
             let member = hall.room.all_members().find(|(member, _)| member.peer == claimant.ticket.peer);
             (member.map(|(member, _)| member.clone()), hall.room.moves_of(claimant.ticket.peer))
@@ -269,6 +271,7 @@ impl Hub {
             at: hooks::now_ms(),
             room,
             present,
+            lock,
             seat: seat.taken_up(claimant.ticket, passed, self.policy.resume_window),
         }
     }
@@ -277,7 +280,7 @@ impl Hub {
         self: &Arc<Self>,
         cluster: &Cluster,
         claimant: &Claimant<'_>,
-        present: Present,
+        (present, lock): (Present, Lock),
         seat: Arc<SharedSeat>,
         journal: Journal,
     ) {
@@ -291,6 +294,7 @@ impl Hub {
         let mut out = Vec::new();
         hall.room.adopt(present.member, (PeerState::Away, present.moves), &mut out);
         hall.carry_out(out);
+        hall.take_in_lock(lock);
         hall.seats.insert(peer, Arc::clone(&seat));
         cluster.moves.forget(room, peer);
         // It is given a whole picture; what was said to all since it came is behind that.
@@ -346,6 +350,12 @@ impl Hall {
         if self.journal(peer, Journal::touch).is_some() {
             self.begin_journal(peer);
         }
+    }
+
+    /// The same for all members here.
+    pub(super) fn touch_journals(&mut self) {
+        let peers = self.journals().map(|journals| journals.open.keys().copied().collect::<Vec<_>>());
+        peers.into_iter().flatten().for_each(|peer| self.touch_journal(peer));
     }
 
     /// Whether anything is being stored for a member here.
@@ -524,9 +534,9 @@ impl Hall {
 
     fn state(&self, peer: PeerId, seat: &SharedSeat) -> Option<Box<RawValue>> {
         let (member, state) = self.room.own_member(peer)?;
-        let present = present(member, state, self.room.moves_of(peer));
+        let (present, lock) = (present(member, state, self.room.moves_of(peer)), self.known_lock()?);
         let seat = seat.quietly(|seat| seat.outline(now()))?;
-        State { at: hooks::now_ms(), room: self.room.name().clone(), present, seat }.write()
+        State { at: hooks::now_ms(), room: self.room.name().clone(), present, lock, seat }.write()
     }
 
     /// What has become of a record.

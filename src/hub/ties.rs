@@ -249,6 +249,7 @@ impl Hall {
         ties.lock = Lock { count: ties.lock.count.saturating_add(1), by: ties.cluster.id(), locked };
         let lock = ties.lock;
         self.announce(|room| Note::Locked { room, lock });
+        self.touch_journals();
     }
 
     /// The lock as far as this node knows. A room that nobody was in is unlocked since; but it may be that another node has never seen it

@@ -304,6 +304,19 @@ async fn who_was_handed_on_and_lost_before_that_was_stored_goes_on_for_those_who
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_room_is_locked_as_it_was_when_all_who_were_in_it_are_taken_up_elsewhere() {
+    let (bus, _store, [x, y]) = scene().await;
+    let (a, joined) = x.join(moderator()).await;
+    until(|| x.counts().stored == 1).await;
+    a.say(&json!({"type": "lock", "id": 1, "locked": true}));
+    until(|| x.counts().stored == 2).await;
+    x.kill(&bus);
+    let (_again, joined) = come_back(&y, ticket(&joined), 0).await.expect("it is kept");
+    assert_eq!(joined["room"]["locked"], true, "{joined}");
+    assert_eq!(y.try_join(Rights::MEMBER).await.expect_err("nobody admits it").code, Code::RoomLocked);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_stored_is_refused_and_leaves_no_hole() {
     let (_bus, store, [x, y]) = scene().await;
     let (a, b, c) = (x.member().await, x.member().await, y.member().await);
