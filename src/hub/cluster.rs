@@ -610,7 +610,8 @@ impl Hall {
         self.record_elsewhere(|| Noted::Relayed { from, to, step, bytes, outcome });
     }
 
-    /// A payload for all members here.
+    /// A payload for all members here. Who has come from elsewhere may have missed some before it: the room may have been opened here since
+    /// its sender's node told whom it has.
     fn take_in_for_all(&mut self, node: NodeId, said: Option<Said>, body: Option<Body>) {
         let Some(body) = body else { return };
         let mut out = Vec::new();
@@ -619,10 +620,26 @@ impl Hall {
             if ties.moving.is_known_to_some() {
                 out.retain(|delivery| !ties.moving.knows(delivery.to, node, said));
             }
-            ties.moving.note(node, said, &body);
+            let is_first = ties.heard_of(node) == Said::default();
+            let before = if is_first { said.number.saturating_sub(1) } else { 0 };
+            let missed = ties.moving.note(node, said, &body);
             ties.hear(node, said);
+            if before > 0 || !missed.is_empty() {
+                let of_movers = |moves| if moves > 0 { before } else { 0 };
+                self.lose_each(|peer, moves| missed.get(&peer).copied().unwrap_or_else(|| of_movers(moves)));
+            }
         }
         self.carry_out(out);
+    }
+
+    /// Each member here has missed so much, by its id and how often its seat has moved.
+    fn lose_each(&self, missed: impl Fn(PeerId, u64) -> u64) {
+        for (member, _, moves) in self.room.own_members() {
+            let lost = missed(member.peer, moves);
+            if let Some(seat) = self.seats.get(&member.peer).filter(|_| lost > 0) {
+                seat.with(|seat| seat.lose(lost));
+            }
+        }
     }
 
     /// A node opens the room, or has it open and asks `again`: it is told the roster.
@@ -698,13 +715,8 @@ impl Hall {
         let missed_by_movers = if is_first { unheard.saturating_add(missing.brought) } else { missed };
         ties.hear(node, said);
         let lost = ties.moving.miss(node, said, missing.brought);
-        for (member, _, moves) in self.room.own_members() {
-            let missed = if moves > 0 { missed_by_movers } else { missed };
-            let lost = lost.get(&member.peer).copied().unwrap_or(missed);
-            if let Some(seat) = self.seats.get(&member.peer).filter(|_| lost > 0) {
-                seat.with(|seat| seat.lose(lost));
-            }
-        }
+        let otherwise = |moves| if moves > 0 { missed_by_movers } else { missed };
+        self.lose_each(|peer, moves| lost.get(&peer).copied().unwrap_or_else(|| otherwise(moves)));
     }
 
     /// A part of a node's roster. With the last one, those who were in none are missing; and it is told this node's, unless it was. Returns

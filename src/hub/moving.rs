@@ -80,19 +80,25 @@ impl Moving {
         self.coming.contains_key(&peer)
     }
 
-    /// Something was said to all, by a member of that node.
-    pub(super) fn note(&mut self, node: NodeId, said: Said, body: &Body) {
+    /// Something was said to all, by a member of that node. Returns how much before it those have missed who have come from elsewhere.
+    pub(super) fn note(&mut self, node: NodeId, said: Said, body: &Body) -> BTreeMap<PeerId, u64> {
         for coming in self.coming.values_mut() {
             coming.bytes += body.len();
             if coming.bytes <= HELD_BYTES && coming.since.len() < HELD_MESSAGES {
                 coming.since.push((node, said, body.clone()));
             }
         }
-        self.known.retain(|_, heard| {
+        let mut missed = BTreeMap::new();
+        self.known.retain(|&peer, heard| {
             // What that node says next it has not heard before.
-            heard.retain(|&of, until| of != node || said < *until);
+            if let Some(until) = heard.get(&node).copied().filter(|until| *until <= said) {
+                heard.remove(&node);
+                missed.insert(peer, said.since(until).saturating_sub(1));
+            }
             !heard.is_empty()
         });
+        missed.retain(|_, missed| *missed > 0);
+        missed
     }
 
     /// A node has said so much to all until now: what of it has not come will not, and neither will some that was said elsewhere and

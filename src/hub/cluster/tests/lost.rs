@@ -116,3 +116,22 @@ async fn what_a_node_said_before_it_was_heard_of_may_have_been_for_one_who_came_
     y.hub.with_hall(&room(), |hall| hall.take_in_said(z.cluster.id(), said, Missing::own(1)));
     assert_eq!(lost(&y, moved).await, 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_said_before_the_first_that_comes_is_told_to_be_lost_to_one_who_came_from_elsewhere() {
+    let bus = Memory::default();
+    let [x, y, z] = Node::three(&bus).await;
+    let (_a, joined) = x.join(Rights::MEMBER).await;
+    let say = |node: &Node, number| {
+        let (said, body) = (Some(Said { hall: 1, number }), moves::message(PeerId::new(uuid::Uuid::now_v7()), number));
+        node.hub.with_hall(&room(), |hall| hall.take_in_for_all(z.cluster.id(), said, Some(body)));
+    };
+    say(&x, 1);
+    // The room is opened at the second node, and gets the fourth before the third node has told whom it has.
+    part(&bus, &[[&y, &z]]);
+    let (moved, _) = resume(&y, ticket(&joined), 0).await.expect("the seat is there");
+    assert_eq!(moved.hear("message").await["data"], 1);
+    say(&y, 4);
+    assert_eq!(moved.hear("message").await["data"], 4);
+    assert_eq!(lost(&y, moved).await, 2);
+}

@@ -16,7 +16,7 @@ pub(super) fn ticket(message: &Value) -> &str {
 }
 
 /// A message of a peer's, as another one gets it.
-fn message(from: PeerId, data: u64) -> Body {
+pub(super) fn message(from: PeerId, data: u64) -> Body {
     let payload = data.to_string().into();
     let outbound =
         Outbound { kind: PayloadKind::Message, to: None, payload, ephemeral: false, dropped: false, step: None };
