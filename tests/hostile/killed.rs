@@ -100,7 +100,10 @@ async fn kill(mut victim: Child) -> Instant {
 
 fn mortal() -> Config {
     let loopback = "127.0.0.1:0".parse().expect("an address");
-    Config { heartbeat: HEARTBEAT, resume_window: WINDOW, admin: Some(loopback), ..config() }
+    let mut config = Config { heartbeat: HEARTBEAT, resume_window: WINDOW, admin: Some(loopback), ..config() };
+    // Hundreds are opened by one process, which may be slow to say its first word on each where others need the machine.
+    config.limits.first_message_ms = 60_000;
+    config
 }
 
 #[tokio::test]
